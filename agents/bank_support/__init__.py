@@ -1,0 +1,1 @@
+"""First-line support of a bank: the example agent, described in `agent.toml`."""

@@ -1,0 +1,1 @@
+//! The axon command line.

@@ -1,0 +1,379 @@
+//! The events of a run: what a caller sees, and what the store keeps.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::failure::Failure;
+use crate::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
+use crate::json::RawJson;
+use crate::policy::Decision;
+use crate::spec::{AgentName, Effect};
+
+/// One event with its place in its run.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Sequenced {
+    /// The run.
+    pub run_id: RunId,
+    /// The place, from 1 without gaps.
+    pub seq: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: RunEvent,
+}
+
+macro_rules! run_events {
+    ($($(#[$doc:meta])* $variant:ident($body:ident) $name:literal;)*) => {
+        /// What happened in a run.
+        #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+        #[serde(tag = "event", rename_all = "snake_case")]
+        pub enum RunEvent {
+            $($(#[$doc])* $variant($body),)*
+        }
+
+        impl RunEvent {
+            /// Returns the event's name, the value of its `event` field.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+        }
+
+        // Raw JSON cannot be read through serde's own tagged enums, which buffer: the tag is read
+        // first, and then the one variant from the text itself.
+        impl<'de> Deserialize<'de> for RunEvent {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use serde::de::Error;
+                let raw = RawJson::deserialize(deserializer)?;
+                let Head { event } = raw.decode().map_err(D::Error::custom)?;
+                match event.as_str() {
+                    $($name => raw.decode().map(Self::$variant).map_err(D::Error::custom),)*
+                    _ => Err(D::Error::unknown_variant(&event, &[$($name),*])),
+                }
+            }
+        }
+    };
+}
+
+#[derive(Deserialize)]
+struct Head {
+    event: String,
+}
+
+run_events! {
+    /// The run was taken on; from here on it ends exactly once.
+    Accepted(Accepted) "accepted";
+    /// The run left the queue.
+    Started(Started) "started";
+    /// A runner began an attempt.
+    AttemptStarted(AttemptBegun) "attempt_started";
+    /// Text of the answer.
+    TextDelta(TextDelta) "text_delta";
+    /// Text of the model's thinking.
+    ThinkingDelta(TextDelta) "thinking_delta";
+    /// The structured output as far as it is known.
+    PartialOutput(PartialValue) "partial_output";
+    /// A tool was called.
+    ToolCalled(ToolCalled) "tool_called";
+    /// A tool call ended.
+    ToolReturned(ToolReturned) "tool_returned";
+    /// An event of pydantic-ai's that has no name of its own here.
+    Model(ModelEvent) "model";
+    /// A log record from the runner.
+    Log(LogLine) "log";
+    /// Messages were recorded; a later attempt resumes from here.
+    Checkpoint(Checkpoint) "checkpoint";
+    /// An attempt failed.
+    AttemptFailed(AttemptFailure) "attempt_failed";
+    /// What was decided after a failure.
+    Decided(Decided) "decided";
+    /// What an attempt had shown since its last checkpoint is void.
+    Retracted(Retracted) "retracted";
+    /// The run waits for a person.
+    Paused(Paused) "paused";
+    /// The run goes on after a pause.
+    Resumed(Resumed) "resumed";
+    /// Terminal: the validated output.
+    Completed(Completed) "completed";
+    /// Terminal: a failure.
+    Failed(Failed) "failed";
+    /// Terminal: cancelled.
+    Cancelled(Cancelled) "cancelled";
+    /// Terminal: it never started.
+    Rejected(Failed) "rejected";
+}
+
+impl RunEvent {
+    /// Returns whether the run has ended with this event.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            Self::Completed(_) | Self::Failed(_) | Self::Cancelled(_) | Self::Rejected(_)
+        )
+    }
+
+    /// Returns whether the store keeps this event. Deltas, partial outputs and log lines pass by:
+    /// the final text stands in the checkpoint.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        !matches!(
+            self,
+            Self::TextDelta(_)
+                | Self::ThinkingDelta(_)
+                | Self::PartialOutput(_)
+                | Self::Model(_)
+                | Self::Log(_)
+        )
+    }
+}
+
+/// What was taken on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Accepted {
+    /// The agent.
+    pub agent: AgentName,
+    /// The conversation, if the run is a turn of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<ConversationId>,
+    /// The prompt.
+    pub prompt: RawJson,
+    /// What the caller gave to tools and prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deps: Option<RawJson>,
+}
+
+/// The run left the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Started {
+    /// Milliseconds it waited.
+    pub queued_ms: u64,
+}
+
+/// A runner began an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptBegun {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The generation of the runner that makes it.
+    pub generation: Generation,
+    /// The model's name.
+    pub model: String,
+    /// Whether the model only plays one: nobody may take its answer for advice.
+    pub offline: bool,
+}
+
+/// A piece of text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TextDelta {
+    /// The text to append.
+    pub text: String,
+}
+
+/// A value that is not complete yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartialValue {
+    /// The value so far.
+    pub value: RawJson,
+}
+
+/// A tool was called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolCalled {
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool's name.
+    pub name: String,
+    /// The arguments.
+    pub args: RawJson,
+    /// What repeating the call would do.
+    pub effect: Effect,
+}
+
+/// A tool call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolReturned {
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool's name.
+    pub name: String,
+    /// How it ended.
+    pub outcome: ToolOutcome,
+    /// What it returned, or what the model was told.
+    pub result: RawJson,
+}
+
+/// How a tool call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolOutcome {
+    /// It returned.
+    Ok,
+    /// The model was asked to call again.
+    Retry,
+    /// The model was told that it failed.
+    Failed,
+}
+
+/// An event of pydantic-ai's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelEvent {
+    /// pydantic-ai's `event_kind`.
+    pub kind: String,
+    /// The event.
+    pub data: RawJson,
+}
+
+/// A log record from the runner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The Python logger.
+    pub logger: String,
+    /// The message.
+    pub message: String,
+}
+
+/// Messages were recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpoint {
+    /// The recorded messages are truncated to this length first.
+    pub base: usize,
+    /// Then these are appended.
+    pub messages: Vec<RawJson>,
+    /// What the run has used so far.
+    pub usage: RawJson,
+}
+
+/// An attempt failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptFailure {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// What was decided after a failure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decided {
+    /// The decision.
+    pub decision: Decision,
+    /// Why.
+    pub reason: String,
+}
+
+/// What an attempt had shown is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Retracted {
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// The run waits for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Paused {
+    /// What it waits for.
+    pub reason: PauseReason,
+}
+
+/// What a paused run waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseReason {
+    /// Tool calls want an approval or an answer.
+    Approval {
+        /// The calls, as the runner named them.
+        requests: RawJson,
+    },
+    /// A tool with effect `once` was called and nobody knows whether it took effect.
+    Ambiguous {
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// What broke the attempt in between.
+        failure: Box<Failure>,
+    },
+}
+
+/// The run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resumed {}
+
+/// The validated output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Completed {
+    /// The output.
+    pub output: RawJson,
+    /// What the run used: requests, tokens, tool calls.
+    pub usage: RawJson,
+    /// The model that answered.
+    pub model: String,
+    /// Whether the model only plays one.
+    pub offline: bool,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Milliseconds from acceptance to here.
+    pub duration_ms: u64,
+}
+
+/// The run failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Failed {
+    /// The last failure.
+    pub failure: Failure,
+    /// What was tried before it was given up, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<String>,
+}
+
+/// The run was cancelled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cancelled {
+    /// Who or what cancelled it.
+    pub reason: String,
+}
+
+/// Returns `duration` in whole milliseconds.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_with_raw_json_survive_a_round_trip() {
+        let event = RunEvent::Checkpoint(Checkpoint {
+            base: 2,
+            messages: vec![RawJson::parse(r#"{"n":123456789012345678901234567890}"#).unwrap()],
+            usage: RawJson::parse(r#"{"requests":1}"#).unwrap(),
+        });
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.starts_with(r#"{"event":"checkpoint","#), "{text}");
+        assert_eq!(serde_json::from_str::<RunEvent>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn sequenced_events_are_one_flat_object() {
+        let line = serde_json::to_value(Sequenced {
+            run_id: RunId::new("r1"),
+            seq: 3,
+            event: RunEvent::TextDelta(TextDelta { text: "hi".into() }),
+        })
+        .unwrap();
+        let expected = serde_json::json!({"run_id":"r1","seq":3,"event":"text_delta","text":"hi"});
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn unknown_events_are_refused_by_name() {
+        let error = serde_json::from_str::<RunEvent>(r#"{"event":"teapot"}"#).unwrap_err();
+        assert!(error.to_string().contains("teapot"));
+    }
+}

@@ -1,0 +1,226 @@
+//! What an agent is: read from `agent.toml`, checked once, and used by everything else.
+//!
+//! [`AgentSpec::from_toml`] is the way in from a file, [`AgentSpec::for_module`] from an agent
+//! that Python code defines, [`AgentSpec::new`] from Rust code. The invariant: a spec that came
+//! from a file has no unset variable, no schema that cannot be compiled and no name outside its
+//! grammar; what Rust code fills in is held to the same rules by [`AgentSpec::check`].
+
+mod check;
+mod duration;
+mod error;
+mod file;
+mod interpolate;
+mod limits;
+mod load;
+mod names;
+mod print;
+mod runner;
+mod source;
+mod supervision;
+#[cfg(test)]
+mod tests;
+mod tool;
+mod unknown;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use check::{Broken, Rule};
+pub use error::{Position, Problem, SpecError, What};
+pub use file::AgentFile;
+pub use limits::{Limits, Usd, UsdError};
+pub use load::FileText;
+pub use names::{AgentName, EnvName, ModelName, ModelSource, NameError, PythonTarget, ToolName};
+pub use print::PrintError;
+pub use runner::{DEFAULT_START_TIMEOUT, RunnerProgram, RunnerSpec};
+pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
+pub use tool::{Effect, ToolSpec, ToolTarget};
+pub use wire::{Callable, Role};
+
+use crate::failure::FailureKind;
+use crate::prompt::Template;
+use crate::schema::Schema;
+
+/// What one agent is.
+#[derive(Clone, PartialEq)]
+pub struct AgentSpec {
+    /// The name it is found by.
+    pub name: AgentName,
+    /// What it is for, in a sentence.
+    pub description: Option<String>,
+    /// The model; may be missing only where [`RunnerSpec::module`] brings one.
+    pub model: Option<ModelName>,
+    /// The instructions, rendered anew for each run.
+    pub instructions: Option<Template>,
+    /// Python functions that give further instructions, called before each model request.
+    pub dynamic_instructions: Vec<PythonTarget>,
+    /// How often the model is asked again.
+    pub retries: Retries,
+    /// What happens to tool calls beside a final answer.
+    pub end_strategy: Option<EndStrategy>,
+    /// How long one call of a Python tool may take that names no time of its own.
+    pub tool_timeout: Option<Duration>,
+    /// Settings handed to the model as they are.
+    pub model_settings: Map<String, Value>,
+    /// pydantic-ai's capabilities, as its own agent spec writes them.
+    pub capabilities: Vec<Value>,
+    /// Where the model's provider is reached, if not at its usual place.
+    pub provider: Option<ProviderSpec>,
+    /// The process that runs it.
+    pub runner: RunnerSpec,
+    /// What callers give with each run.
+    pub deps: DepsSpec,
+    /// The structured output; plain text where this is missing.
+    pub output: Option<OutputSpec>,
+    /// Its tools.
+    pub tools: Vec<ToolSpec>,
+    /// How much it may do.
+    pub limits: Limits,
+    /// How its runner is restarted.
+    pub supervision: Supervision,
+    /// What a run does about each class of failure, where that departs from the default.
+    pub policy: BTreeMap<FailureKind, PolicyRule>,
+    /// Anything, kept with each run.
+    pub metadata: Map<String, Value>,
+    /// What was written where a variable was filled in, so that printing does not show its value.
+    written: print::Written,
+}
+
+/// How often the model is asked again before the run fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// After a tool call that it has to correct.
+    pub tools: Option<u32>,
+    /// After an output that breaks its schema.
+    pub output: Option<u32>,
+}
+
+/// What happens to tool calls that come beside a final answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndStrategy {
+    /// They are skipped.
+    Early,
+    /// Function tools run, further output tools do not.
+    Graceful,
+    /// All of them run.
+    Exhaustive,
+}
+
+/// Where the model's provider is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderSpec {
+    /// The address of its interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^https?://"))]
+    pub base_url: Option<String>,
+    /// The variable that holds the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<EnvName>,
+}
+
+/// What callers give with each run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DepsSpec {
+    /// The schema that it is held to.
+    pub schema: Option<Schema>,
+    /// The Python function that turns it into the live object that tools get.
+    pub factory: Option<PythonTarget>,
+}
+
+/// The structured output of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputSpec {
+    /// How the model is made to give it.
+    pub mode: OutputMode,
+    /// The schema that it is held to; always an object at the top.
+    pub schema: Schema,
+    /// The name of the output, for the model.
+    pub name: Option<ToolName>,
+    /// What the output is, for the model.
+    pub description: Option<String>,
+    /// Whether the provider is to enforce the schema while it generates.
+    pub strict: Option<bool>,
+}
+
+/// How the model is made to give structured output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    /// However the model does it best.
+    #[default]
+    Auto,
+    /// By calling a tool whose arguments are the output.
+    Tool,
+    /// By the provider's own structured output.
+    Native,
+    /// By asking for it in the prompt.
+    Prompted,
+}
+
+impl AgentSpec {
+    /// Makes an agent called `name` with every property at its default and no model yet.
+    #[must_use]
+    pub fn new(name: AgentName) -> Self {
+        Self {
+            name,
+            description: None,
+            model: None,
+            instructions: None,
+            dynamic_instructions: Vec::new(),
+            retries: Retries::default(),
+            end_strategy: None,
+            tool_timeout: None,
+            model_settings: Map::new(),
+            capabilities: Vec::new(),
+            provider: None,
+            runner: RunnerSpec::default(),
+            deps: DepsSpec::default(),
+            output: None,
+            tools: Vec::new(),
+            limits: Limits::default(),
+            supervision: Supervision::default(),
+            policy: BTreeMap::new(),
+            metadata: Map::new(),
+            written: print::Written::default(),
+        }
+    }
+
+    /// Makes the agent called `name` that the Python object `module` defines.
+    #[must_use]
+    pub fn for_module(name: AgentName, module: PythonTarget) -> Self {
+        let mut spec = Self::new(name);
+        spec.runner.module = Some(module);
+        spec
+    }
+
+    /// Returns the tool called `name`.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> Option<&ToolSpec> {
+        self.tools.iter().find(|tool| tool.name.as_str() == name)
+    }
+}
+
+/// Shows only what can hold no secret.
+impl fmt::Debug for AgentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentSpec")
+            .field("name", &self.name)
+            .field("model", &self.model)
+            .field("runner", &self.runner)
+            .field("deps", &self.deps)
+            .field("output", &self.output)
+            .field("tools", &self.tools)
+            .field("limits", &self.limits)
+            .field("supervision", &self.supervision)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The rules that every agent keeps, whether it comes from a file or from Rust code.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{AgentSpec, Backoff, RunnerProgram};
+use crate::json::MAX_DEPTH;
+use crate::prompt::PromptError;
+use crate::provider::{self, ProviderError};
+use crate::schema::SchemaError;
+
+/// A rule that an agent breaks, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {rule}")]
+pub struct Broken {
+    /// The place, as a JSON pointer into the agent's file.
+    pub pointer: String,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// A rule that an agent breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// There is nothing to ask.
+    #[error(
+        "the agent has no model: write model = \"provider:model\" (or runner.module for an agent \
+         that Python code defines)"
+    )]
+    NoModel,
+    /// The model's provider is not known.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// Two tools have one name.
+    #[error("a second tool is called `{name}`: names of tools must differ")]
+    DuplicateTool {
+        /// The name.
+        name: String,
+    },
+    /// A number is too small or too large.
+    #[error("{found} is out of range: give a number from {min} to {max}")]
+    Range {
+        /// The number.
+        found: u64,
+        /// The smallest that is allowed.
+        min: u64,
+        /// The largest that is allowed.
+        max: u64,
+    },
+    /// The bounds of a wait are in the wrong order.
+    #[error("backoff.min must not be longer than backoff.max")]
+    Backoff,
+    /// A command names no program.
+    #[error("a command needs at least the program's name")]
+    EmptyCommand,
+    /// A URL cannot be one.
+    #[error("`{url}` is not a URL: write it like http://127.0.0.1:9000")]
+    Url {
+        /// The text.
+        url: String,
+    },
+    /// A text that a process cannot be given.
+    #[error("a NUL character cannot be handed to a process")]
+    Nul,
+    /// A schema cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// Instructions cannot be used.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// A value nests too deep.
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+impl AgentSpec {
+    /// Checks the rules that the types do not express.
+    ///
+    /// # Errors
+    ///
+    /// Every rule that is broken, with its place.
+    pub fn check(&self) -> Result<(), Vec<Broken>> {
+        let mut broken = Broke(Vec::new());
+        self.check_model(&mut broken);
+        self.check_tools(&mut broken);
+        self.check_runner(&mut broken);
+        self.check_limits(&mut broken);
+        if let Some(output) = &self.output
+            && let Err(error) = output.schema.clone().for_output()
+        {
+            broken.add("/output/schema", error);
+        }
+        for (pointer, values) in [
+            ("/model_settings", self.model_settings.values().collect::<Vec<_>>()),
+            ("/metadata", self.metadata.values().collect()),
+            ("/capabilities", self.capabilities.iter().collect()),
+        ] {
+            if values.into_iter().any(|value| too_deep(value, MAX_DEPTH - 2)) {
+                broken.add(pointer, Rule::TooDeep);
+            }
+        }
+        if broken.0.is_empty() { Ok(()) } else { Err(broken.0) }
+    }
+
+    fn check_model(&self, broken: &mut Broke) {
+        match &self.model {
+            None if self.runner.module.is_none() => broken.add("/model", Rule::NoModel),
+            None => {}
+            Some(model) => {
+                if let Err(error) = provider::of(model) {
+                    broken.add("/model", error);
+                }
+            }
+        }
+        if let Some(url) = self.provider.as_ref().and_then(|provider| provider.base_url.as_deref())
+            && !is_url(url)
+        {
+            broken.add("/provider/base_url", Rule::Url { url: url.to_owned() });
+        }
+        broken.range("/retries/tools", self.retries.tools.map(u64::from), 0..=100);
+        broken.range("/retries/output", self.retries.output.map(u64::from), 0..=100);
+    }
+
+    fn check_tools(&self, broken: &mut Broke) {
+        let mut names = BTreeSet::new();
+        for (index, tool) in self.tools.iter().enumerate() {
+            if !names.insert(tool.name.as_str()) {
+                let name = tool.name.to_string();
+                broken.add(format!("/tools/{index}/name"), Rule::DuplicateTool { name });
+            }
+            if let Some(schema) = &tool.parameters
+                && let Err(error) = schema.clone().for_output()
+            {
+                broken.add(format!("/tools/{index}/parameters"), error);
+            }
+            let retries = tool.max_retries.map(u64::from);
+            broken.range(format!("/tools/{index}/max_retries"), retries, 0..=100);
+        }
+    }
+
+    fn check_runner(&self, broken: &mut Broke) {
+        let runner = &self.runner;
+        match &runner.program {
+            RunnerProgram::Python { python } => {
+                if python.as_deref().is_some_and(has_nul) {
+                    broken.add("/runner/python", Rule::Nul);
+                }
+            }
+            RunnerProgram::Command(command) => {
+                if command.first().is_none_or(String::is_empty) {
+                    broken.add("/runner/command", Rule::EmptyCommand);
+                }
+                if command.iter().any(|part| has_nul(part)) {
+                    broken.add("/runner/command", Rule::Nul);
+                }
+            }
+            RunnerProgram::Url(url) => {
+                if !is_url(url) {
+                    broken.add("/runner/url", Rule::Url { url: url.clone() });
+                }
+            }
+        }
+        for (variable, _) in runner.env.iter().filter(|(_, value)| has_nul(value)) {
+            broken.add(format!("/runner/env/{variable}"), Rule::Nul);
+        }
+        broken.range("/runner/replicas", Some(runner.replicas.get().into()), 1..=64);
+    }
+
+    fn check_limits(&self, broken: &mut Broke) {
+        let limits = &self.limits;
+        broken.range("/limits/concurrency", Some(limits.concurrency.get().into()), 1..=10_000);
+        broken.range("/limits/queue", Some(limits.queue.into()), 0..=100_000);
+        broken.range("/limits/requests", Some(limits.requests), 1..=1_000_000);
+        let intensity = self.supervision.intensity;
+        let restarts = Some(intensity.max_restarts.into());
+        broken.range("/supervision/intensity/max_restarts", restarts, 0..=1_000);
+        broken.backoff("/supervision/backoff", Some(self.supervision.backoff));
+        for (kind, rule) in &self.policy {
+            broken.range(format!("/policy/{kind}/retry"), rule.retry.map(u64::from), 0..=100);
+            broken.backoff(format!("/policy/{kind}/backoff"), rule.backoff);
+        }
+    }
+}
+
+struct Broke(Vec<Broken>);
+
+impl Broke {
+    fn add(&mut self, pointer: impl Into<String>, rule: impl Into<Rule>) {
+        self.0.push(Broken { pointer: pointer.into(), rule: rule.into() });
+    }
+
+    fn range(
+        &mut self,
+        pointer: impl Into<String>,
+        found: Option<u64>,
+        allowed: std::ops::RangeInclusive<u64>,
+    ) {
+        if let Some(found) = found.filter(|found| !allowed.contains(found)) {
+            let (min, max) = allowed.into_inner();
+            self.add(pointer, Rule::Range { found, min, max });
+        }
+    }
+
+    fn backoff(&mut self, pointer: impl Into<String>, backoff: Option<Backoff>) {
+        if backoff.is_some_and(|backoff| backoff.min > backoff.max) {
+            self.add(pointer, Rule::Backoff);
+        }
+    }
+}
+
+fn has_nul(text: &str) -> bool {
+    text.contains('\0')
+}
+
+fn is_url(url: &str) -> bool {
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    host.is_some_and(|host| {
+        host.starts_with(|first: char| first.is_alphanumeric() || first == '[')
+            && !host.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
+}
+
+fn too_deep(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| too_deep(item, levels - 1)),
+        Value::Object(members) => {
+            levels == 0 || members.values().any(|item| too_deep(item, levels - 1))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}

@@ -1,0 +1,227 @@
+//! From the text of an `agent.toml` to an agent that keeps every rule.
+
+use std::error::Error;
+use std::num::NonZeroU32;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::error::{Problem, SpecError, What};
+use super::file::{AgentFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
+use super::source::Source;
+use super::unknown::unknown_keys;
+use super::{
+    AgentName, AgentSpec, DEFAULT_START_TIMEOUT, DepsSpec, OutputSpec, Rule, RunnerProgram,
+    RunnerSpec, ToolSpec, ToolTarget,
+};
+use crate::prompt::Template;
+use crate::schema::Schema;
+
+/// The text of a file, and what to call the file in errors.
+#[derive(Clone, Copy, Debug)]
+pub struct FileText<'a> {
+    /// The file, as the user knows it.
+    pub path: &'a str,
+    /// What is in it.
+    pub text: &'a str,
+}
+
+/// Looks a variable up.
+type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads a file of the agent's folder, by its path relative to that.
+type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, Box<dyn Error + Send + Sync>>;
+
+impl AgentSpec {
+    /// Reads the agent called `name` from the text of its `agent.toml`.
+    ///
+    /// `variables` gives the values for `${NAME}` in any text value, `read` the text of a file in
+    /// the agent's folder.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] with every problem that one reading can tell, each with its place.
+    pub fn from_toml(
+        name: AgentName,
+        file: FileText<'_>,
+        variables: Variables<'_>,
+        read: ReadFile<'_>,
+    ) -> Result<Self, SpecError> {
+        let failed = |problems| SpecError { path: file.path.to_owned(), problems };
+        let mut source = Source::parse(file.text).map_err(failed)?;
+        source.fill(variables);
+        for unknown in unknown_keys(source.tree(), file_schema()) {
+            source.add(unknown.key.start, &unknown.pointer, unknown.what);
+            source.drop_at(&unknown.key);
+        }
+        let spec = match source.read::<AgentFile>() {
+            Some(file) if !source.is_broken() => {
+                Some(Load { source: &mut source, read }.agent(name, file))
+            }
+            Some(_) | None => None,
+        };
+        let written = source.written.clone();
+        let problems: Vec<Problem> = source.into_problems();
+        match spec {
+            Some(mut spec) if problems.is_empty() => {
+                spec.written = written;
+                Ok(spec)
+            }
+            Some(_) | None => Err(failed(problems)),
+        }
+    }
+}
+
+fn file_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(AgentFile::schema)
+}
+
+struct Load<'l, 't> {
+    source: &'l mut Source<'t>,
+    read: ReadFile<'l>,
+}
+
+impl Load<'_, '_> {
+    /// Puts the agent together, adding a problem for each part that cannot be.
+    fn agent(mut self, name: AgentName, file: AgentFile) -> AgentSpec {
+        let mut spec = AgentSpec::new(name);
+        spec.description = file.description;
+        spec.model = file.model;
+        spec.instructions = file.instructions.and_then(|text| self.template(text));
+        spec.dynamic_instructions = file.dynamic_instructions;
+        spec.retries = file.retries;
+        spec.end_strategy = file.end_strategy;
+        spec.tool_timeout = file.tool_timeout;
+        spec.model_settings = file.model_settings;
+        spec.capabilities = file.capabilities;
+        spec.provider = file.provider;
+        spec.runner = self.runner(file.runner);
+        spec.deps = DepsSpec {
+            schema: file.deps.schema.and_then(|schema| self.schema("/deps/schema", schema)),
+            factory: file.deps.factory,
+        };
+        spec.output = file.output.and_then(|output| self.output(output));
+        spec.tools = file
+            .tools
+            .into_iter()
+            .enumerate()
+            .map(|(index, tool)| self.tool(index, tool))
+            .collect();
+        spec.limits = file.limits;
+        spec.supervision = file.supervision;
+        spec.policy = file.policy;
+        spec.metadata = file.metadata;
+        for broken in spec.check().err().into_iter().flatten() {
+            self.source.add_at(&broken.pointer, broken.rule);
+        }
+        spec
+    }
+
+    fn template(&mut self, text: String) -> Option<Template> {
+        Template::new(text)
+            .map_err(|error| self.source.add_at("/instructions", Rule::from(error)))
+            .ok()
+    }
+
+    fn runner(&mut self, file: RunnerFile) -> RunnerSpec {
+        let given: Vec<&'static str> = [
+            file.python.as_ref().map(|_| "python"),
+            file.command.as_ref().map(|_| "command"),
+            file.url.as_ref().map(|_| "url"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if given.len() > 1 {
+            self.source.add_at("/runner", What::Exclusive { given });
+        }
+        let program = match (file.command, file.url) {
+            (Some(command), _) => RunnerProgram::Command(command),
+            (None, Some(url)) => RunnerProgram::Url(url),
+            (None, None) => RunnerProgram::Python { python: file.python },
+        };
+        RunnerSpec {
+            module: file.module,
+            program,
+            replicas: file.replicas.unwrap_or(NonZeroU32::MIN),
+            pass_env: file.pass_env,
+            env: file.env,
+            lifespan: file.lifespan,
+            start_timeout: file.start_timeout.unwrap_or(DEFAULT_START_TIMEOUT),
+        }
+    }
+
+    fn output(&mut self, file: OutputFile) -> Option<OutputSpec> {
+        Some(OutputSpec {
+            mode: file.mode,
+            schema: self.schema("/output/schema", file.schema)?,
+            name: file.name,
+            description: file.description,
+            strict: file.strict,
+        })
+    }
+
+    fn tool(&mut self, index: usize, file: ToolFile) -> ToolSpec {
+        let targets: Vec<(&'static str, ToolTarget)> = [
+            file.python.map(|target| ("python", ToolTarget::Python(target))),
+            file.rust.map(|name| ("rust", ToolTarget::Rust(name))),
+            file.agent.map(|name| ("agent", ToolTarget::Agent(name))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let parameters = file
+            .parameters
+            .and_then(|schema| self.schema(&format!("/tools/{index}/parameters"), schema));
+        if targets.len() != 1 {
+            let given = targets.iter().map(|(key, _)| *key).collect();
+            let what = What::ToolTarget { tool: file.name.to_string(), given };
+            self.source.add_at(&format!("/tools/{index}"), what);
+        }
+        // A tool that cannot be called keeps its place, so that the others keep theirs.
+        let target = targets.into_iter().next().map(|(_, target)| target);
+        ToolSpec {
+            target: target.unwrap_or_else(|| ToolTarget::Rust(file.name.clone())),
+            name: file.name,
+            description: file.description,
+            effect: file.effect,
+            parameters,
+            strict: file.strict,
+            sequential: file.sequential,
+            timeout: file.timeout,
+            max_retries: file.max_retries,
+            requires_approval: file.requires_approval,
+        }
+    }
+
+    fn schema(&mut self, pointer: &str, source: SchemaSource) -> Option<Schema> {
+        let raw = match source {
+            SchemaSource::Table(members) => Ok(Value::Object(members)),
+            SchemaSource::Json(text) => json(None, &text),
+            SchemaSource::File(file) => self.schema_file(&file),
+        };
+        raw.and_then(|raw| Schema::new(raw).map_err(|error| Rule::from(error).into()))
+            .map_err(|what| self.source.add_at(pointer, what))
+            .ok()
+    }
+
+    fn schema_file(&self, file: &str) -> Result<Value, What> {
+        let inside = !file.starts_with(['/', '\\']) && !file.contains(':');
+        if !inside || file.split(['/', '\\']).any(|part| part == "..") {
+            return Err(What::SchemaPath { file: file.to_owned() });
+        }
+        let text = (self.read)(file).map_err(|error| What::SchemaFile {
+            file: file.to_owned(),
+            message: error.to_string(),
+        })?;
+        json(Some(file), &text)
+    }
+}
+
+fn json(file: Option<&str>, text: &str) -> Result<Value, What> {
+    serde_json::from_str(text).map_err(|error| What::SchemaText {
+        file: file.map(str::to_owned),
+        message: error.to_string(),
+    })
+}

@@ -1,0 +1,205 @@
+//! An agent printed as the `agent.toml` that gives it again.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::file::{AgentFile, DepsFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
+use super::interpolate::escape;
+use super::source::child;
+use super::{AgentSpec, DEFAULT_START_TIMEOUT, RunnerProgram, ToolSpec, ToolTarget};
+
+/// A value that no TOML file can hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer} is {found}, which TOML cannot hold")]
+pub struct PrintError {
+    /// Where it stands, as a JSON pointer.
+    pub pointer: String,
+    /// What it is.
+    pub found: &'static str,
+}
+
+/// What was written where a variable was filled in, by JSON pointer.
+///
+/// It plays no part in what an agent is: two agents are equal whichever way they were written.
+#[derive(Clone, Default)]
+pub(super) struct Written(BTreeMap<String, Filled>);
+
+#[derive(Clone)]
+struct Filled {
+    written: String,
+    value: String,
+}
+
+impl Written {
+    /// Notes that `written` stands at `pointer`, and came to mean `value`.
+    pub(super) fn note(&mut self, pointer: &str, written: &str, value: &str) {
+        let filled = Filled { written: written.to_owned(), value: value.to_owned() };
+        self.0.insert(pointer.to_owned(), filled);
+    }
+
+    /// Returns `message` about the value at `pointer` without what a variable was filled in with,
+    /// which may be secret.
+    pub(super) fn hide(&self, pointer: &str, message: &str) -> String {
+        match self.0.get(pointer) {
+            Some(filled) if !filled.value.is_empty() => {
+                message.replace(&filled.value, &filled.written)
+            }
+            Some(_) | None => message.to_owned(),
+        }
+    }
+
+    /// Returns what to print for `value` at `pointer`: as it was written, unless it has changed.
+    fn restore(&self, pointer: &str, value: &str) -> String {
+        match self.0.get(pointer) {
+            Some(filled) if filled.value == value => filled.written.clone(),
+            _ => escape(value),
+        }
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl AgentSpec {
+    /// Returns the `agent.toml` that gives this agent again, with schemas in line.
+    ///
+    /// Where the agent's own file has a variable, it is printed, and not its value.
+    ///
+    /// # Errors
+    ///
+    /// [`PrintError`] if Rust code filled in what TOML cannot hold: a `null`, or an integer beyond
+    /// 64 bits with sign. A spec from a file has none.
+    pub fn to_toml(&self) -> Result<String, PrintError> {
+        let file = serde_json::to_value(AgentFile::from(self))
+            .expect("every key of an agent's file is text, so it has a JSON form");
+        fits(&file)?;
+        let file = self.restored(file, "");
+        let table = toml::Value::try_from(file).expect("checked to fit just above");
+        Ok(toml::to_string_pretty(&table).expect("a table of checked values prints"))
+    }
+
+    /// Puts back what was written, all through `value`.
+    fn restored(&self, value: Value, pointer: &str) -> Value {
+        match value {
+            Value::String(text) => self.written.restore(pointer, &text).into(),
+            Value::Array(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| self.restored(item, &format!("{pointer}/{index}")))
+                .collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(key, item)| {
+                    let item = self.restored(item, &child(pointer, &key));
+                    (key, item)
+                })
+                .collect::<Map<_, _>>()
+                .into(),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+        }
+    }
+}
+
+/// Checks that TOML can hold `value`.
+pub(super) fn fits(value: &Value) -> Result<(), PrintError> {
+    fits_at(value, "")
+}
+
+fn fits_at(value: &Value, pointer: &str) -> Result<(), PrintError> {
+    let refused = |found| Err(PrintError { pointer: pointer.to_owned(), found });
+    match value {
+        Value::Null => refused("null"),
+        Value::Number(number) if number.is_u64() && !number.is_i64() => {
+            refused("an integer beyond 64 bits with sign")
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| fits_at(item, &format!("{pointer}/{index}"))),
+        Value::Object(members) => {
+            members.iter().try_for_each(|(key, item)| fits_at(item, &child(pointer, key)))
+        }
+    }
+}
+
+impl From<&AgentSpec> for AgentFile {
+    fn from(spec: &AgentSpec) -> Self {
+        let source = |schema: &crate::schema::Schema| SchemaSource::from(schema.raw());
+        Self {
+            description: spec.description.clone(),
+            model: spec.model.clone(),
+            instructions: spec.instructions.as_ref().map(|text| text.source().to_owned()),
+            dynamic_instructions: spec.dynamic_instructions.clone(),
+            retries: spec.retries,
+            end_strategy: spec.end_strategy,
+            tool_timeout: spec.tool_timeout,
+            model_settings: spec.model_settings.clone(),
+            capabilities: spec.capabilities.clone(),
+            provider: spec.provider.clone(),
+            runner: runner(spec),
+            deps: DepsFile {
+                schema: spec.deps.schema.as_ref().map(source),
+                factory: spec.deps.factory.clone(),
+            },
+            output: spec.output.as_ref().map(|output| OutputFile {
+                mode: output.mode,
+                schema: source(&output.schema),
+                name: output.name.clone(),
+                description: output.description.clone(),
+                strict: output.strict,
+            }),
+            tools: spec.tools.iter().map(tool).collect(),
+            limits: spec.limits.clone(),
+            supervision: spec.supervision,
+            policy: spec.policy.clone(),
+            metadata: spec.metadata.clone(),
+        }
+    }
+}
+
+fn runner(spec: &AgentSpec) -> RunnerFile {
+    let runner = &spec.runner;
+    let (python, command, url) = match runner.program.clone() {
+        RunnerProgram::Python { python } => (python, None, None),
+        RunnerProgram::Command(command) => (None, Some(command), None),
+        RunnerProgram::Url(url) => (None, None, Some(url)),
+    };
+    RunnerFile {
+        module: runner.module.clone(),
+        python,
+        command,
+        url,
+        replicas: Some(runner.replicas).filter(|replicas| replicas.get() != 1),
+        pass_env: runner.pass_env.clone(),
+        env: runner.env.clone(),
+        lifespan: runner.lifespan.clone(),
+        start_timeout: Some(runner.start_timeout).filter(|time| *time != DEFAULT_START_TIMEOUT),
+    }
+}
+
+fn tool(tool: &ToolSpec) -> ToolFile {
+    let (python, rust, agent) = match tool.target.clone() {
+        ToolTarget::Python(target) => (Some(target), None, None),
+        ToolTarget::Rust(name) => (None, Some(name), None),
+        ToolTarget::Agent(name) => (None, None, Some(name)),
+    };
+    ToolFile {
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        python,
+        rust,
+        agent,
+        effect: tool.effect,
+        parameters: tool.parameters.as_ref().map(|schema| SchemaSource::from(schema.raw())),
+        strict: tool.strict,
+        sequential: tool.sequential,
+        timeout: tool.timeout,
+        max_retries: tool.max_retries,
+        requires_approval: tool.requires_approval,
+    }
+}

@@ -1,0 +1,111 @@
+//! A tool: what the model sees, and what is called.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::names::{AgentName, PythonTarget, ToolName};
+use crate::schema::Schema;
+
+/// What a call of a tool may have done to the world, and so whether it may be repeated.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Reads only: may be repeated at will.
+    Pure,
+    /// Writes, but the same call twice is the same as once: may be repeated.
+    Idempotent,
+    /// Writes: never repeated unless a person or a rule decides so.
+    #[default]
+    Once,
+}
+
+impl Effect {
+    /// Returns whether a call whose end is unknown may be made again.
+    #[must_use]
+    pub fn may_repeat(self) -> bool {
+        match self {
+            Self::Pure | Self::Idempotent => true,
+            Self::Once => false,
+        }
+    }
+
+    /// Returns the name used in files and on the wire.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Idempotent => "idempotent",
+            Self::Once => "once",
+        }
+    }
+}
+
+/// What a tool calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolTarget {
+    /// A Python function, called in the runner.
+    Python(PythonTarget),
+    /// A Rust function that the service registered under this name.
+    Rust(ToolName),
+    /// Another agent, which gets the message and gives its output.
+    Agent(AgentName),
+}
+
+/// One tool of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolSpec {
+    /// The name that the model sees.
+    pub name: ToolName,
+    /// What the tool does, for the model; a Python tool's docstring serves where this is missing.
+    pub description: Option<String>,
+    /// What is called.
+    pub target: ToolTarget,
+    /// What a call may have done to the world.
+    pub effect: Effect,
+    /// The schema of the arguments; derived from the function where this is missing.
+    pub parameters: Option<Schema>,
+    /// Whether the provider is to enforce the schema while it generates.
+    pub strict: Option<bool>,
+    /// Whether calls of one response wait for each other.
+    pub sequential: bool,
+    /// How long one call may take.
+    pub timeout: Option<Duration>,
+    /// How often the model may be asked to correct a call.
+    pub max_retries: Option<u32>,
+    /// Whether a person must approve each call.
+    pub requires_approval: bool,
+}
+
+impl ToolSpec {
+    /// Makes a tool with every other property at its default.
+    #[must_use]
+    pub fn new(name: ToolName, target: ToolTarget) -> Self {
+        Self {
+            name,
+            description: None,
+            target,
+            effect: Effect::default(),
+            parameters: None,
+            strict: None,
+            sequential: false,
+            timeout: None,
+            max_retries: None,
+            requires_approval: false,
+        }
+    }
+}

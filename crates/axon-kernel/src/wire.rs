@@ -1,0 +1,28 @@
+//! The runner's wire protocol, version 1: launch data, requests, and the events of an attempt.
+//!
+//! One record each way on the control socket, then HTTP/1.1 with JSON bodies and server-sent
+//! events. Any program that speaks this can take the place of the Python runner.
+
+mod events;
+mod launch;
+mod requests;
+
+pub use events::{
+    AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before, Checkpointed,
+    LogRecord, PartialOutput, RunnerEvent, ToolFinished, ToolRequested, ToolStarted, UnknownEvent,
+};
+pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
+pub use requests::{
+    AttemptRequest, ErrorBody, Health, PermitRequest, ToolAnswer, ToolCallRequest, ToolCallResult,
+    ToolResultRequest, ValidateRequest, Validated,
+};
+
+/// The version of the protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// The file descriptor of the control socket in a runner.
+pub const CONTROL_FD: i32 = 3;
+/// The file descriptor of the listening socket in a runner.
+pub const LISTEN_FD: i32 = 4;
+/// The file descriptor of the lifeline in a runner.
+pub const LIFELINE_FD: i32 = 5;

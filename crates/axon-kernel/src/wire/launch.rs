@@ -1,0 +1,119 @@
+//! What passes over the control socket: launch data one way, ready and log records the other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LogRecord, PROTOCOL};
+use crate::failure::Failure;
+use crate::ids::Generation;
+use crate::spec::{AgentSpec, Callable};
+
+/// The launch data: it fixes what this generation of the runner may call.
+///
+/// It carries secrets: never log it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "launch")]
+pub struct Launch {
+    /// The protocol's version.
+    pub protocol: u32,
+    /// The generation of this process.
+    pub generation: Generation,
+    /// The bearer token of every request.
+    pub token: String,
+    /// The agent's name.
+    pub agent: String,
+    /// Folders to append to the module path, in order.
+    pub path: Vec<String>,
+    /// The agent's own package, which must not shadow an installed one.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// The agent defined in Python, as `module:attribute`.
+    #[serde(default)]
+    pub module: Option<String>,
+    /// Everything that this generation may call.
+    pub callables: Vec<LaunchCallable>,
+    /// Variables that are set after the start, so that no process listing shows them.
+    pub env: BTreeMap<String, String>,
+    /// The limits that the runner enforces.
+    pub limits: LaunchLimits,
+}
+
+/// One function or object that a runner may use.
+pub type LaunchCallable = Callable;
+
+/// The limits that a runner enforces on its own side of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchLimits {
+    /// How many attempts may be live at once.
+    pub attempts: u32,
+    /// The largest request body, in bytes.
+    pub body_bytes: usize,
+    /// The largest event, in bytes.
+    pub event_bytes: usize,
+    /// The deepest nesting of JSON.
+    pub json_depth: usize,
+}
+
+impl Launch {
+    /// Makes the launch data of `spec` for one generation, without path, package and variables.
+    #[must_use]
+    pub fn new(spec: &AgentSpec, generation: Generation, token: String) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            generation,
+            token,
+            agent: spec.name.to_string(),
+            path: Vec::new(),
+            package: None,
+            module: spec.runner.module.as_ref().map(ToString::to_string),
+            callables: spec.callables(),
+            env: BTreeMap::new(),
+            limits: LaunchLimits {
+                attempts: spec.limits.concurrency.get().saturating_mul(2).max(4),
+                body_bytes: crate::json::MAX_BODY_BYTES,
+                event_bytes: crate::json::MAX_EVENT_BYTES,
+                json_depth: crate::json::MAX_DEPTH,
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launch")
+            .field("agent", &self.agent)
+            .field("generation", &self.generation)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record that a runner writes to the control socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ControlRecord {
+    /// The runner takes requests from now on.
+    Ready(ReadyRecord),
+    /// The runner cannot start; it exits.
+    Failed {
+        /// Why.
+        error: Box<Failure>,
+    },
+    /// A log record from outside any run.
+    Log(LogRecord),
+}
+
+/// What a runner says of itself when it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyRecord {
+    /// The protocol's version.
+    pub protocol: u32,
+    /// The generation it was launched as.
+    pub generation: Generation,
+    /// Its process id.
+    pub pid: u32,
+    /// Versions of the runner, the interpreter and pydantic-ai.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
+}

@@ -1,0 +1,168 @@
+//! The bodies of the requests that Rust sends to a runner, and of its answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
+use crate::json::RawJson;
+
+/// `POST /v1/runs`: start or resume one attempt of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttemptRequest {
+    /// The run.
+    pub run_id: RunId,
+    /// The attempt, higher than every earlier one of the run.
+    pub attempt: Attempt,
+    /// The conversation that the run belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<ConversationId>,
+    /// The prompt: text or parts; absent to resume from the history.
+    pub prompt: Option<RawJson>,
+    /// Whether model events are wanted.
+    pub stream: bool,
+    /// The agent's spec, as [`crate::spec::AgentSpec::to_wire`] gives it.
+    pub spec: RawJson,
+    /// The rendered instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// What the caller gives to the tools and prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deps: Option<RawJson>,
+    /// The recorded messages.
+    #[serde(default)]
+    pub message_history: Vec<RawJson>,
+    /// Results of tool calls that finished already, as first returned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recorded: BTreeMap<ToolCallId, RawJson>,
+    /// Decisions on calls that waited for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred_tool_results: Option<RawJson>,
+    /// What the run has used so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<RawJson>,
+    /// Limits on what the run may use in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_limits: Option<RawJson>,
+    /// Settings that override the spec's for this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_settings: Option<RawJson>,
+    /// Seconds until the attempt must have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<f64>,
+    /// Free data of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<RawJson>,
+}
+
+/// `POST /v1/runs/{id}/permit`: the checkpoint is stored, go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitRequest {
+    /// The attempt that asked.
+    pub attempt: Attempt,
+    /// The sequence number of the event that asked.
+    pub seq: u64,
+}
+
+/// `POST /v1/runs/{id}/tool_results`: the answer to a tool request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolResultRequest {
+    /// The attempt that asked.
+    pub attempt: Attempt,
+    /// The call that is answered.
+    pub tool_call_id: ToolCallId,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: ToolAnswer,
+}
+
+/// How a tool that runs in Rust answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum ToolAnswer {
+    /// It returned a value.
+    Ok {
+        /// The value.
+        content: serde_json::Value,
+    },
+    /// The model shall call again, better.
+    Retry {
+        /// What to tell the model.
+        message: String,
+    },
+    /// The model is told that it failed.
+    Failed {
+        /// What to tell the model.
+        message: String,
+    },
+    /// The attempt ends as a `tool` failure.
+    Error {
+        /// What happened.
+        message: String,
+        /// The class of the error.
+        #[serde(default)]
+        kind: String,
+        /// Whether another attempt may succeed.
+        #[serde(default)]
+        retryable: bool,
+    },
+}
+
+/// `POST /v1/agents/validate`: build the agent only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ValidateRequest {
+    /// The agent's spec.
+    pub spec: RawJson,
+}
+
+/// What a validated agent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validated {
+    /// The model as the runner resolved it.
+    pub model: String,
+    /// Whether it is a model that only plays one (a pydantic-ai `FunctionModel` or `TestModel`).
+    pub offline: bool,
+}
+
+/// `POST /v1/tools/{target}/call`: run one registered Python tool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ToolCallRequest {
+    /// The arguments, an object.
+    pub args: RawJson,
+    /// What the caller gives to the tool's context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deps: Option<RawJson>,
+    /// The call's identity, for tools that want an idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<ToolCallId>,
+}
+
+/// What a directly called tool returned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ToolCallResult {
+    /// The value.
+    pub result: RawJson,
+}
+
+/// The body of every refusal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Why it was refused.
+    pub error: Failure,
+}
+
+/// `GET /healthz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it takes requests.
+    pub ok: bool,
+    /// Its process id.
+    pub pid: u32,
+    /// Attempts under way.
+    pub attempts: u32,
+    /// The protocol's version.
+    pub protocol: u32,
+    /// The generation it was launched as.
+    pub generation: Generation,
+}

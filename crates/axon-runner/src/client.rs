@@ -1,0 +1,390 @@
+//! The HTTP client of one runner: requests over its Unix socket, events as they come.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::RunId;
+use axon_kernel::json::{self, RawJson};
+use axon_kernel::spec::PythonTarget;
+use axon_kernel::wire::{
+    AttemptRequest, ErrorBody, Health, PermitRequest, RunnerEvent, ToolCallRequest, ToolCallResult,
+    ToolResultRequest, UnknownEvent, ValidateRequest, Validated,
+};
+use bytes::Bytes;
+use eventsource_stream::{Event, EventStreamError, Eventsource};
+use futures_util::{Stream, StreamExt};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::frames::{FrameError, Frames};
+
+/// How long a runner may take to answer a request that is no run.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a runner may stay silent on a stream; it pings every 15 s.
+const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The bytes of an answer that an error message quotes.
+const EXCERPT_BYTES: usize = 200;
+
+/// Speaks to one runner. Cheap to clone; all clones share one pool of connections.
+#[derive(Clone, Debug)]
+pub struct RunnerClient {
+    http: reqwest::Client,
+    token: SecretString,
+}
+
+/// Why a request to a runner failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The runner refused it; it was not executed.
+    #[error("the runner answered {status}: {failure}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The error object of the answer.
+        failure: Box<Failure>,
+    },
+    /// The answer is not what the protocol says.
+    #[error("the runner answered {status} with something else than the protocol's: {excerpt}")]
+    Garbage {
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the answer.
+        excerpt: String,
+    },
+    /// The runner could not be reached, or the connection broke.
+    #[error("no answer from the runner")]
+    Link(#[source] reqwest::Error),
+    /// The runner stayed silent.
+    #[error("the runner stayed silent for {} s", after.as_secs())]
+    Silent {
+        /// For how long.
+        after: Duration,
+    },
+    /// The request has no JSON form.
+    #[error("the request cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl RequestError {
+    /// Returns the failure that a run sees.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused { failure, .. } => *failure,
+            Self::Garbage { .. } => Failure::new(FailureKind::Decode, self.to_string()),
+            Self::Link(_) | Self::Silent { .. } => {
+                Failure::new(FailureKind::RunnerDied, with_sources(&self))
+            }
+            Self::Encode(_) => Failure::new(FailureKind::Config, with_sources(&self)),
+        }
+    }
+}
+
+/// Why the events of an attempt ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The frames were refused.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream is no stream of events.
+    #[error("the runner's event stream cannot be read: {0}")]
+    Format(String),
+    /// An event is not what its name promises.
+    #[error("{source}: {}", source.source)]
+    Event {
+        /// The event and what was wrong.
+        source: UnknownEvent,
+    },
+    /// The stream ended without a terminal event.
+    #[error("the runner's event stream ended in the middle of the attempt")]
+    Ended,
+}
+
+impl StreamError {
+    /// Returns the failure that a run sees.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        let kind = match &self {
+            Self::Frame(FrameError::Link(_)) | Self::Ended => FailureKind::RunnerDied,
+            Self::Frame(FrameError::TooLarge { .. } | FrameError::ByteOrderMark)
+            | Self::Format(_)
+            | Self::Event { .. } => FailureKind::Decode,
+        };
+        let mut failure = Failure::new(kind, with_sources(&self));
+        failure.in_stream = true;
+        failure
+    }
+}
+
+impl RunnerClient {
+    /// Makes a client for the runner that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// [`reqwest::Error`] if the client cannot be set up.
+    pub fn new(socket: &Path, token: SecretString) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .unix_socket(socket)
+            .read_timeout(SILENCE_DEADLINE)
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Self { http, token })
+    }
+
+    /// Asks whether the runner is well.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if it is not, or does not answer.
+    pub async fn health(&self) -> Result<Health, RequestError> {
+        decode(self.send(Method::GET, "/healthz", None).await?).await
+    }
+
+    /// Returns the runner's JSON Schemas; for an agent defined in Python also the agent's own.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the runner does not give them.
+    pub async fn schema(&self) -> Result<RawJson, RequestError> {
+        decode(self.send(Method::GET, "/v1/schema", None).await?).await
+    }
+
+    /// Has the runner build the agent, with its model, and nothing more.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Refused`] with what is wrong with the spec.
+    pub async fn validate(&self, spec: RawJson) -> Result<Validated, RequestError> {
+        let body = encode(&ValidateRequest { spec })?;
+        decode(self.send(Method::POST, "/v1/agents/validate", Some(body)).await?).await
+    }
+
+    /// Starts one attempt. Dropping the stream closes the connection, which cancels the attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the runner refuses it or cannot be reached.
+    pub async fn attempt(&self, request: &AttemptRequest) -> Result<AttemptStream, RequestError> {
+        let response = self.send(Method::POST, "/v1/runs", Some(encode(request)?)).await?;
+        let events_expected = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        if !events_expected {
+            let status = response.status().as_u16();
+            let body = body_of(response).await?;
+            return Err(garbage(status, &body));
+        }
+        Ok(AttemptStream::new(response.bytes_stream()))
+    }
+
+    /// Permits the runner to go on after the event `permit.seq`.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the attempt is over or superseded.
+    pub async fn permit(&self, run: &RunId, permit: PermitRequest) -> Result<(), RequestError> {
+        self.post_empty(&format!("/v1/runs/{run}/permit"), &permit).await
+    }
+
+    /// Answers a tool request.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the call is unknown, or its attempt is over or superseded.
+    pub async fn tool_result(
+        &self,
+        run: &RunId,
+        result: &ToolResultRequest,
+    ) -> Result<(), RequestError> {
+        self.post_empty(&format!("/v1/runs/{run}/tool_results"), result).await
+    }
+
+    /// Cancels the live attempt of `run`; its stream still ends with a terminal event.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the run is unknown to the runner.
+    pub async fn cancel(&self, run: &RunId) -> Result<(), RequestError> {
+        self.send(Method::DELETE, &format!("/v1/runs/{run}"), None).await.map(drop)
+    }
+
+    /// Runs one registered Python tool, and waits at most `deadline` for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Refused`] with the tool's failure.
+    pub async fn call_tool(
+        &self,
+        target: &PythonTarget,
+        request: &ToolCallRequest,
+        deadline: Duration,
+    ) -> Result<ToolCallResult, RequestError> {
+        let path = format!("/v1/tools/{target}/call");
+        let call = self.request(Method::POST, &path, Some(encode(request)?));
+        decode(answer(call, deadline).await?).await
+    }
+
+    /// Asks the runner to finish its attempts and exit.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if it does not answer.
+    pub async fn drain(&self) -> Result<(), RequestError> {
+        self.send(Method::POST, "/v1/drain", None).await.map(drop)
+    }
+
+    async fn post_empty<T: Serialize>(&self, path: &str, body: &T) -> Result<(), RequestError> {
+        self.send(Method::POST, path, Some(encode(body)?)).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response, RequestError> {
+        answer(self.request(method, path, body), ANSWER_DEADLINE).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> RequestBuilder {
+        let url = format!("http://runner{path}");
+        let request = self.http.request(method, url).bearer_auth(self.token.expose_secret());
+        match body {
+            None => request,
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
+        }
+    }
+}
+
+async fn answer(request: RequestBuilder, deadline: Duration) -> Result<Response, RequestError> {
+    let response = tokio::time::timeout(deadline, request.send())
+        .await
+        .map_err(|_elapsed| RequestError::Silent { after: deadline })?
+        .map_err(RequestError::Link)?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    Err(refused(response.status(), &body_of(response).await?))
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, RequestError> {
+    serde_json::to_vec(value).map_err(RequestError::Encode)
+}
+
+async fn body_of(response: Response) -> Result<Vec<u8>, RequestError> {
+    let mut chunks = response.bytes_stream();
+    let mut body = Vec::new();
+    let read = async {
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(RequestError::Link)?);
+            if body.len() > json::MAX_BODY_BYTES {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(ANSWER_DEADLINE, read)
+        .await
+        .map_err(|_elapsed| RequestError::Silent { after: ANSWER_DEADLINE })??;
+    Ok(body)
+}
+
+async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, RequestError> {
+    let status = response.status().as_u16();
+    let body = body_of(response).await?;
+    if json::check_depth(&body).is_err() {
+        return Err(garbage(status, &body));
+    }
+    serde_json::from_slice(&body).map_err(|_| garbage(status, &body))
+}
+
+fn garbage(status: u16, body: &[u8]) -> RequestError {
+    let excerpt = json::excerpt(&String::from_utf8_lossy(body), EXCERPT_BYTES);
+    RequestError::Garbage { status, excerpt }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> RequestError {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(ErrorBody { error }) => {
+            RequestError::Refused { status: status.as_u16(), failure: Box::new(error) }
+        }
+        Err(_) => garbage(status.as_u16(), body),
+    }
+}
+
+/// Writes an error with the chain of its causes.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+type Events = dyn Stream<Item = Result<Event, EventStreamError<FrameError>>> + Send;
+
+/// The events of one attempt.
+pub struct AttemptStream {
+    events: Pin<Box<Events>>,
+    over: bool,
+}
+
+impl AttemptStream {
+    fn new(
+        chunks: impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + Unpin + 'static,
+    ) -> Self {
+        let events = Frames::new(chunks, json::MAX_EVENT_BYTES).eventsource();
+        Self { events: Box::pin(events), over: false }
+    }
+
+    /// Returns the next event with its sequence number, or `None` after the terminal one.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] if the stream breaks, cannot be read, or ends without a terminal event.
+    pub async fn next(&mut self) -> Result<Option<(u64, RunnerEvent)>, StreamError> {
+        if self.over {
+            return Ok(None);
+        }
+        let outcome = match self.events.next().await {
+            None => Err(StreamError::Ended),
+            Some(Err(EventStreamError::Transport(error))) => Err(error.into()),
+            Some(Err(error)) => Err(StreamError::Format(error.to_string())),
+            Some(Ok(event)) => read(&event),
+        };
+        self.over = outcome.as_ref().map_or(true, |(_, event)| event.is_terminal());
+        outcome.map(Some)
+    }
+}
+
+fn read(event: &Event) -> Result<(u64, RunnerEvent), StreamError> {
+    let seq = event
+        .id
+        .parse()
+        .map_err(|_| StreamError::Format(format!("event `{}` has no number", event.event)))?;
+    let read = RunnerEvent::read(&event.event, &event.data)
+        .map_err(|source| StreamError::Event { source })?;
+    Ok((seq, read))
+}
+
+impl std::fmt::Debug for AttemptStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttemptStream").field("over", &self.over).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! One Python runner process: its environment, its launch, the HTTP and SSE link to it, its end.
+//!
+//! To start reading: [`process`] launches a [`Runner`] and says how it ended, [`client`] speaks to
+//! it, [`frames`] guards what it streams, [`environment`] finds or builds the Python it needs.
+//!
+//! The invariant: a runner never outlives the value that owns it, nor the process that owns that.
+
+pub mod client;
+mod control;
+pub mod embedded;
+pub mod environment;
+pub mod frames;
+pub mod logs;
+pub mod process;
+
+pub use client::{AttemptStream, RequestError, RunnerClient, StreamError};
+pub use process::{Exit, LaunchPlan, Runner, StartError, StartingRunner};

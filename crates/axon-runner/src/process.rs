@@ -1,0 +1,394 @@
+//! One runner process, from its launch to its last moment.
+//!
+//! A runner leads a process group of its own, has a cleared environment, and gets three file
+//! descriptors: the control socket, the listening socket and the lifeline. The lifeline is a pipe
+//! that only this process can write to: when this process ends, however it ends, the kernel tells
+//! the runner's group.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::Generation;
+use axon_kernel::wire::{CONTROL_FD, LIFELINE_FD, LISTEN_FD, Launch, ReadyRecord};
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+
+use crate::client::RunnerClient;
+use crate::control::{self, First};
+use crate::logs::{self, LastWords, Output};
+
+/// What to launch, and where.
+#[derive(Clone, Debug)]
+pub struct LaunchPlan {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The whole environment of the process. No secrets: those travel in [`Launch::env`].
+    pub env: BTreeMap<String, String>,
+    /// The working directory.
+    pub directory: PathBuf,
+    /// The folder under which the folder of the socket is made.
+    pub sockets: PathBuf,
+    /// The launch data.
+    pub launch: Launch,
+}
+
+/// Why a runner did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket, the pipe or their folder could not be made.
+    #[error("cannot set up the runner's sockets")]
+    Sockets(#[source] std::io::Error),
+    /// The program could not be started.
+    #[error("cannot start `{program}`")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The runner said that it cannot start.
+    #[error("the runner refused to start: {0}")]
+    Refused(Box<Failure>),
+    /// The process ended before it was ready.
+    #[error("the runner ended before it was ready: {0}")]
+    Ended(Exit),
+    /// It was not ready in time.
+    #[error("the runner was not ready after {} s{}", after.as_secs_f64(), quoted(last_words))]
+    NotReady {
+        /// The deadline.
+        after: Duration,
+        /// The last lines of its standard error.
+        last_words: Vec<String>,
+    },
+    /// It wrote something else than a ready record.
+    #[error("the runner wrote no ready record but: {excerpt}{}", quoted(last_words))]
+    Garbage {
+        /// The beginning of what it wrote.
+        excerpt: String,
+        /// The last lines of its standard error.
+        last_words: Vec<String>,
+    },
+    /// It speaks another protocol, or thinks that it is another generation.
+    #[error("the runner speaks protocol {protocol} as generation {generation}, not {expected}")]
+    Mismatch {
+        /// The protocol that it speaks.
+        protocol: u32,
+        /// The generation that it claims.
+        generation: Generation,
+        /// What was expected.
+        expected: String,
+    },
+    /// The client could not be set up.
+    #[error("cannot set up the runner's client")]
+    Client(#[source] reqwest::Error),
+}
+
+impl StartError {
+    /// Returns the failure that a caller sees.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        let kind = match &self {
+            Self::Refused(failure) => return failure.as_ref().clone().in_phase("start"),
+            Self::Spawn { .. } | Self::Mismatch { .. } => FailureKind::Config,
+            Self::Garbage { .. } => FailureKind::Decode,
+            Self::Sockets(_) | Self::Ended(_) | Self::NotReady { .. } | Self::Client(_) => {
+                FailureKind::RunnerDied
+            }
+        };
+        Failure::new(kind, crate::client::with_sources(&self)).in_phase("start")
+    }
+}
+
+/// How a runner ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// The last lines of its standard error.
+    pub last_words: Vec<String>,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit code {code}")?,
+            (None, Some(9)) => f.write_str("killed (SIGKILL)")?,
+            (None, Some(signal)) => write!(f, "ended by signal {signal}")?,
+            (None, None) => f.write_str("ended for an unknown reason")?,
+        }
+        f.write_str(&quoted(&self.last_words))
+    }
+}
+
+fn quoted(last_words: &[String]) -> String {
+    match last_words {
+        [] => "; it wrote nothing to its standard error".to_owned(),
+        lines => format!("; its last words:\n  {}", lines.join("\n  ")),
+    }
+}
+
+/// A runner that was launched and is not ready yet. Dropping it kills the process group.
+#[derive(Debug)]
+pub struct StartingRunner {
+    process: Process,
+    control: UnixStream,
+    launch: Launch,
+}
+
+/// A runner that takes requests. Dropping it kills the process group.
+#[derive(Debug)]
+pub struct Runner {
+    process: Process,
+    client: RunnerClient,
+    ready: ReadyRecord,
+}
+
+impl StartingRunner {
+    /// Launches the process. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Sockets`] or [`StartError::Spawn`].
+    pub fn launch(plan: LaunchPlan) -> Result<Self, StartError> {
+        let folder = tempfile::Builder::new()
+            .prefix("axon-")
+            .tempdir_in(&plan.sockets)
+            .map_err(StartError::Sockets)?;
+        let socket = folder.path().join("runner.sock");
+        let listener = UnixListener::bind(&socket).map_err(StartError::Sockets)?;
+        let (control, theirs) = UnixStream::pair().map_err(StartError::Sockets)?;
+        let (watched, lifeline) = std::io::pipe().map_err(StartError::Sockets)?;
+        let fds = [
+            (OwnedFd::from(theirs), CONTROL_FD),
+            (OwnedFd::from(listener), LISTEN_FD),
+            (OwnedFd::from(watched), LIFELINE_FD),
+        ];
+        let child = spawn(&plan, fds)?;
+        let keep = Keep { _folder: folder, _lifeline: lifeline };
+        let agent = plan.launch.agent.clone();
+        Ok(Self { process: Process::watch(child, agent, socket, keep), control, launch: plan.launch })
+    }
+
+    /// Hands over the launch data and waits until the runner is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; the process is gone then.
+    pub async fn ready(self, timeout: Duration) -> Result<Runner, StartError> {
+        let Self { process, control, launch } = self;
+        let agent = launch.agent.clone();
+        let first = tokio::select! {
+            first = control::handshake(control, &launch) => first.map_err(StartError::Sockets)?,
+            exit = process.exited() => return Err(StartError::Ended(exit)),
+            () = tokio::time::sleep(timeout) => First::Silence,
+        };
+        match first {
+            First::Ready(ready, rest) => {
+                check(&ready, &launch)?;
+                tokio::spawn(control::relay_logs(rest, agent));
+                let token = SecretString::from(launch.token);
+                let client =
+                    RunnerClient::new(&process.socket, token).map_err(StartError::Client)?;
+                Ok(Runner { process, client, ready })
+            }
+            First::Failed(failure) => Err(StartError::Refused(failure)),
+            First::Garbage(excerpt) => {
+                Err(StartError::Garbage { excerpt, last_words: process.last_words.lines() })
+            }
+            First::Closed => {
+                process.stop(Duration::from_secs(1)).await;
+                Err(StartError::Ended(process.exited().await))
+            }
+            First::Silence => Err(StartError::NotReady {
+                after: timeout,
+                last_words: process.last_words.lines(),
+            }),
+        }
+    }
+}
+
+fn check(ready: &ReadyRecord, launch: &Launch) -> Result<(), StartError> {
+    if ready.protocol == launch.protocol && ready.generation == launch.generation {
+        return Ok(());
+    }
+    Err(StartError::Mismatch {
+        protocol: ready.protocol,
+        generation: ready.generation,
+        expected: format!("{} as {}", launch.protocol, launch.generation),
+    })
+}
+
+fn spawn(plan: &LaunchPlan, fds: [(OwnedFd, i32); 3]) -> Result<Child, StartError> {
+    let (program, arguments) = plan.command.split_first().ok_or_else(|| StartError::Spawn {
+        program: String::new(),
+        source: std::io::Error::other("the runner's command is empty"),
+    })?;
+    let mappings =
+        fds.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).into_iter().collect();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(&plan.env)
+        .current_dir(&plan.directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let spawn_error = |source| StartError::Spawn { program: program.clone(), source };
+    command
+        .fd_mappings(mappings)
+        .map_err(|error| spawn_error(std::io::Error::other(error)))?
+        .spawn()
+        .map_err(spawn_error)
+}
+
+impl Runner {
+    /// Returns the client for this runner.
+    #[must_use]
+    pub fn client(&self) -> &RunnerClient {
+        &self.client
+    }
+
+    /// Returns what the runner said of itself.
+    #[must_use]
+    pub fn ready_record(&self) -> &ReadyRecord {
+        &self.ready
+    }
+
+    /// Returns the process id, which is also the id of its process group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// Returns a future that resolves when the process has ended and was reaped.
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        self.process.exited()
+    }
+
+    /// Asks the process to end, kills its group after `grace`, and waits for its real end.
+    pub async fn stop(&self, grace: Duration) -> Exit {
+        self.process.stop(grace).await;
+        self.exited().await
+    }
+}
+
+/// What must live exactly as long as the process.
+#[derive(Debug)]
+struct Keep {
+    _folder: TempDir,
+    _lifeline: std::io::PipeWriter,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    socket: PathBuf,
+    last_words: LastWords,
+    exit: watch::Receiver<Option<Exit>>,
+    signals: mpsc::Sender<Signal>,
+}
+
+impl Process {
+    fn watch(mut child: Child, agent: String, socket: PathBuf, keep: Keep) -> Self {
+        let pid = child.id().unwrap_or_default();
+        let last_words = LastWords::default();
+        let (gone, exit) = watch::channel(None);
+        // Room for one TERM and one KILL; a third signal would say nothing new.
+        let (signals, orders) = mpsc::channel(2);
+        let stdout = child.stdout.take().map(|pipe| {
+            tokio::spawn(logs::relay(pipe, agent.clone(), Output::Stdout, last_words.clone()))
+        });
+        let stderr = child
+            .stderr
+            .take()
+            .map(|pipe| tokio::spawn(logs::relay(pipe, agent, Output::Stderr, last_words.clone())));
+        let words = last_words.clone();
+        tokio::spawn(async move {
+            let status = reap(&mut child, pid, orders).await;
+            // What it wrote just before its end is still in the pipe; a grandchild that holds the
+            // pipe open must not delay the news.
+            let drained = async {
+                for relay in [stdout, stderr].into_iter().flatten() {
+                    let _ended = relay.await;
+                }
+            };
+            let _in_time = tokio::time::timeout(Duration::from_millis(100), drained).await;
+            drop(keep);
+            gone.send_replace(Some(exit_of(status, words.lines())));
+        });
+        Self { pid, socket, last_words, exit, signals }
+    }
+
+    fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        let mut exit = self.exit.clone();
+        async move { wait_for(&mut exit).await }
+    }
+
+    async fn stop(&self, grace: Duration) {
+        let _gone_already = self.signals.send(Signal::TERM).await;
+        if tokio::time::timeout(grace, self.exited()).await.is_err() {
+            let _gone_already = self.signals.send(Signal::KILL).await;
+        }
+    }
+}
+
+async fn wait_for(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    let unknown = Exit { code: None, signal: None, last_words: Vec::new() };
+    exit.wait_for(Option::is_some).await.map_or(unknown, |exit| {
+        exit.clone().unwrap_or_else(|| Exit { code: None, signal: None, last_words: Vec::new() })
+    })
+}
+
+/// Waits for the process, carrying out signals meanwhile, and sweeps its group afterwards. When
+/// nobody holds the other end of `orders` any more, the group is killed.
+async fn reap(
+    child: &mut Child,
+    pid: u32,
+    mut orders: mpsc::Receiver<Signal>,
+) -> std::io::Result<std::process::ExitStatus> {
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            order = orders.recv() => {
+                let abandoned = order.is_none();
+                signal_group(pid, order.unwrap_or(Signal::KILL));
+                if abandoned {
+                    break child.wait().await;
+                }
+            }
+        }
+    };
+    signal_group(pid, Signal::KILL);
+    status
+}
+
+fn signal_group(pid: u32, signal: Signal) {
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(group) = group {
+        // The group may be empty already: then there is nobody left to signal.
+        let _empty = kill_process_group(group, signal);
+    }
+}
+
+fn exit_of(status: std::io::Result<std::process::ExitStatus>, last_words: Vec<String>) -> Exit {
+    use std::os::unix::process::ExitStatusExt;
+    match status {
+        Ok(status) => Exit { code: status.code(), signal: status.signal(), last_words },
+        Err(_) => Exit { code: None, signal: None, last_words },
+    }
+}

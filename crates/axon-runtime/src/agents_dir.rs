@@ -1,0 +1,113 @@
+//! Agents as folders: `agents/NAME/agent.toml` with the agent's own Python package beside it.
+
+use std::path::{Path, PathBuf};
+
+use axon_kernel::spec::{AgentName, AgentSpec, FileText, SpecError};
+
+use crate::host::Host;
+use crate::registry::nearest;
+
+/// One agent's definition, with where it came from.
+#[derive(Clone, Debug)]
+pub struct AgentDefinition {
+    /// What the agent is.
+    pub spec: AgentSpec,
+    /// The agent's own folder, where it has one.
+    pub folder: Option<PathBuf>,
+    /// Folders that its Python modules are looked for in, after the installed ones.
+    pub path: Vec<PathBuf>,
+}
+
+impl From<AgentSpec> for AgentDefinition {
+    fn from(spec: AgentSpec) -> Self {
+        Self { spec, folder: None, path: Vec::new() }
+    }
+}
+
+/// Why an agent could not be read from its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is no such agent.
+    #[error(
+        "there is no agent `{name}` in {}{}", folder.display(),
+        nearest.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    )]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+        /// The folder that was looked in.
+        folder: PathBuf,
+        /// The agent whose name looks most like it.
+        nearest: Option<String>,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The definition is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// Reads the agent `name` from `agents`, a folder of agents.
+///
+/// # Errors
+///
+/// [`FolderError`] if there is no such agent or its definition is wrong.
+pub fn load_agent(agents: &Path, name: &str, host: &Host) -> Result<AgentDefinition, FolderError> {
+    let not_found = || FolderError::NotFound {
+        name: name.to_owned(),
+        folder: agents.to_owned(),
+        nearest: nearest(name, agent_names(agents).iter().map(String::as_str)).map(str::to_owned),
+    };
+    let valid = AgentName::try_from(name).map_err(|_| not_found())?;
+    let folder = agents.join(name);
+    let file = folder.join("agent.toml");
+    if !file.is_file() {
+        return Err(not_found());
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|source| FolderError::Read { path: path.to_owned(), source })
+    };
+    let text = read(&file)?;
+    let shown = file.display().to_string();
+    let spec = AgentSpec::from_toml(
+        valid,
+        FileText { path: &shown, text: &text },
+        &|variable| host.variable(variable),
+        &|relative| Ok(std::fs::read_to_string(folder.join(relative))?),
+    )?;
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Ok(AgentDefinition { spec, folder: Some(absolute(&folder)), path: vec![absolute(agents)] })
+}
+
+/// Reads every agent of the folder `agents`, by name.
+///
+/// # Errors
+///
+/// [`FolderError`] of the first agent that cannot be read.
+pub fn load_agents(agents: &Path, host: &Host) -> Result<Vec<AgentDefinition>, FolderError> {
+    if let Err(source) = std::fs::read_dir(agents) {
+        return Err(FolderError::Read { path: agents.to_owned(), source });
+    }
+    agent_names(agents).iter().map(|name| load_agent(agents, name, host)).collect()
+}
+
+/// Returns the names of the agents in the folder `agents`, sorted; none if it cannot be read.
+#[must_use]
+pub fn agent_names(agents: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(agents) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join("agent.toml").is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,226 @@
+//! How an agent's runner is launched: with which Python, which environment, which secrets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::Generation;
+use axon_kernel::json::RawJson;
+use axon_kernel::provider;
+use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, RunnerProgram, ToolTarget};
+use axon_kernel::wire::Launch;
+use axon_runner::embedded::{self, LayDownError};
+use axon_runner::environment::{self, Search, SyncError};
+use axon_runner::{LaunchPlan, Runner, StartingRunner};
+use serde_json::Value;
+
+use crate::agents_dir::AgentDefinition;
+use crate::host::Host;
+
+/// Launches the runners of one agent, generation by generation.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    pub(crate) spec: AgentSpec,
+    /// The spec as the runner gets it with each attempt.
+    pub(crate) wire: RawJson,
+    host: Arc<Host>,
+    folder: Option<PathBuf>,
+    path: Vec<PathBuf>,
+    command: Vec<String>,
+    allow_offline: bool,
+}
+
+/// Called with each step of building the Python environment.
+pub type OnProgress = Arc<dyn Fn(environment::Progress) + Send + Sync>;
+
+/// What a runtime says about all of its runners.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) allow_offline: bool,
+    pub(crate) progress: OnProgress,
+}
+
+/// Why an agent's runner cannot be launched at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Definition(#[from] Failure),
+    #[error(transparent)]
+    Environment(#[from] SyncError),
+    #[error(transparent)]
+    Sources(#[from] LayDownError),
+}
+
+/// A runner that is ready and has built the agent.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) runner: Runner,
+    pub(crate) model: String,
+    pub(crate) offline: bool,
+}
+
+impl Launcher {
+    /// Checks what can be checked without a process, and finds the program to start.
+    pub(crate) async fn prepare(
+        definition: AgentDefinition,
+        host: Arc<Host>,
+        surroundings: Surroundings,
+    ) -> Result<Self, PrepareError> {
+        let AgentDefinition { spec, folder, mut path } = definition;
+        if path.is_empty() {
+            path.push(host.directory.clone());
+        }
+        check(&spec, &host, folder.as_deref())?;
+        let command = match &spec.runner.program {
+            RunnerProgram::Command(command) => command.clone(),
+            RunnerProgram::Url(_) => {
+                let message = "`runner.url` cannot be used yet: runners are started here";
+                return Err(Failure::new(FailureKind::Config, message).into());
+            }
+            RunnerProgram::Python { python } => {
+                python_command(python.clone(), folder.clone(), &host, surroundings.progress).await?
+            }
+        };
+        let wire = Value::Object(spec.to_wire()).into();
+        let allow_offline = surroundings.allow_offline;
+        Ok(Self { spec, wire, host, folder, path, command, allow_offline })
+    }
+
+    /// Launches a runner, waits until it is ready, and has it build the agent.
+    pub(crate) async fn launch(&self, generation: Generation) -> Result<Ready, Failure> {
+        let plan = self.plan(generation);
+        let timeout = self.spec.runner.start_timeout;
+        let runner = async {
+            StartingRunner::launch(plan)?.ready(timeout).await
+        };
+        let runner = runner.await.map_err(axon_runner::StartError::into_failure)?;
+        let validated = runner
+            .client()
+            .validate(self.wire.clone())
+            .await
+            .map_err(axon_runner::RequestError::into_failure)?;
+        if validated.offline && !self.allow_offline {
+            let message = format!(
+                "agent `{}` would answer with the offline model `{}`, which only plays a model",
+                self.spec.name, validated.model
+            );
+            return Err(Failure::new(FailureKind::Config, message).with_help(
+                "name a real model (AXON_MODEL=openai:gpt-5), or allow offline models \
+                 (`--offline`, `.allow_offline()`)",
+            ));
+        }
+        Ok(Ready { runner, model: validated.model, offline: validated.offline })
+    }
+
+    fn plan(&self, generation: Generation) -> LaunchPlan {
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let mut launch = Launch::new(&self.spec, generation, token);
+        launch.path = self.path.iter().map(|path| path.display().to_string()).collect();
+        launch.package = self.package();
+        launch.env = self.variables();
+        LaunchPlan {
+            command: self.command.clone(),
+            env: self.host.allowed(),
+            directory: self.host.directory.clone(),
+            sockets: self.host.sockets.clone(),
+            launch,
+        }
+    }
+
+    fn package(&self) -> Option<String> {
+        let folder = self.folder.as_ref()?;
+        folder.join("__init__.py").is_file().then(|| self.spec.name.to_string())
+    }
+
+    /// Returns the variables that this agent's code may see, and nothing else.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let spec = &self.spec;
+        let mut variables = BTreeMap::new();
+        if let Some(model) = &spec.model {
+            for name in provider::variables(model, spec.provider.as_ref()) {
+                if let Some(value) = self.host.variable(&name) {
+                    variables.insert(name, value);
+                }
+            }
+        }
+        for name in &spec.runner.pass_env {
+            if let Some(value) = self.host.variable(name.as_str()) {
+                variables.insert(name.to_string(), value);
+            }
+        }
+        variables
+            .extend(spec.runner.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        variables
+    }
+}
+
+async fn python_command(
+    configured: Option<String>,
+    folder: Option<PathBuf>,
+    host: &Host,
+    progress: OnProgress,
+) -> Result<Vec<String>, PrepareError> {
+    let search = Search { configured: configured.map(PathBuf::from), ..host.search(folder) };
+    let found = tokio::task::spawn_blocking(move || {
+        let ready = environment::sync(&search, progress.as_ref())?;
+        let sources = embedded::lay_down(&search.cache_dir)?;
+        Ok([ready.choice.python.display().to_string(), "-I".into(), sources.display().to_string()])
+    });
+    let ended = |error: tokio::task::JoinError| {
+        PrepareError::Definition(Failure::new(FailureKind::Internal, error.to_string()))
+    };
+    found.await.map_err(ended)?.map(Vec::from)
+}
+
+/// Checks what no schema can say, before anything is started.
+fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Failure> {
+    let config = |message: String| Failure::new(FailureKind::Config, message);
+    for tool in &spec.tools {
+        match &tool.target {
+            ToolTarget::Python(target) => check_module(target, &spec.name, folder)?,
+            ToolTarget::Rust(name) => {
+                let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
+                let help = "run the agent in the service that registers it, or name a Python one";
+                return Err(config(format!("{message}, which is not registered here"))
+                    .with_help(help));
+            }
+            ToolTarget::Agent(name) => {
+                let message = format!("tool `{}` is the agent `{name}`", tool.name);
+                return Err(config(format!("{message}: delegation is not built yet")));
+            }
+        }
+    }
+    for callable in spec.callables() {
+        check_module(&callable.target, &spec.name, folder)?;
+    }
+    let Some(model) = &spec.model else { return Ok(()) };
+    provider::of(model).map_err(|error| config(error.to_string()))?;
+    let missing = provider::missing_key(model, spec.provider.as_ref(), &|name| host.variable(name));
+    missing.map_or(Ok(()), |missing| {
+        let help = "put it into the environment or into `.env`, or choose another model \
+                    (AXON_MODEL, --model)";
+        Err(Failure::new(FailureKind::ModelAuth, missing.to_string()).with_help(help))
+    })
+}
+
+/// Checks that a module of the agent's own package is there. Others only Python can find.
+fn check_module(
+    target: &PythonTarget,
+    agent: &AgentName,
+    folder: Option<&Path>,
+) -> Result<(), Failure> {
+    let (Some(folder), Some(rest)) = (
+        folder.filter(|folder| folder.join("__init__.py").is_file()),
+        target.module().strip_prefix(agent.as_str()).and_then(|rest| rest.strip_prefix('.')),
+    ) else {
+        return Ok(());
+    };
+    let module = folder.join(rest.replace('.', "/"));
+    if module.with_extension("py").is_file() || module.join("__init__.py").is_file() {
+        return Ok(());
+    }
+    let file = module.with_extension("py");
+    let message = format!("`{target}` names a module that is not there: {}", file.display());
+    Err(Failure::new(FailureKind::Config, message).with_help("create it, or correct the name"))
+}

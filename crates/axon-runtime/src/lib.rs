@@ -1,0 +1,42 @@
+//! The agent runtime: agents as supervised actors, runs that outlive their runners.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use axon_runtime::Runtime;
+//! use serde_json::json;
+//!
+//! let runtime = Runtime::builder().agents_dir("agents").allow_offline().start().await?;
+//! let bank = runtime.named("bank_support")?;
+//! let outcome = bank.run("What is my balance?").deps(json!({"customer_id": 123})).wait().await?;
+//! println!("{}", outcome.completed()?.output);
+//! runtime.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To start reading: [`Runtime`] starts agents and finds them by name, [`AgentHandle::run`] asks
+//! one, [`RunHandle`] follows what it does.
+//!
+//! The invariant: an accepted run ends exactly once, whatever dies meanwhile.
+
+mod agent;
+mod agents_dir;
+mod host;
+mod launch;
+mod log;
+mod memory;
+mod registry;
+mod run;
+mod runs;
+mod runtime;
+
+pub use agent::{AgentHandle, AgentState, AgentStatus};
+pub use agents_dir::{AgentDefinition, FolderError, agent_names, load_agent, load_agents};
+pub use axon_kernel as kernel;
+pub use axon_runner::{embedded, environment};
+pub use host::Host;
+pub use launch::OnProgress;
+pub use log::{RunEvents, RunUpdate};
+pub use memory::MemoryStore;
+pub use run::{Outcome, Prompt, Refusal, RunBuilder, RunHandle, RunOutcome};
+pub use runtime::{Runtime, RuntimeBuilder, StartError};

@@ -1,0 +1,70 @@
+//! The names of the runtime: one owner writes, anybody looks up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axon_kernel::spec::AgentName;
+use tokio::sync::watch;
+
+use crate::agent::AgentHandle;
+
+type Entries = Arc<BTreeMap<AgentName, AgentHandle>>;
+
+/// The agents by name. It belongs to one runtime; nothing is global.
+#[derive(Clone, Debug)]
+pub(crate) struct Registry {
+    entries: Arc<watch::Sender<Entries>>,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self { entries: Arc::new(watch::Sender::default()) }
+    }
+
+    /// Enters `agent`, unless its name is taken.
+    pub(crate) fn enter(&self, agent: AgentHandle) -> bool {
+        self.entries.send_if_modified(|entries| {
+            let free = !entries.contains_key(agent.name());
+            if free {
+                Arc::make_mut(entries).insert(agent.name().clone(), agent);
+            }
+            free
+        })
+    }
+
+    pub(crate) fn remove(&self, name: &AgentName) -> Option<AgentHandle> {
+        let mut removed = None;
+        self.entries.send_if_modified(|entries| {
+            removed = Arc::make_mut(entries).remove(name);
+            removed.is_some()
+        });
+        removed
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<AgentHandle> {
+        let name = AgentName::try_from(name).ok()?;
+        self.entries.borrow().get(&name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<AgentHandle> {
+        self.entries.borrow().values().cloned().collect()
+    }
+
+    /// Returns the registered name that looks most like `name`.
+    pub(crate) fn nearest(&self, name: &str) -> Option<String> {
+        let entries = self.entries.borrow();
+        nearest(name, entries.keys().map(AgentName::as_str)).map(str::to_owned)
+    }
+}
+
+/// Returns the candidate that looks most like `name`, if one does at all.
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}

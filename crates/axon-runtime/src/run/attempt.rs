@@ -1,0 +1,345 @@
+//! One attempt: a lent runner, its stream of events, and what each of them means for the run.
+
+use axon_kernel::event::{
+    AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, PauseReason, RunEvent,
+    TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
+};
+use axon_kernel::failure::{Failure, FailureKind, Row};
+use axon_kernel::json::{RawJson, excerpt};
+use axon_kernel::spec::Effect;
+use axon_kernel::wire::{
+    AttemptCompleted, AttemptRequest, Before, Checkpointed, PermitRequest, RunnerEvent, ToolAnswer,
+    ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
+};
+use serde_json::Value;
+use tokio::time::Duration;
+
+use super::driver::{Driver, Stuck};
+use super::model_event::{self, Meaning};
+use crate::agent::Lease;
+
+/// How long the news of a runner's exit may take after its connection broke.
+const EXIT_NEWS: Duration = Duration::from_millis(500);
+
+/// How an attempt ended well.
+#[derive(Debug)]
+pub(super) enum AttemptEnd {
+    Completed(Box<Completed>),
+    Paused(PauseReason),
+}
+
+/// How an attempt ended badly.
+#[derive(Debug)]
+pub(super) enum AttemptError {
+    /// It failed; the policy decides what comes next.
+    Failed(Box<Failure>),
+    /// No runner can be had: the agent has already done what it can.
+    Unavailable(Box<Failure>),
+    /// The run cannot go on.
+    Stuck(Stuck),
+}
+
+impl From<Stuck> for AttemptError {
+    fn from(stuck: Stuck) -> Self {
+        Self::Stuck(stuck)
+    }
+}
+
+impl From<Failure> for AttemptError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
+impl Driver {
+    pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
+        let lease = self
+            .agent
+            .lease(self.sick)
+            .await
+            .map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
+        let outcome = self.follow(&lease).await;
+        match outcome {
+            Err(AttemptError::Failed(failure)) => {
+                Err(AttemptError::Failed(Box::new(self.evidence(*failure, &lease).await)))
+            }
+            other => other,
+        }
+    }
+
+    /// Notes evidence against the runner, with how it ended, if it did.
+    async fn evidence(&mut self, mut failure: Failure, lease: &Lease) -> Failure {
+        if failure.kind.row().row != Row::Process {
+            return failure;
+        }
+        self.sick = Some(lease.generation);
+        if failure.kind == FailureKind::RunnerDied
+            && let Ok(exit) = tokio::time::timeout(EXIT_NEWS, lease.exited()).await
+        {
+            failure.message = format!("the runner died: {exit}");
+        }
+        failure
+    }
+
+    async fn follow(&mut self, lease: &Lease) -> Result<AttemptEnd, AttemptError> {
+        let request = self.attempt_request()?;
+        let mut stream = lease
+            .client
+            .attempt(&request)
+            .await
+            .map_err(axon_runner::RequestError::into_failure)?;
+        let mut model = (String::new(), false);
+        loop {
+            let next = stream.next().await.map_err(axon_runner::StreamError::into_failure)?;
+            let Some((seq, event)) = next else {
+                let message = "the event stream went on after its end";
+                return Err(Failure::new(FailureKind::Decode, message).into());
+            };
+            match event {
+                RunnerEvent::AttemptStarted(started) => {
+                    model = (started.model.clone(), started.offline);
+                    let begun = AttemptBegun {
+                        attempt: self.attempt,
+                        generation: lease.generation,
+                        model: started.model,
+                        offline: started.offline,
+                    };
+                    self.emit(RunEvent::AttemptStarted(begun)).await?;
+                }
+                RunnerEvent::Completed(completed) => {
+                    return Ok(AttemptEnd::Completed(Box::new(self.accept_output(completed, model)?)));
+                }
+                RunnerEvent::Paused(paused) => {
+                    let requests = paused.requests;
+                    return Ok(AttemptEnd::Paused(PauseReason::Approval { requests }));
+                }
+                RunnerEvent::Failed(failed) => return Err(failed.error.into()),
+                RunnerEvent::Cancelled(_) => {
+                    let message = "the runner stopped in the middle of the attempt";
+                    return Err(Failure::new(FailureKind::RunnerDied, message).into());
+                }
+                other => self.take(seq, other, lease).await?,
+            }
+        }
+    }
+
+    fn attempt_request(&self) -> Result<AttemptRequest, Failure> {
+        let resumes = self.transcript.resumable;
+        let limits = &self.request.usage_limits;
+        Ok(AttemptRequest {
+            run_id: self.log().run_id().clone(),
+            attempt: self.attempt,
+            conversation_id: self.request.conversation.clone(),
+            prompt: (!resumes).then(|| self.request.prompt.clone()),
+            stream: self.request.stream,
+            spec: self.wire_spec()?,
+            instructions: self.request.instructions.clone(),
+            deps: self.request.deps.clone(),
+            message_history: self.transcript.messages.clone(),
+            recorded: self.results.clone(),
+            deferred_tool_results: None,
+            usage: self.transcript.usage.clone(),
+            usage_limits: (!limits.is_empty()).then(|| Value::Object(limits.clone()).into()),
+            model_settings: self.request.model_settings.clone(),
+            timeout: Some(self.remaining().as_secs_f64()),
+            metadata: self.request.metadata.clone(),
+        })
+    }
+
+    fn wire_spec(&self) -> Result<RawJson, Failure> {
+        let wire = &self.agent.launcher.wire;
+        let Some(model) = &self.request.model else { return Ok(wire.clone()) };
+        let mut spec: serde_json::Map<String, Value> = wire
+            .decode()
+            .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+        spec.insert("model".to_owned(), model.as_str().into());
+        Ok(Value::Object(spec).into())
+    }
+
+    async fn take(
+        &mut self,
+        seq: u64,
+        event: RunnerEvent,
+        lease: &Lease,
+    ) -> Result<(), AttemptError> {
+        match event {
+            RunnerEvent::Model { kind, data } => self.take_model_event(kind, data).await,
+            RunnerEvent::PartialOutput(partial) => {
+                self.shown = true;
+                let value = PartialValue { value: partial.value };
+                Ok(self.emit(RunEvent::PartialOutput(value)).await?)
+            }
+            RunnerEvent::ToolStarted(started) => self.tool_started(seq, started, lease).await,
+            RunnerEvent::ToolFinished(finished) => self.tool_finished(finished).await,
+            RunnerEvent::ToolRequest(request) => self.tool_requested(request, lease).await,
+            RunnerEvent::Checkpoint(checkpoint) => self.checkpoint(seq, checkpoint, lease).await,
+            RunnerEvent::Log(record) => {
+                let run = Some(self.log().run_id().as_str());
+                axon_runner::logs::log_record(self.agent.name().as_str(), run, &record);
+                let line = LogLine {
+                    level: record.level,
+                    logger: record.logger,
+                    message: record.message,
+                };
+                Ok(self.emit(RunEvent::Log(line)).await?)
+            }
+            RunnerEvent::ToolRequestCancelled { .. }
+            | RunnerEvent::AttemptStarted(_)
+            | RunnerEvent::Completed(_)
+            | RunnerEvent::Paused(_)
+            | RunnerEvent::Failed(_)
+            | RunnerEvent::Cancelled(_) => Ok(()),
+        }
+    }
+
+    async fn take_model_event(&mut self, kind: String, data: RawJson) -> Result<(), AttemptError> {
+        let spec = self.agent.spec();
+        let event = match model_event::read(&kind, &data) {
+            // Tools that the spec names are told of by the runner itself, with their effect.
+            Meaning::Called(called) if spec.tool(&called.name).is_some() => return Ok(()),
+            Meaning::Returned(returned) if spec.tool(&returned.name).is_some() => return Ok(()),
+            Meaning::Called(called) => RunEvent::ToolCalled(called),
+            Meaning::Returned(returned) => {
+                if !self.is_pending(&returned) {
+                    return Ok(());
+                }
+                RunEvent::ToolReturned(returned)
+            }
+            Meaning::Text(text) => RunEvent::TextDelta(TextDelta { text }),
+            Meaning::Thinking(text) => RunEvent::ThinkingDelta(TextDelta { text }),
+            Meaning::Other => RunEvent::Model(ModelEvent { kind, data }),
+        };
+        self.shown |= matches!(event, RunEvent::TextDelta(_) | RunEvent::ThinkingDelta(_));
+        Ok(self.emit(event).await?)
+    }
+
+    fn is_pending(&self, returned: &ToolReturned) -> bool {
+        use axon_kernel::run::RunStatus;
+        matches!(&self.status, RunStatus::Running { pending } if pending.has(&returned.tool_call_id))
+    }
+
+    async fn tool_started(
+        &mut self,
+        seq: u64,
+        started: ToolStarted,
+        lease: &Lease,
+    ) -> Result<(), AttemptError> {
+        let called = ToolCalled {
+            tool_call_id: started.tool_call_id,
+            name: started.name,
+            args: started.args,
+            effect: started.effect,
+        };
+        self.emit(RunEvent::ToolCalled(called)).await?;
+        if started.permit {
+            self.permit(seq, lease).await;
+        }
+        Ok(())
+    }
+
+    async fn tool_finished(&mut self, finished: ToolFinished) -> Result<(), AttemptError> {
+        let outcome = match finished.outcome.as_str() {
+            "retry" => ToolOutcome::Retry,
+            "failed" => ToolOutcome::Failed,
+            _ => ToolOutcome::Ok,
+        };
+        let returned = ToolReturned {
+            tool_call_id: finished.tool_call_id,
+            name: finished.name,
+            outcome,
+            result: finished.result,
+        };
+        if outcome == ToolOutcome::Ok {
+            self.results.insert(returned.tool_call_id.clone(), returned.result.clone());
+        }
+        if !self.is_pending(&returned) {
+            return Ok(());
+        }
+        Ok(self.emit(RunEvent::ToolReturned(returned)).await?)
+    }
+
+    /// Answers a call of a tool that runs in Rust. None can be registered yet: an agent that names
+    /// one is refused when it is loaded, so this answers a runner that asks all the same.
+    async fn tool_requested(
+        &mut self,
+        request: ToolRequested,
+        lease: &Lease,
+    ) -> Result<(), AttemptError> {
+        let answer = ToolAnswer::Error {
+            message: format!("no Rust tool is registered as `{}`", request.name),
+            kind: "unknown_tool".to_owned(),
+            retryable: false,
+        };
+        let result =
+            ToolResultRequest { attempt: self.attempt, tool_call_id: request.tool_call_id, answer };
+        if let Err(error) = lease.client.tool_result(self.log().run_id(), &result).await {
+            tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(
+        &mut self,
+        seq: u64,
+        checkpointed: Checkpointed,
+        lease: &Lease,
+    ) -> Result<(), AttemptError> {
+        let Checkpointed { base, messages, usage, before } = checkpointed;
+        if base > self.transcript.messages.len() {
+            let message = format!(
+                "a checkpoint at message {base}, while {} are recorded",
+                self.transcript.messages.len()
+            );
+            return Err(Failure::new(FailureKind::Decode, message).into());
+        }
+        let checkpoint = Checkpoint { base, messages, usage };
+        self.transcript.apply(&checkpoint);
+        self.emit(RunEvent::Checkpoint(checkpoint)).await?;
+        self.shown = false;
+        if before != Before::End {
+            self.permit(seq, lease).await;
+        }
+        Ok(())
+    }
+
+    async fn permit(&self, seq: u64, lease: &Lease) {
+        let permit = PermitRequest { attempt: self.attempt, seq };
+        if let Err(error) = lease.client.permit(self.log().run_id(), permit).await {
+            // The stream says what became of the attempt.
+            tracing::debug!(run = %self.log().run_id(), %error, "a permit did not arrive");
+        }
+    }
+
+    /// Validates the output once more: what Python let through is not believed.
+    fn accept_output(
+        &mut self,
+        completed: AttemptCompleted,
+        (model, offline): (String, bool),
+    ) -> Result<Completed, Failure> {
+        self.check_output(&completed.output)?;
+        Ok(Completed {
+            output: completed.output,
+            usage: completed.usage,
+            model,
+            offline,
+            attempts: self.attempt.0,
+            duration_ms: millis(self.age()),
+        })
+    }
+
+    fn check_output(&self, output: &RawJson) -> Result<(), Failure> {
+        let Some(spec) = &self.agent.spec().output else { return Ok(()) };
+        let invalid = |problem: String| {
+            let message = format!("{problem}; the output was {}", excerpt(output.get(), 200));
+            Failure::new(FailureKind::OutputInvalid, message)
+        };
+        let value: Value = output.decode().map_err(|error| invalid(error.to_string()))?;
+        spec.schema.validate(&value).map_err(|violations| {
+            let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            invalid(format!("the output breaks its schema: {}", found.join("; ")))
+        })
+    }
+}
+
+/// What a Python tool of an agent defined in Python may have done: nobody declared it.
+pub(super) const UNDECLARED: Effect = Effect::Once;

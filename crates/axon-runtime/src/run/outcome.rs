@@ -1,0 +1,66 @@
+//! How a run ended.
+
+use axon_kernel::event::{Cancelled, Completed, Failed, Paused, RunEvent};
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::RunId;
+
+/// How a run ended, or that it waits for a person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOutcome {
+    /// The run.
+    pub run_id: RunId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// The ways a run can end, and the one in which it waits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With an output.
+    Completed(Completed),
+    /// With a failure.
+    Failed(Failed),
+    /// On purpose.
+    Cancelled(Cancelled),
+    /// Before it began.
+    Rejected(Failed),
+    /// Not ended: it waits for a person.
+    Paused(Paused),
+}
+
+impl RunOutcome {
+    pub(crate) fn new(run_id: RunId, event: &RunEvent) -> Self {
+        let outcome = match event {
+            RunEvent::Completed(completed) => Outcome::Completed(completed.clone()),
+            RunEvent::Failed(failed) => Outcome::Failed(failed.clone()),
+            RunEvent::Cancelled(cancelled) => Outcome::Cancelled(cancelled.clone()),
+            RunEvent::Rejected(failed) => Outcome::Rejected(failed.clone()),
+            RunEvent::Paused(paused) => Outcome::Paused(paused.clone()),
+            other => {
+                let message = format!("`{}` is no end of a run", other.name());
+                let failure = Failure::new(FailureKind::Internal, message);
+                Outcome::Failed(Failed { failure, history: Vec::new() })
+            }
+        };
+        Self { run_id, outcome }
+    }
+
+    /// Returns the output and what comes with it.
+    ///
+    /// # Errors
+    ///
+    /// The [`Failure`] of a run that did not complete.
+    pub fn completed(self) -> Result<Completed, Failure> {
+        match self.outcome {
+            Outcome::Completed(completed) => Ok(completed),
+            Outcome::Failed(failed) | Outcome::Rejected(failed) => Err(failed.failure),
+            Outcome::Cancelled(cancelled) => {
+                Err(Failure::new(FailureKind::Cancelled, cancelled.reason))
+            }
+            Outcome::Paused(_) => {
+                let message = "the run waits for a person's decision";
+                Err(Failure::new(FailureKind::Cancelled, message))
+            }
+        }
+    }
+}

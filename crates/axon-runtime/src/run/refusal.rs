@@ -1,0 +1,82 @@
+//! Why a request was refused before it became a run.
+
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::spec::AgentName;
+use axon_kernel::store::StoreError;
+
+/// Why a request was refused before it became a run. Nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No agent has this name.
+    #[error("there is no agent `{name}`{}", hint(nearest.as_deref()))]
+    NotFound {
+        /// The name.
+        name: String,
+        /// The name that looks most like it.
+        nearest: Option<String>,
+    },
+    /// The request is wrong.
+    #[error("{problem}")]
+    Invalid {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The agent has as many runs as it takes.
+    #[error("agent `{agent}` is overloaded: {in_flight} runs under way, {queued} waiting")]
+    Overloaded {
+        /// The agent.
+        agent: AgentName,
+        /// Runs under way.
+        in_flight: u32,
+        /// Runs that wait.
+        queued: usize,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The agent, or the whole runtime, was stopped.
+    #[error("agent `{agent}` was stopped")]
+    Stopped {
+        /// The agent.
+        agent: AgentName,
+    },
+    /// The store did not take the run.
+    #[error("the run could not be recorded, and was not accepted")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    /// Returns the code by which every door names this refusal.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "unknown_agent",
+            Self::Invalid { .. } => "invalid_request",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Stopped { .. } => "agent_stopped",
+            Self::Store(_) => "store_failed",
+        }
+    }
+
+    /// Returns the refusal as the failure that a run would end with.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        let kind = match &self {
+            Self::NotFound { .. } | Self::Invalid { .. } | Self::Stopped { .. } => {
+                FailureKind::Config
+            }
+            Self::Overloaded { .. } => FailureKind::Busy,
+            Self::Store(_) => FailureKind::Internal,
+        };
+        let mut failure = Failure::new(kind, self.to_string());
+        if let Self::Overloaded { retry_after, .. } = self {
+            failure.retry_after = Some(retry_after.as_secs_f64());
+        }
+        failure
+    }
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
+}

@@ -1,0 +1,5 @@
+//! The test kit of Axon: a scripted runner, a scripted model and the protocol conformance suite.
+
+pub mod scripted_model;
+
+pub use scripted_model::{Reply, Script, ScriptedModel, bank_support_script, serve_forever};

@@ -1,0 +1,5 @@
+"""Entry point of `python -m axon_runner`."""
+
+from axon_runner import main
+
+main()

@@ -1,0 +1,208 @@
+"""The routes: from a request to a reply, with every failure as an error object."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import platform
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from axon_runner import __version__, describe, failures, tool_calls
+from axon_runner.agents import Agents, Plan
+from axon_runner.attempt import Generation
+from axon_runner.decode import DecodeError, decode
+from axon_runner.encode import EncodeError, encode
+from axon_runner.faults import faults
+from axon_runner.http import Head, Reply, Response, Service
+from axon_runner.launch import PROTOCOL, TARGET_PATTERN, ConfigError, Launch
+from axon_runner.registry import Registry
+from axon_runner.runs import Refused, Runs, refused
+from axon_runner.sse import EventStream
+from axon_runner.wire import (
+    Message,
+    Permit,
+    RunRequest,
+    ToolCall,
+    ToolResult,
+    ValidateRequest,
+)
+
+_Request = TypeVar("_Request", bound=BaseModel)
+_TOOL_CALL = re.compile(rf"^/v1/tools/({TARGET_PATTERN[1:-1]})/call$")
+_RUN = re.compile(r"^/v1/runs/([^/]+)(?:/(permit|tool_results|messages))?$")
+_NO_CONTENT = Response(204)
+
+
+class App:
+    """Answers the requests of one generation."""
+
+    def __init__(
+        self, launch: Launch, registry: Registry, generation: Generation, pydantic_ai: str
+    ) -> None:
+        self._authorization = b"Bearer " + launch.token.encode()
+        self._limits = launch.limits
+        self._registry = registry
+        self._agents = Agents(registry)
+        self._generation = generation
+        self._pydantic_ai = pydantic_ai
+        self.runs = Runs(generation)
+        self.drained = asyncio.Event()
+
+    def service(self) -> Service:
+        """Returns what connections need."""
+        return Service(self._admit, self._handle, self._refuse, self._limits.body_bytes)
+
+    def _admit(self, head: Head) -> Response | None:
+        given = head.headers.get(b"authorization", b"")
+        if hmac.compare_digest(given, self._authorization):
+            return None
+        return self._refuse(401, "the bearer token is missing or not of this generation")
+
+    def _refuse(self, status: int, message: str) -> Response:
+        return _error(status, failures.plain("config", message), close=True)
+
+    def _handle(self, head: Head, body: bytes) -> Reply:
+        try:
+            return self._route(head, body)
+        except Refused as refusal:
+            return _error(refusal.status, refusal.error)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours becomes a 500
+            return _error(500, failures.describe(error, self._generation.redactor))
+
+    def _route(self, head: Head, body: bytes) -> Reply:
+        match head.method, head.path:
+            case "GET", "/healthz":
+                return Response(200, encode(self._health()))
+            case "GET", "/v1/schema":
+                return Response(200, encode(describe.wire(self._registry.agent), depth=100))
+            case "POST", "/v1/agents/validate":
+                return self._validate(body)
+            case "POST", "/v1/runs":
+                return self._start(head, body)
+            case "POST", "/v1/drain":
+                return self._drain()
+            case method, path if match := _RUN.match(path):
+                return self._of_run(method, match[1], match[2], body)
+            case "POST", path if match := _TOOL_CALL.match(path):
+                return self._call_tool(match[1], self._parse(ToolCall, body))
+            case _:
+                raise refused(404, "config", f"there is no {head.method} {head.path}")
+
+    def _of_run(self, method: str, run_id: str, verb: str | None, body: bytes) -> Response:
+        match method, verb:
+            case "DELETE", None:
+                self.runs.find(run_id).cancel()
+                return Response(202)
+            case "POST", "permit":
+                permit = self._parse(Permit, body)
+                if not self.runs.find(run_id, permit.attempt).permit(permit.seq):
+                    raise refused(404, "config", f"there is no event {permit.seq} yet")
+                return _NO_CONTENT
+            case "POST", "tool_results":
+                result = self._parse(ToolResult, body)
+                if not self.runs.find(run_id, result.attempt).answer(result):
+                    raise refused(404, "config", f"no call {result.tool_call_id} waits")
+                return _NO_CONTENT
+            case "POST", "messages":
+                message = self._parse(Message, body)
+                attempt = self.runs.find(run_id, message.attempt)
+                if not attempt.steer(message.content, message.priority):
+                    raise refused(410, "config", f"run {run_id} takes no more messages")
+                return Response(202)
+            case _:
+                raise refused(404, "config", f"there is no {method} /v1/runs/…/{verb or ''}")
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "attempts": len(self.runs),
+            "protocol": PROTOCOL,
+            "python": platform.python_version(),
+            "pydantic_ai": self._pydantic_ai,
+            "generation": self._generation.number,
+            "axon_runner": __version__,
+            "draining": self.runs.draining,
+        }
+
+    def _validate(self, body: bytes) -> Response:
+        request = self._parse(ValidateRequest, body)
+        plan = self._plan(request.spec)
+        if "deps" in request.model_fields_set:
+            self._deps(plan, request.deps)
+        return Response(200, encode({"model": plan.model.name, "offline": plan.model.offline}))
+
+    def _start(self, head: Head, body: bytes) -> EventStream:
+        if self.runs.draining:
+            self.runs.admit("", 1)
+        request = self._parse(RunRequest, body)
+        self.runs.admit(request.run_id, request.attempt)
+        plan = self._plan(request.spec)
+        deps = self._deps(plan, request.deps)
+        return self.runs.start(request, plan, deps, head.headers.get(b"traceparent"))
+
+    def _plan(self, spec: dict[str, Any]) -> Plan:
+        try:
+            return self._agents.plan(spec)
+        except Exception as error:
+            raise self._misconfigured(error) from error
+
+    def _deps(self, plan: Plan, given: Any) -> Any:
+        try:
+            return plan.deps.parse(given)
+        except Exception as error:
+            raise self._misconfigured(error, phase="deps") from error
+
+    def _misconfigured(self, error: Exception, **known: Any) -> Refused:
+        redactor = self._generation.redactor
+        known |= {"kind": "config", "retryable": False}
+        return Refused(400, failures.describe(error, redactor, **known))
+
+    async def _call_tool(self, target: str, request: ToolCall) -> Response:
+        try:
+            result = await tool_calls.call(self._registry, target, request)
+            return Response(200, b'{"result":' + encode(result, self._limits.json_depth) + b"}")
+        except Exception as error:  # noqa: BLE001 - the boundary: what a tool raises is its caller's
+            return self._tool_failure(target, error)
+
+    def _tool_failure(self, target: str, error: Exception) -> Response:
+        tool = {"tool_call_id": None, "name": target}
+        known: dict[str, Any] = {"kind": "tool", "retryable": False, "tool": tool}
+        match error:
+            case tool_calls.InvalidArguments():
+                return self._failure(400, error, **known, phase="arguments")
+            case tool_calls.NotRegistered():
+                return self._failure(404, error)
+            case ConfigError():
+                return self._failure(400, error)
+            case failures.DepsBroken() | EncodeError():
+                return self._failure(422, error, tool=tool)
+            case _:
+                traced = failures.trace(error, self._generation.redactor)
+                return self._failure(422, error, **known, traceback=traced)
+
+    def _failure(self, status: int, error: Exception, **known: Any) -> Response:
+        return _error(status, failures.describe(error, self._generation.redactor, **known))
+
+    def _drain(self) -> Response:
+        self.runs.draining = True
+        self.drained.set()
+        return Response(202, encode({"attempts": len(self.runs)}))
+
+    def _parse(self, model: type[_Request], body: bytes) -> _Request:
+        try:
+            decode(body, self._limits.json_depth)
+            return model.model_validate_json(body)
+        except DecodeError as error:
+            raise Refused(400, failures.plain("decode", str(error))) from None
+        except ValidationError as error:
+            message = f"the body is no {model.__name__}: {faults(error)}"
+            raise refused(400, "decode", self._generation.redactor.text(message)) from None
+
+
+def _error(status: int, error: dict[str, Any], *, close: bool = False) -> Response:
+    return Response(status, encode({"error": error}, fallback=str), close)

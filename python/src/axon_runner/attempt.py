@@ -1,0 +1,280 @@
+"""One attempt of one run: what it has said, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.messages import ModelMessage, ToolReturn, UserContent
+from pydantic_ai.run import AgentRun
+from pydantic_ai.usage import RunUsage
+
+from axon_runner.encode import EncodeError, encode
+from axon_runner.failures import Call, ToolBroken
+from axon_runner.launch import Effect, Limits
+from axon_runner.redaction import Redactor
+from axon_runner.sse import EventStream
+from axon_runner.trace import outgoing
+from axon_runner.transcript import Transcript
+from axon_runner.wire import RunRequest, ToolResult
+
+current_attempt: ContextVar[Attempt] = ContextVar("current_attempt")
+
+_usage_json = TypeAdapter(RunUsage).serializer.to_json
+_tool_return: TypeAdapter[ToolReturn[Any]] = TypeAdapter(ToolReturn)
+_RESERVED_BYTES = 4096
+
+Run = Callable[[dict[str, Any], RunContext[Any]], Awaitable[Any]]
+Before = Literal["model", "tools", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What every attempt of this launch shares."""
+
+    number: int
+    limits: Limits
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class PythonCall:
+    """How a Python tool is called: `once` waits for a permit, unless there are none for it."""
+
+    effect: Effect
+    permit: bool = True
+
+
+class Attempt:
+    """Owned by the task that drives it; requests reach in through the waiting futures."""
+
+    def __init__(self, request: RunRequest, generation: Generation) -> None:
+        self.request = request
+        self.generation = generation
+        self.stream = EventStream(self.cancel)
+        self.run: AgentRun[Any, Any] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.step = 0
+        self._transcript = Transcript(request.message_history)
+        self._permits: dict[int, asyncio.Future[None]] = {}
+        self._asked: dict[str, asyncio.Future[ToolResult]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._seq = 0
+
+    @property
+    def over(self) -> bool:
+        """Says whether the attempt has nothing more to say."""
+        return self.task is not None and self.task.done()
+
+    def cancel(self) -> None:
+        """Cancels the attempt; its task says so on the stream."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def emit(self, kind: str, data: bytes) -> int:
+        """Sends one event and returns its sequence number.
+
+        Raises `EncodeError` when the event is larger than the other end reads.
+        """
+        if len(data) + _RESERVED_BYTES > self.generation.limits.event_bytes:
+            raise EncodeError(f"a {kind} event of {len(data)} bytes is over the limit")
+        self._seq = self.stream.emit(kind, data)
+        return self._seq
+
+    def say(self, kind: str, **fields: Any) -> int:
+        """Sends one event of plain fields and returns its sequence number."""
+        return self.emit(kind, encode(fields, self.generation.limits.json_depth))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Sends a log record; safe from any thread."""
+        if threading.get_ident() == self._thread:
+            self._log(record)
+        else:
+            self._loop.call_soon_threadsafe(self._log, record)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        self.emit("log", encode(record, fallback=str))
+
+    def usage(self) -> bytes:
+        """Returns the usage so far; it is mutated in place, so only its bytes may be kept."""
+        usage = self.run.usage if self.run is not None else self.request.usage or RunUsage()
+        return _usage_json(usage)
+
+    async def checkpoint(self, before: Before, messages: list[ModelMessage], wait: bool) -> None:
+        """Says what the recording side has to record, and waits for its permit if `wait`."""
+        base, tail = self._transcript.advance(messages)
+        seq = self.emit(
+            "checkpoint",
+            b'{"base":%d,"messages":[%b],"usage":%b,"before":"%b"}'
+            % (base, b",".join(tail), self.usage(), before.encode()),
+        )
+        if wait:
+            await self._permitted(seq)
+
+    def terminal(self, kind: str, fields: dict[str, Any], messages: list[ModelMessage]) -> None:
+        """Sends the last event; messages that do not fit in are left to the checkpoints."""
+        try:
+            self._transcript.advance(messages)
+            added = b",".join(self._transcript.added())
+        except EncodeError:
+            added = b""
+        rest = encode(fields, self.generation.limits.json_depth)[1:-1]
+        omitted = len(rest) + len(added) + 2 * _RESERVED_BYTES > self.generation.limits.event_bytes
+        parts = [rest] if rest else []
+        parts.append(b'"usage":' + self.usage())
+        parts.append(b'"new_messages":[' + (b"" if omitted else added) + b"]")
+        if omitted:
+            parts.append(b'"new_messages_omitted":true')
+        self.emit(kind, b"{" + b",".join(parts) + b"}")
+
+    def permit(self, seq: int) -> bool:
+        """Lets the attempt go on after event `seq`; says whether there was such an event."""
+        waiting = self._permits.get(seq)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        return 0 < seq <= self._seq
+
+    def answer(self, result: ToolResult) -> bool:
+        """Hands `result` to the tool call that waits for it; says whether one does."""
+        waiting = self._asked.get(result.tool_call_id)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(result)
+        return True
+
+    def steer(
+        self, content: str | Sequence[UserContent], priority: Literal["asap", "when_idle"]
+    ) -> bool:
+        """Injects a user message; says whether the run can still take one."""
+        if self.run is None:
+            return False
+        items = [content] if isinstance(content, str) else content
+        self.run.enqueue(*items, priority=priority)
+        return True
+
+    async def ask_rust(
+        self, ctx: RunContext[Any], args: dict[str, Any], seconds: float | None
+    ) -> Any:
+        """Asks Rust to run a tool and returns its result, or raises what Rust decided."""
+        call = _call(ctx)
+        waiting: asyncio.Future[ToolResult] = self._loop.create_future()
+        self._asked[call.tool_call_id or ""] = waiting
+        fields: dict[str, Any] = {
+            "tool_call_id": call.tool_call_id,
+            "step": self.step,
+            "name": call.name,
+            "args": args,
+            "retry": ctx.retry,
+            "max_retries": ctx.max_retries,
+            "approved": ctx.tool_call_approved,
+            "timeout": seconds,
+            **outgoing(),
+        }
+        try:
+            self.say("tool_request", **fields)
+            result = await waiting
+        except asyncio.CancelledError:
+            self.say("tool_request_cancelled", tool_call_id=call.tool_call_id)
+            raise
+        finally:
+            del self._asked[call.tool_call_id or ""]
+        return _unwrap(result, call)
+
+    async def call_python(
+        self, ctx: RunContext[Any], args: dict[str, Any], run: Run, how: PythonCall
+    ) -> Any:
+        """Calls a Python tool, or gives back what it returned in an earlier attempt."""
+        call = _call(ctx)
+        recorded = self.request.recorded
+        if call.tool_call_id in recorded:
+            result = recorded[call.tool_call_id]
+            self._finished(call, "ok", encode(result), recorded=True)
+            return _restored(result)
+        permit = how.permit and how.effect == "once"
+        seq = self.emit("tool_started", self._started(call, args, how.effect, permit))
+        if permit:
+            await self._permitted(seq)
+        try:
+            result = await run(args, ctx)
+        except ModelRetry as error:
+            self._finished(call, "retry", encode(error.message))
+            raise
+        except ToolFailed as error:
+            self._finished(call, "failed", encode(error.message))
+            raise
+        except (ApprovalRequired, CallDeferred):
+            raise
+        except (Exception, SystemExit) as error:
+            raise ToolBroken(call) from error
+        try:
+            data = encode(result, self.generation.limits.json_depth)
+        except EncodeError as error:
+            raise EncodeError(f"tool {call.name} returned what cannot be sent: {error}") from error
+        self._finished(call, "ok", data)
+        return result
+
+    async def _permitted(self, seq: int) -> None:
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._permits[seq] = waiting
+        try:
+            await waiting
+        finally:
+            del self._permits[seq]
+
+    def _started(self, call: Call, args: dict[str, Any], effect: Effect, permit: bool) -> bytes:
+        return encode(
+            {
+                "tool_call_id": call.tool_call_id,
+                "step": self.step,
+                "name": call.name,
+                "args": args,
+                "effect": effect,
+                "permit": permit,
+                "seq_permit": permit,
+            },
+            fallback=str,
+        )
+
+    def _finished(self, call: Call, outcome: str, result: bytes, *, recorded: bool = False) -> None:
+        head = encode(
+            {
+                "tool_call_id": call.tool_call_id,
+                "step": self.step,
+                "name": call.name,
+                "outcome": outcome,
+                "recorded": recorded,
+            }
+        )
+        self.emit("tool_finished", head[:-1] + b',"result":' + result + b"}")
+
+
+def _call(ctx: RunContext[Any]) -> Call:
+    return Call(ctx.tool_call_id, ctx.tool_name or "")
+
+
+def _unwrap(result: ToolResult, call: Call) -> Any:
+    match result.status:
+        case "ok":
+            return _restored(result.content)
+        case "retry":
+            raise ModelRetry(result.message or "Try again.")
+        case "failed":
+            raise ToolFailed(result.message or "The tool failed.")
+        case "error":
+            remote = {"class": result.kind or "ToolError", "retryable": result.retryable}
+            raise ToolBroken(call, result.message or "", remote)
+
+
+def _restored(result: Any) -> Any:
+    """Returns a recorded result as the tool gave it: a `ToolReturn` comes back as one."""
+    if isinstance(result, dict) and result.get("kind") == "tool-return":
+        return _tool_return.validate_json(encode(result))
+    return result

@@ -1,0 +1,76 @@
+"""The control socket: one launch record in, any number of records out, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+from typing import Any
+
+_LAUNCH_BYTES = 64 * 1024 * 1024
+_QUEUED_RECORDS = 1024
+
+
+class Control:
+    """Writes records from any thread without ever blocking the caller.
+
+    A writer thread owns the sending side behind a bounded queue. When the parent does not read,
+    log records are dropped and counted; ready and failed records are written by `send_now`.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._lock = threading.Lock()
+        self._records: queue.Queue[dict[str, Any]] = queue.Queue(_QUEUED_RECORDS)
+        self._dropped = 0
+        self._writer: threading.Thread | None = None
+
+    def read_launch(self) -> bytes:
+        """Reads the launch line; empty when the parent closed the socket before writing it."""
+        received = bytearray()
+        while not received.endswith(b"\n") and len(received) < _LAUNCH_BYTES:
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                return b""
+            received += chunk
+        return bytes(received)
+
+    def send_now(self, record: dict[str, Any]) -> None:
+        """Writes `record` before it returns; a parent that is gone is no error."""
+        line = json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"
+        try:
+            with self._lock:
+                self._socket.sendall(line)
+        except OSError:
+            return
+
+    def send(self, record: dict[str, Any]) -> None:
+        """Queues `record`; drops it when the queue is full."""
+        if self._writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write, daemon=True)
+                    self._writer.start()
+        if self._dropped:
+            record = {**record, "dropped_before": self._dropped}
+        try:
+            self._records.put_nowait(record)
+            self._dropped = 0
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self, seconds: float) -> None:
+        """Waits up to `seconds` until every queued record is written."""
+        if self._writer is None:
+            return
+        done = threading.Thread(target=self._records.join, daemon=True)
+        done.start()
+        done.join(seconds)
+
+    def _write(self) -> None:
+        while True:
+            record = self._records.get()
+            self.send_now(record)
+            self._records.task_done()

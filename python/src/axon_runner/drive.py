@@ -1,0 +1,230 @@
+"""Drives one attempt from its first event to its terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_ai.agent import CallToolsNode, ModelRequestNode
+from pydantic_ai.exceptions import ModelRetry, RunCancelled, RunTimedOut, UnexpectedModelBehavior
+from pydantic_ai.exceptions import ToolRetryError as RetryError
+from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelResponse
+from pydantic_ai.run import AgentRun
+from pydantic_ai.tools import DeferredToolRequests
+from pydantic_graph import End
+
+from axon_runner import failures
+from axon_runner.agents import Plan
+from axon_runner.attempt import Attempt, current_attempt
+from axon_runner.encode import EncodeError, checked, encode
+from axon_runner.failures import Call, RetriesExhausted, RunnerTimeout, ToolsetBroken
+from axon_runner.partial import PartialOutput
+
+_event_json = TypeAdapter(
+    AgentStreamEvent,
+    config=ConfigDict(ser_json_bytes="base64", ser_json_inf_nan="constants"),
+).serializer.to_json
+_EVENT_DEPTH = 100
+_SETUP_SLACK_SECONDS = 0.25
+_BUDGET_CAUSES = (ModelRetry, RetryError, ValidationError)
+
+
+async def drive(attempt: Attempt, plan: Plan, deps: Any, before: asyncio.Task[None] | None) -> None:
+    """Runs `attempt` to its terminal event and ends its stream.
+
+    `before` is the task of a lower attempt of the same run, which has been cancelled: nothing
+    starts until it has stopped.
+    """
+    current_attempt.set(attempt)
+    attempt.say(
+        "attempt_started",
+        attempt=attempt.request.attempt,
+        generation=attempt.generation.number,
+        model=plan.model.name,
+        provider=plan.model.provider,
+        offline=plan.model.offline,
+    )
+    try:
+        kind, fields = await _outcome(attempt, plan, deps, before)
+        try:
+            attempt.terminal(kind, fields, _messages(attempt))
+        except EncodeError as error:
+            attempt.terminal("attempt_failed", _failure(attempt, error), [])
+    finally:
+        attempt.stream.close()
+
+
+async def _outcome(
+    attempt: Attempt, plan: Plan, deps: Any, before: asyncio.Task[None] | None
+) -> tuple[str, dict[str, Any]]:
+    timeout = attempt.request.timeout
+    limit = asyncio.timeout(None if timeout is None else timeout + _SETUP_SLACK_SECONDS)
+    try:
+        async with limit:
+            if before is not None:
+                await asyncio.wait([before])
+            return await _run(attempt, plan, deps)
+    except asyncio.CancelledError:
+        return "attempt_cancelled", {}
+    except RunTimedOut as error:
+        return "attempt_failed", _failure(attempt, error)
+    except RunCancelled:
+        return "attempt_cancelled", {}
+    except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a terminal
+        if isinstance(error, TimeoutError) and limit.expired():
+            error = RunnerTimeout(f"the attempt took longer than {timeout:g} seconds")
+        return "attempt_failed", _failure(attempt, error)
+
+
+async def _run(attempt: Attempt, plan: Plan, deps: Any) -> tuple[str, dict[str, Any]]:
+    request = attempt.request
+    async with plan.deps.made(deps) as made, AsyncExitStack() as stack:
+        try:
+            run = await stack.enter_async_context(plan.iter(request, made, request.timeout))
+        except Exception as error:
+            if failures.known(error):
+                raise
+            raise ToolsetBroken("the agent's toolsets could not be entered") from error
+        attempt.run = run
+        try:
+            await _walk(attempt, plan, run)
+        except UnexpectedModelBehavior as error:
+            if (call := _exhausted(run, error)) is None:
+                raise
+            raise RetriesExhausted(call) from error
+    assert run.result is not None, "a run that ends without an exception has a result"
+    await attempt.checkpoint("end", run.all_messages(), wait=False)
+    return _completed(run.result.output, run.all_messages(), plan)
+
+
+def _completed(output: Any, messages: list[ModelMessage], plan: Plan) -> tuple[str, dict[str, Any]]:
+    if isinstance(output, DeferredToolRequests):
+        return "attempt_paused", {"requests": _requests(output)}
+    return "attempt_completed", {"output": output, "model": _answering(messages, plan)}
+
+
+def _requests(deferred: DeferredToolRequests) -> list[dict[str, Any]]:
+    return [
+        {
+            "tool_call_id": call.tool_call_id,
+            "name": call.tool_name,
+            "args": call.args_as_dict(),
+            "kind": deferred.kind(call.tool_call_id),
+            "metadata": deferred.metadata.get(call.tool_call_id),
+        }
+        for call in (*deferred.approvals, *deferred.calls)
+    ]
+
+
+def _answering(messages: list[ModelMessage], plan: Plan) -> str:
+    """Returns the model that gave the answer; a fallback may have served it."""
+    for message in reversed(messages):
+        if isinstance(message, ModelResponse):
+            if message.provider_name and message.model_name:
+                return f"{message.provider_name}:{message.model_name}"
+            break
+    return plan.model.name
+
+
+async def _walk(attempt: Attempt, plan: Plan, run: AgentRun[Any, Any]) -> None:
+    """Takes the run from node to node; the first node that acts needs no permit."""
+    node: Any = run.next_node
+    wait = False
+    while not isinstance(node, End):
+        match node:
+            case ModelRequestNode():
+                if wait:
+                    pending = [*run.all_messages(), node.request]
+                    await attempt.checkpoint("model", pending, wait=True)
+                wait = True
+                if attempt.request.stream:
+                    await _stream_model(attempt, plan, run, node)
+            case CallToolsNode():
+                attempt.step = _step(run, node.model_response)
+                if wait and _calls_tools(run, node.model_response):
+                    await attempt.checkpoint("tools", run.all_messages(), wait=True)
+                wait = True
+                if attempt.request.stream:
+                    await _stream_tools(attempt, run, node)
+            case _:
+                pass
+        node = await run.next(node)
+
+
+async def _stream_model(
+    attempt: Attempt, plan: Plan, run: AgentRun[Any, Any], node: ModelRequestNode[Any, Any]
+) -> None:
+    partial = PartialOutput(text=plan.text)
+    stream = attempt.stream
+    async with node.stream(run.ctx) as events:
+        async for event in events:
+            _forward(attempt, event)
+            value = partial.follow(event)
+            if value is not None:
+                attempt.emit("partial_output", b'{"value":' + encode(value) + b"}")
+            if stream.full:
+                await stream.drained()
+
+
+async def _stream_tools(
+    attempt: Attempt, run: AgentRun[Any, Any], node: CallToolsNode[Any, Any]
+) -> None:
+    stream = attempt.stream
+    async with node.stream(run.ctx) as events:
+        async for event in events:
+            _forward(attempt, event)
+            if stream.full:
+                await stream.drained()
+
+
+def _forward(attempt: Attempt, event: AgentStreamEvent) -> None:
+    attempt.emit(event.event_kind, checked(_event_json(event, exclude_none=True), _EVENT_DEPTH))
+
+
+def _step(run: AgentRun[Any, Any], response: ModelResponse) -> int:
+    """Returns the index of `response` in the run's messages, wherever the run began."""
+    messages = run.all_messages()
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index] is response:
+            return index
+    return max(len(messages) - 1, 0)
+
+
+def _calls_tools(run: AgentRun[Any, Any], response: ModelResponse) -> bool:
+    known = run.ctx.deps.tool_manager
+    for call in response.tool_calls:
+        definition = known.get_tool_def(call.tool_name)
+        if definition is None or definition.kind != "output":
+            return True
+    return False
+
+
+def _exhausted(run: AgentRun[Any, Any], error: UnexpectedModelBehavior) -> Call | None:
+    """Returns the tool call that used up its tool's retries, if that is what `error` is about.
+
+    pydantic-ai raises the same class when the output used up its own; there the budget of every
+    other tool of the response is still open.
+    """
+    if not isinstance(error.__cause__, _BUDGET_CAUSES):
+        return None
+    manager = run.ctx.deps.tool_manager
+    response = next((m for m in reversed(run.all_messages()) if isinstance(m, ModelResponse)), None)
+    for call in response.tool_calls if response is not None else ():
+        tool = (manager.tools or {}).get(call.tool_name)
+        used = manager.ctx.retries.get(call.tool_name, 0) if manager.ctx is not None else 0
+        budget = manager.default_max_retries if tool is None else tool.max_retries
+        if used >= budget and (tool is None or tool.tool_def.kind != "output"):
+            return Call(call.tool_call_id, call.tool_name)
+    return None
+
+
+def _messages(attempt: Attempt) -> list[ModelMessage]:
+    if attempt.run is None:
+        return list(attempt.request.message_history)
+    return attempt.run.all_messages()
+
+
+def _failure(attempt: Attempt, error: BaseException) -> dict[str, Any]:
+    return {"error": failures.describe(error, attempt.generation.redactor)}

@@ -1,0 +1,78 @@
+"""Deps factories and lifespans of the test agents."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Bank:
+    """Live deps."""
+
+    customer: int
+    made_by: str
+
+
+@dataclass
+class Given:
+    """The deps JSON, typed."""
+
+    customer_id: int
+
+
+def plain(given: dict[str, Any]) -> Bank:
+    """Makes deps."""
+    return Bank(given["customer_id"], "plain")
+
+
+async def coroutine(given: Given) -> Bank:
+    """Makes deps from a typed argument."""
+    return Bank(given.customer_id, "coroutine")
+
+
+@asynccontextmanager
+async def in_context(given: dict[str, Any]) -> AsyncIterator[Bank]:
+    """Makes deps and takes them down."""
+    print("deps up")
+    try:
+        yield Bank(given["customer_id"], "async context")
+    finally:
+        print("deps down")
+
+
+@contextmanager
+def sync_context(given: dict[str, Any]) -> Iterator[Bank]:
+    """Makes deps and takes them down."""
+    yield Bank(given["customer_id"], "context")
+    print("sync deps down")
+
+
+@contextmanager
+def cannot_close(given: dict[str, Any]) -> Iterator[Bank]:
+    """Makes deps and fails to take them down."""
+    yield Bank(1, "doomed")
+    raise OSError("commit failed")
+
+
+def nothing() -> Bank:
+    """Makes deps from nothing."""
+    return Bank(0, "nothing")
+
+
+def broken(given: Any) -> Bank:
+    """Fails."""
+    raise ConnectionError("no database")
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[None]:
+    """Lives as long as the runner."""
+    print("lifespan up")
+    yield
+    print("lifespan down")
+
+
+def no_lifespan() -> int:
+    """Is no context manager."""
+    return 1

@@ -1,0 +1,47 @@
+"""An agent defined in Python, which knows nothing of Axon."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, RunContext
+from scripted import model
+
+
+@dataclass
+class Customer:
+    """The deps of the agent."""
+
+    name: str
+    age: int = 30
+
+
+class Advice(BaseModel):
+    """The output of the agent."""
+
+    advice: str
+    risk: int
+
+
+agent = Agent(
+    model, output_type=Advice, deps_type=Customer, instructions="Be kind.", name="helpdesk"
+)
+
+
+@agent.tool
+def who(ctx: RunContext[Customer]) -> str:
+    """Says who the customer is."""
+    return f"{ctx.deps.name} is {ctx.deps.age}"
+
+
+@agent.tool_plain
+def breaks() -> str:
+    """Raises."""
+    raise RuntimeError("database is gone")
+
+
+class Handle:
+    """A type that no JSON stands for."""
+
+
+with_handle = Agent(model, deps_type=Handle)
+no_model = Agent(deps_type=Handle)

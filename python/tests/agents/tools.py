@@ -1,0 +1,159 @@
+"""Tools of the test agents."""
+
+import asyncio
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_ai import BinaryContent, ModelRetry, RunContext, ToolReturn
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ToolFailed
+
+log = logging.getLogger("bank.tools")
+
+
+def balance(include_pending: bool) -> str:
+    """Returns the customer's current balance."""
+    return "$123.45" if include_pending else "$100.00"
+
+
+def count(path: str) -> int:
+    """Appends a line to a file and returns how many there are."""
+    with open(path, "a+") as file:
+        file.write("called\n")
+        file.seek(0)
+        return len(file.readlines())
+
+
+def boom() -> str:
+    """Raises."""
+    raise ValueError("Customer not found")
+
+
+def leave() -> str:
+    """Tries to end the process."""
+    sys.exit(3)
+
+
+async def hang() -> str:
+    """Never returns."""
+    await asyncio.Event().wait()
+    return ""
+
+
+def hang_in_thread() -> str:
+    """Never returns, in a thread."""
+    threading.Event().wait()
+    return ""
+
+
+def asks(ctx: RunContext[Any]) -> str:
+    """Asks for approval."""
+    if not ctx.tool_call_approved:
+        raise ApprovalRequired(metadata={"why": "money"})
+    return "approved"
+
+
+def defers() -> str:
+    """Leaves its result to somebody else."""
+    raise CallDeferred
+
+
+def chatty() -> str:
+    """Logs and prints."""
+    log.info("hello %s", "log", extra={"customer": 123})
+    print("hello stdout")
+    try:
+        raise ValueError("caught")
+    except ValueError:
+        log.exception("went wrong")
+    return "done"
+
+
+def not_a_number() -> float:
+    """Returns what JSON cannot carry."""
+    return math.nan
+
+
+def unserialisable() -> object:
+    """Returns what has no JSON form."""
+    return object()
+
+
+def deep() -> Any:
+    """Returns what is nested too deeply."""
+    value: Any = 1
+    for _ in range(70):
+        value = [value]
+    return value
+
+
+def once_wrong(ctx: RunContext[Any]) -> str:
+    """Asks the model to try again, once."""
+    if ctx.retry == 0:
+        raise ModelRetry("Not like this.")
+    return f"retry {ctx.retry} of {ctx.max_retries}"
+
+
+def fails() -> str:
+    """Fails for good."""
+    raise ToolFailed("The branch is closed.")
+
+
+def leaks() -> str:
+    """Puts a secret into an exception and a log record."""
+    log.warning("key is %s", os.environ["BANK_KEY"])
+    raise ValueError(f"cannot log in with {os.environ['BANK_KEY']}")
+
+
+def spawns() -> int:
+    """Starts a child process and returns its id."""
+    return subprocess.Popen(["sleep", "600"]).pid
+
+
+def holds_the_gil(path: str) -> str:
+    """Starts a child, and then keeps the interpreter busy in C for ever."""
+    import re
+
+    child = subprocess.Popen(["sleep", "600"])
+    with open(path, "w") as file:
+        file.write(f"{child.pid}\n")
+    re.match(r"(a+)+$", "a" * 60 + "b")
+    return ""
+
+
+def picture() -> ToolReturn:
+    """Returns a value and content beside it."""
+    return ToolReturn(
+        return_value={"size": 3}, content=[BinaryContent(b"png", media_type="image/png")]
+    )
+
+
+def describes_deps(ctx: RunContext[Any]) -> str:
+    """Returns the deps as the tool sees them."""
+    return repr(ctx.deps)
+
+
+@dataclass
+class Point:
+    """A type that arguments are converted to."""
+
+    x: int
+    y: int
+
+
+def typed(point: Point) -> str:
+    """Returns the type that it got."""
+    return f"{type(point).__name__}({point.x + point.y})"
+
+
+def surrogate() -> str:
+    """Raises with text that JSON cannot carry."""
+    raise ValueError("lone \ud800 surrogate")
+
+
+not_a_function = 5
