@@ -16,28 +16,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     let python = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("python");
     let sources = python.join("src");
-    let mut files = Vec::new();
-    if sources.is_dir() {
-        collect(&sources, &mut files)?;
-    }
-    files.sort();
     let lock = python.join("requirements.lock");
-    if !files.iter().any(|file| file.ends_with("src/__main__.py")) {
-        println!("cargo:warning=TEMPORARY: no sources");
-        println!("cargo:rerun-if-changed={}", sources.display());
-        fs::write(
-            PathBuf::from(env::var("OUT_DIR")?).join("embedded_table.rs"),
-            "const FILES: &[(&str, &[u8])] = &[(\"__main__.py\", b\"\")];\nconst LOCK: &[u8] = b\"\";\n",
-        )?;
-        return Ok(());
+    for needed in [&sources.join("__main__.py"), &lock] {
+        if !needed.is_file() {
+            let message = "is missing; in a checkout without symlinks, make \
+                           crates/axon-runner/python a copy of the workspace's python folder";
+            return Err(format!("{} {message}", needed.display()).into());
+        }
     }
-    let mut lock = lock;
-    if !lock.is_file() {
-        println!("cargo:warning=TEMPORARY: {} is missing", lock.display());
-        println!("cargo:rerun-if-changed={}", lock.display());
-        lock = PathBuf::from(env::var("OUT_DIR")?).join("requirements.lock");
-        fs::write(&lock, "")?;
-    }
+    let mut files = Vec::new();
+    collect(&sources, &mut files)?;
+    files.sort();
     let table = table(&sources, &files, &lock)?;
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("embedded_table.rs"), table)?;
     Ok(())

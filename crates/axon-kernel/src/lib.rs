@@ -10,15 +10,15 @@
 //! The invariant: no run can have two outcomes, whatever order its events arrive in
 //! ([`run::RunStatus::next`] is the only way on).
 
+pub mod event;
+pub mod failure;
 pub mod ids;
 pub mod json;
-pub mod schema;
-pub mod provider;
-pub mod prompt;
-pub mod spec;
-pub mod failure;
-pub mod event;
-pub mod run;
 pub mod policy;
+pub mod prompt;
+pub mod provider;
+pub mod run;
+pub mod schema;
+pub mod spec;
 pub mod store;
 pub mod wire;

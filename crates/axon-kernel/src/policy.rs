@@ -114,19 +114,13 @@ fn default_retries(row: Row) -> u32 {
     match row {
         Row::Transient | Row::Process => 3,
         Row::Behavior | Row::Unmapped => 1,
-        Row::Tool
-        | Row::Deterministic
-        | Row::Credentials
-        | Row::Configuration
-        | Row::Stopped => 0,
+        Row::Tool | Row::Deterministic | Row::Credentials | Row::Configuration | Row::Stopped => 0,
     }
 }
 
 fn may_repeat(failure: &Failure, row: Row) -> bool {
-    match failure.kind {
-        FailureKind::ModelHttp => failure.retryable,
-        _ => !matches!(row, Row::Stopped | Row::Configuration),
-    }
+    let declared_final = failure.kind == FailureKind::ModelHttp && !failure.retryable;
+    !declared_final && !matches!(row, Row::Stopped | Row::Configuration)
 }
 
 fn wait(failure: &Failure, failed_before: u32, jitter: f64, bounds: Option<Backoff>) -> Duration {

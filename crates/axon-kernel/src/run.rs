@@ -114,6 +114,18 @@ impl RunStatus {
         }
     }
 
+    /// Returns the pending call whose repetition could do harm, if the run has one.
+    #[must_use]
+    pub fn unrepeatable(&self) -> Option<&ToolCallId> {
+        if let Self::Running { pending } = self { pending.unrepeatable() } else { None }
+    }
+
+    /// Returns whether the run waits for the tool call `call`.
+    #[must_use]
+    pub fn awaits(&self, call: &ToolCallId) -> bool {
+        if let Self::Running { pending } = self { pending.has(call) } else { false }
+    }
+
     /// Returns whether the run has ended.
     #[must_use]
     pub fn is_terminal(&self) -> bool {

@@ -8,8 +8,9 @@ mod launch;
 mod requests;
 
 pub use events::{
-    AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before, Checkpointed,
-    LogRecord, PartialOutput, RunnerEvent, ToolFinished, ToolRequested, ToolStarted, UnknownEvent,
+    AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,
+    Checkpointed, LogRecord, PartialOutput, RunnerEvent, ToolFinished, ToolRequested, ToolStarted,
+    UnknownEvent,
 };
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
 pub use requests::{

@@ -305,7 +305,7 @@ async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, RequestErr
     if json::check_depth(&body).is_err() {
         return Err(garbage(status, &body));
     }
-    serde_json::from_slice(&body).map_err(|_| garbage(status, &body))
+    serde_json::from_slice(&body).map_err(|_error| garbage(status, &body))
 }
 
 fn garbage(status: u16, body: &[u8]) -> RequestError {
@@ -377,7 +377,7 @@ fn read(event: &Event) -> Result<(u64, RunnerEvent), StreamError> {
     let seq = event
         .id
         .parse()
-        .map_err(|_| StreamError::Format(format!("event `{}` has no number", event.event)))?;
+        .map_err(|_error| StreamError::Format(format!("event `{}` has no number", event.event)))?;
     let read = RunnerEvent::read(&event.event, &event.data)
         .map_err(|source| StreamError::Event { source })?;
     Ok((seq, read))

@@ -69,7 +69,7 @@ async fn next_record(control: &mut Control) -> Option<Result<ControlRecord, Stri
         Ok(0) | Err(_) => None,
         Ok(_) => Some(
             serde_json::from_slice(&line)
-                .map_err(|_| excerpt(String::from_utf8_lossy(&line).trim_end(), 200)),
+                .map_err(|_error| excerpt(String::from_utf8_lossy(&line).trim_end(), 200)),
         ),
     }
 }

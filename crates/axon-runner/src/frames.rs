@@ -53,8 +53,8 @@ impl FrameBuffer {
         self.append(chunk);
         let whole = self.end_of_last_frame();
         let (frames, open) = self.buffer.split_at(whole);
-        let too_large = open.len() > self.cap
-            || (frames.len() > self.cap && largest_frame(frames) > self.cap);
+        let too_large =
+            open.len() > self.cap || (frames.len() > self.cap && largest_frame(frames) > self.cap);
         if too_large {
             return Err(FrameError::TooLarge { cap: self.cap });
         }

@@ -84,11 +84,7 @@ where
 /// Hands a Python log record on to `tracing`, at its own level.
 pub fn log_record(agent: &str, run: Option<&str>, record: &LogRecord) {
     let LogRecord { level, logger, message, fields } = record;
-    let fields = if fields.is_empty() {
-        None
-    } else {
-        serde_json::to_string(fields).ok()
-    };
+    let fields = if fields.is_empty() { None } else { serde_json::to_string(fields).ok() };
     let fields = fields.as_deref();
     macro_rules! emit {
         ($level:ident) => {

@@ -178,7 +178,11 @@ impl StartingRunner {
         let child = spawn(&plan, fds)?;
         let keep = Keep { _folder: folder, _lifeline: lifeline };
         let agent = plan.launch.agent.clone();
-        Ok(Self { process: Process::watch(child, agent, socket, keep), control, launch: plan.launch })
+        Ok(Self {
+            process: Process::watch(child, agent, socket, keep),
+            control,
+            launch: plan.launch,
+        })
     }
 
     /// Hands over the launch data and waits until the runner is ready.
@@ -211,10 +215,9 @@ impl StartingRunner {
                 process.stop(Duration::from_secs(1)).await;
                 Err(StartError::Ended(process.exited().await))
             }
-            First::Silence => Err(StartError::NotReady {
-                after: timeout,
-                last_words: process.last_words.lines(),
-            }),
+            First::Silence => {
+                Err(StartError::NotReady { after: timeout, last_words: process.last_words.lines() })
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn load_agent(agents: &Path, name: &str, host: &Host) -> Result<AgentDefinit
         folder: agents.to_owned(),
         nearest: nearest(name, agent_names(agents).iter().map(String::as_str)).map(str::to_owned),
     };
-    let valid = AgentName::try_from(name).map_err(|_| not_found())?;
+    let valid = AgentName::try_from(name).map_err(|_gone| not_found())?;
     let folder = agents.join(name);
     let file = folder.join("agent.toml");
     if !file.is_file() {

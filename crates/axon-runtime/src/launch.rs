@@ -91,9 +91,7 @@ impl Launcher {
     pub(crate) async fn launch(&self, generation: Generation) -> Result<Ready, Failure> {
         let plan = self.plan(generation);
         let timeout = self.spec.runner.start_timeout;
-        let runner = async {
-            StartingRunner::launch(plan)?.ready(timeout).await
-        };
+        let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
         let runner = runner.await.map_err(axon_runner::StartError::into_failure)?;
         let validated = runner
             .client()
@@ -182,8 +180,9 @@ fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Fai
             ToolTarget::Rust(name) => {
                 let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
                 let help = "run the agent in the service that registers it, or name a Python one";
-                return Err(config(format!("{message}, which is not registered here"))
-                    .with_help(help));
+                return Err(
+                    config(format!("{message}, which is not registered here")).with_help(help)
+                );
             }
             ToolTarget::Agent(name) => {
                 let message = format!("tool `{}` is the agent `{name}`", tool.name);

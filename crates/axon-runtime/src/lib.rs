@@ -7,7 +7,7 @@
 //!
 //! let runtime = Runtime::builder().agents_dir("agents").allow_offline().start().await?;
 //! let bank = runtime.named("bank_support")?;
-//! let outcome = bank.run("What is my balance?").deps(json!({"customer_id": 123})).wait().await?;
+//! let outcome = bank.run("What is my balance?").deps(&json!({"customer_id": 123})).wait().await?;
 //! println!("{}", outcome.completed()?.output);
 //! runtime.shutdown().await;
 //! # Ok(())

@@ -68,11 +68,12 @@ impl RunLog {
         kept.seq += 1;
         let size = size_of_event(&event);
         let event = Arc::new(Sequenced { run_id: self.run_id.clone(), seq: kept.seq, event });
-        match &event.event {
-            RunEvent::Paused(_) => kept.pause = Some(event.clone()),
-            RunEvent::Resumed(_) => kept.pause = None,
-            terminal if terminal.is_terminal() => kept.end = Some(event.clone()),
-            _ => {}
+        if event.event.is_terminal() {
+            kept.end = Some(event.clone());
+        } else if let RunEvent::Paused(_) = event.event {
+            kept.pause = Some(event.clone());
+        } else if let RunEvent::Resumed(_) = event.event {
+            kept.pause = None;
         }
         kept.events.push_back((event, size));
         kept.bytes += size;
@@ -149,12 +150,12 @@ impl Kept {
 
     /// Remembers the text of an event that leaves the log.
     fn drop_text(&mut self, event: &RunEvent) {
-        match event {
-            RunEvent::TextDelta(delta) if self.text.len() < MAX_BYTES => {
-                self.text.push_str(&delta.text);
-            }
-            RunEvent::Retracted(_) => self.text.clear(),
-            _ => {}
+        if let RunEvent::TextDelta(delta) = event
+            && self.text.len() < MAX_BYTES
+        {
+            self.text.push_str(&delta.text);
+        } else if let RunEvent::Retracted(_) = event {
+            self.text.clear();
         }
     }
 }
@@ -172,7 +173,16 @@ fn size_of_event(event: &RunEvent) -> usize {
         RunEvent::Completed(completed) => completed.output.get().len(),
         RunEvent::Accepted(accepted) => accepted.prompt.get().len(),
         RunEvent::Log(line) => line.message.len(),
-        _ => 0,
+        RunEvent::Started(_)
+        | RunEvent::AttemptStarted(_)
+        | RunEvent::AttemptFailed(_)
+        | RunEvent::Decided(_)
+        | RunEvent::Retracted(_)
+        | RunEvent::Paused(_)
+        | RunEvent::Resumed(_)
+        | RunEvent::Failed(_)
+        | RunEvent::Cancelled(_)
+        | RunEvent::Rejected(_) => 0,
     };
     content + 128
 }

@@ -63,7 +63,7 @@ impl Runs {
     ) -> Result<(), Refusal> {
         let agent = driver.agent_name().clone();
         let new = Box::new(NewRun { driver, admission, cancelled, cancel });
-        self.actor.cast(RunsMessage::Spawn(new)).map_err(|_| Refusal::Stopped { agent })
+        self.actor.cast(RunsMessage::Spawn(new)).map_err(|_gone| Refusal::Stopped { agent })
     }
 
     /// Cancels every run and waits, at most `deadline`, until all have ended.
@@ -120,7 +120,8 @@ impl Actor for RunsActor {
         if live.runs.is_empty()
             && let Some((_, done)) = live.ending.take()
         {
-            drop(done.send(()));
+            // Whoever waited may have given up.
+            let _gone = done.send(());
         }
         Ok(())
     }

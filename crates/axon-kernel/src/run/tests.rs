@@ -126,7 +126,8 @@ proptest! {
 
 #[test]
 fn a_new_attempt_forgets_the_calls_of_the_old_one() {
-    let running = RunStatus::Running { pending: PendingCalls::default().with(&call(1), Effect::Once) };
+    let running =
+        RunStatus::Running { pending: PendingCalls::default().with(&call(1), Effect::Once) };
     let RunStatus::Running { pending } = &running else { unreachable!() };
     assert_eq!(pending.unrepeatable(), Some(&call(1)));
     let next = running.next(&RunEvent::AttemptStarted(AttemptBegun {

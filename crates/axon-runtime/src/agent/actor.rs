@@ -130,7 +130,10 @@ impl Actor for AgentActor {
             AgentMessage::Exited { generation, exit } => state.exited(generation, &exit, &myself),
             AgentMessage::LaunchNow { generation } => {
                 let due = generation == state.generation
-                    && matches!(state.condition, Condition::Waiting { .. } | Condition::Parked { .. });
+                    && matches!(
+                        state.condition,
+                        Condition::Waiting { .. } | Condition::Parked { .. }
+                    );
                 if due {
                     state.next_generation(&myself);
                 }
@@ -165,11 +168,7 @@ impl State {
         self.launch(myself);
     }
 
-    fn lease(
-        &mut self,
-        after: Option<Generation>,
-        reply: oneshot::Sender<Result<Lease, Failure>>,
-    ) {
+    fn lease(&mut self, after: Option<Generation>, reply: oneshot::Sender<Result<Lease, Failure>>) {
         match &self.condition {
             Condition::Parked { cause } => drop(reply.send(Err(unavailable(self.name(), cause)))),
             Condition::Up { runner, .. } if after.is_none_or(|after| after < self.generation) => {
@@ -243,8 +242,8 @@ impl State {
         self.restarts.retain(|at| now.duration_since(*at) < supervision.intensity.within);
         self.restarts.push_back(now);
         let count = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
-        let hopeless = cause.kind.row().row == Row::Configuration
-            || cause.kind.row().row == Row::Credentials;
+        let hopeless =
+            cause.kind.row().row == Row::Configuration || cause.kind.row().row == Row::Credentials;
         if hopeless || count > supervision.intensity.max_restarts {
             for reply in std::mem::take(&mut self.waiting) {
                 drop(reply.send(Err(unavailable(self.name(), &cause))));
@@ -302,14 +301,16 @@ impl State {
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>, myself: ActorRef<AgentMessage>) {
-        let ended = Failure::new(FailureKind::Config, format!("agent `{}` was stopped", self.name()));
+        let ended =
+            Failure::new(FailureKind::Config, format!("agent `{}` was stopped", self.name()));
         let before = std::mem::replace(&mut self.condition, Condition::Parked { cause: ended });
         tokio::spawn(async move {
             if let Condition::Up { runner, .. } = before {
                 runner.stop(STOP_GRACE).await;
             }
             myself.stop(None);
-            drop(done.send(()));
+            // Whoever waited may have given up.
+            let _gone = done.send(());
         });
     }
 }

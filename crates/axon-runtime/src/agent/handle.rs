@@ -111,7 +111,7 @@ impl AgentHandle {
     ///
     /// [`Refusal::Stopped`] if the agent was stopped.
     pub fn restart(&self) -> Result<(), Refusal> {
-        self.actor.cast(AgentMessage::Restart).map_err(|_| self.stopped())
+        self.actor.cast(AgentMessage::Restart).map_err(|_gone| self.stopped())
     }
 
     /// Waits until the agent's runner is up, or could not be launched.
@@ -123,7 +123,7 @@ impl AgentHandle {
         let mut settled = self.settled.clone();
         let outcome = settled.wait_for(Option::is_some).await;
         let ended = || Failure::new(FailureKind::Config, "the agent was stopped");
-        outcome.map_err(|_| ended())?.clone().unwrap_or_else(|| Err(ended()))
+        outcome.map_err(|_gone| ended())?.clone().unwrap_or_else(|| Err(ended()))
     }
 
     /// Calls one of the agent's Python tools directly, without a model.
@@ -178,8 +178,8 @@ impl AgentHandle {
         message: impl FnOnce(oneshot::Sender<T>) -> AgentMessage,
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.actor.cast(message(reply)).map_err(|_| self.stopped())?;
-        answer.await.map_err(|_| self.stopped())
+        self.actor.cast(message(reply)).map_err(|_gone| self.stopped())?;
+        answer.await.map_err(|_gone| self.stopped())
     }
 
     fn stopped(&self) -> Refusal {

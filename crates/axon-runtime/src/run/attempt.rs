@@ -107,7 +107,9 @@ impl Driver {
                     self.emit(RunEvent::AttemptStarted(begun)).await?;
                 }
                 RunnerEvent::Completed(completed) => {
-                    return Ok(AttemptEnd::Completed(Box::new(self.accept_output(completed, model)?)));
+                    return Ok(AttemptEnd::Completed(Box::new(
+                        self.accept_output(completed, model)?,
+                    )));
                 }
                 RunnerEvent::Paused(paused) => {
                     let requests = paused.requests;
@@ -118,7 +120,14 @@ impl Driver {
                     let message = "the runner stopped in the middle of the attempt";
                     return Err(Failure::new(FailureKind::RunnerDied, message).into());
                 }
-                other => self.take(seq, other, lease).await?,
+                other @ (RunnerEvent::Model { .. }
+                | RunnerEvent::PartialOutput(_)
+                | RunnerEvent::ToolRequest(_)
+                | RunnerEvent::ToolRequestCancelled { .. }
+                | RunnerEvent::ToolStarted(_)
+                | RunnerEvent::ToolFinished(_)
+                | RunnerEvent::Checkpoint(_)
+                | RunnerEvent::Log(_)) => self.take(seq, other, lease).await?,
             }
         }
     }
@@ -176,11 +185,8 @@ impl Driver {
             RunnerEvent::Log(record) => {
                 let run = Some(self.log().run_id().as_str());
                 axon_runner::logs::log_record(self.agent.name().as_str(), run, &record);
-                let line = LogLine {
-                    level: record.level,
-                    logger: record.logger,
-                    message: record.message,
-                };
+                let line =
+                    LogLine { level: record.level, logger: record.logger, message: record.message };
                 Ok(self.emit(RunEvent::Log(line)).await?)
             }
             RunnerEvent::ToolRequestCancelled { .. }
@@ -200,7 +206,7 @@ impl Driver {
             Meaning::Returned(returned) if spec.tool(&returned.name).is_some() => return Ok(()),
             Meaning::Called(called) => RunEvent::ToolCalled(called),
             Meaning::Returned(returned) => {
-                if !self.is_pending(&returned) {
+                if !self.status.awaits(&returned.tool_call_id) {
                     return Ok(());
                 }
                 RunEvent::ToolReturned(returned)
@@ -211,11 +217,6 @@ impl Driver {
         };
         self.shown |= matches!(event, RunEvent::TextDelta(_) | RunEvent::ThinkingDelta(_));
         Ok(self.emit(event).await?)
-    }
-
-    fn is_pending(&self, returned: &ToolReturned) -> bool {
-        use axon_kernel::run::RunStatus;
-        matches!(&self.status, RunStatus::Running { pending } if pending.has(&returned.tool_call_id))
     }
 
     async fn tool_started(
@@ -252,7 +253,7 @@ impl Driver {
         if outcome == ToolOutcome::Ok {
             self.results.insert(returned.tool_call_id.clone(), returned.result.clone());
         }
-        if !self.is_pending(&returned) {
+        if !self.status.awaits(&returned.tool_call_id) {
             return Ok(());
         }
         Ok(self.emit(RunEvent::ToolReturned(returned)).await?)

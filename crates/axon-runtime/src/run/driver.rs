@@ -198,8 +198,7 @@ impl Driver {
     async fn complete(&mut self, completed: Completed) -> Result<RunEvent, Stuck> {
         if let Some(conversation) = &self.request.conversation {
             let new = &self.transcript.messages[self.transcript.before..];
-            let joined =
-                self.store.extend_history(conversation, self.transcript.before, new).await;
+            let joined = self.store.extend_history(conversation, self.transcript.before, new).await;
             if let Err(StoreError::Conflict { .. }) = joined {
                 let message = format!("another turn of conversation `{conversation}` ended first");
                 return Ok(failed(Failure::new(FailureKind::Busy, message), Vec::new()));
@@ -213,10 +212,7 @@ impl Driver {
     /// another attempt is due.
     async fn after(&mut self, failure: Failure) -> Result<Option<RunEvent>, Stuck> {
         let attempt = self.attempt;
-        let pending = match &self.status {
-            RunStatus::Running { pending } => pending.unrepeatable().cloned(),
-            _ => None,
-        };
+        let pending = self.status.unrepeatable().cloned();
         self.emit(RunEvent::AttemptFailed(AttemptFailure { attempt, failure: failure.clone() }))
             .await?;
         let seen = match pending {
@@ -264,7 +260,8 @@ impl Driver {
 
     fn timed_out(&mut self) -> RunEvent {
         let seconds = self.request.timeout.as_secs_f64();
-        let failure = Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s"));
+        let failure =
+            Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s"));
         let queued = matches!(self.status, RunStatus::New | RunStatus::Queued);
         let ended = Failed { failure, history: std::mem::take(&mut self.decisions) };
         if queued { RunEvent::Rejected(ended) } else { RunEvent::Failed(ended) }

@@ -30,18 +30,11 @@ pub enum Outcome {
 
 impl RunOutcome {
     pub(crate) fn new(run_id: RunId, event: &RunEvent) -> Self {
-        let outcome = match event {
-            RunEvent::Completed(completed) => Outcome::Completed(completed.clone()),
-            RunEvent::Failed(failed) => Outcome::Failed(failed.clone()),
-            RunEvent::Cancelled(cancelled) => Outcome::Cancelled(cancelled.clone()),
-            RunEvent::Rejected(failed) => Outcome::Rejected(failed.clone()),
-            RunEvent::Paused(paused) => Outcome::Paused(paused.clone()),
-            other => {
-                let message = format!("`{}` is no end of a run", other.name());
-                let failure = Failure::new(FailureKind::Internal, message);
-                Outcome::Failed(Failed { failure, history: Vec::new() })
-            }
-        };
+        let outcome = Outcome::of(event).unwrap_or_else(|| {
+            let message = format!("`{}` is no end of a run", event.name());
+            let failure = Failure::new(FailureKind::Internal, message);
+            Outcome::Failed(Failed { failure, history: Vec::new() })
+        });
         Self { run_id, outcome }
     }
 
@@ -61,6 +54,24 @@ impl RunOutcome {
                 let message = "the run waits for a person's decision";
                 Err(Failure::new(FailureKind::Cancelled, message))
             }
+        }
+    }
+}
+
+impl Outcome {
+    fn of(event: &RunEvent) -> Option<Self> {
+        if let RunEvent::Completed(completed) = event {
+            Some(Self::Completed(completed.clone()))
+        } else if let RunEvent::Failed(failed) = event {
+            Some(Self::Failed(failed.clone()))
+        } else if let RunEvent::Cancelled(cancelled) = event {
+            Some(Self::Cancelled(cancelled.clone()))
+        } else if let RunEvent::Rejected(failed) = event {
+            Some(Self::Rejected(failed.clone()))
+        } else if let RunEvent::Paused(paused) = event {
+            Some(Self::Paused(paused.clone()))
+        } else {
+            None
         }
     }
 }
