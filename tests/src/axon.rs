@@ -1,1 +1,7 @@
-fn main() {}
+//! The stock `axon`, built here so that tests find it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    axon_command::main()
+}

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::json::RawJson;
 use axon_kernel::provider;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, RunnerProgram, ToolTarget};
-use axon_kernel::wire::Launch;
+use axon_kernel::wire::{Launch, Validated};
 use axon_runner::embedded::{self, LayDownError};
 use axon_runner::environment::{self, Search, SyncError};
 use axon_runner::{LaunchPlan, Runner, StartingRunner};
@@ -17,6 +18,9 @@ use serde_json::Value;
 
 use crate::agents_dir::AgentDefinition;
 use crate::host::Host;
+
+/// How long a runner whose agent was refused may take to end.
+const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
 /// Launches the runners of one agent, generation by generation.
 #[derive(Debug)]
@@ -93,11 +97,19 @@ impl Launcher {
         let timeout = self.spec.runner.start_timeout;
         let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
         let runner = runner.await.map_err(axon_runner::StartError::into_failure)?;
-        let validated = runner
-            .client()
-            .validate(self.wire.clone())
-            .await
-            .map_err(axon_runner::RequestError::into_failure)?;
+        match self.validate(&runner).await {
+            Ok(Validated { model, offline }) => Ok(Ready { runner, model, offline }),
+            Err(failure) => {
+                runner.stop(REFUSED_GRACE).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Has the runner build the agent, and refuses a model that nobody may take for real.
+    async fn validate(&self, runner: &Runner) -> Result<Validated, Failure> {
+        let validated = runner.client().validate(self.wire.clone()).await;
+        let validated = validated.map_err(axon_runner::RequestError::into_failure)?;
         if validated.offline && !self.allow_offline {
             let message = format!(
                 "agent `{}` would answer with the offline model `{}`, which only plays a model",
@@ -108,7 +120,7 @@ impl Launcher {
                  (`--offline`, `.allow_offline()`)",
             ));
         }
-        Ok(Ready { runner, model: validated.model, offline: validated.offline })
+        Ok(validated)
     }
 
     fn plan(&self, generation: Generation) -> LaunchPlan {

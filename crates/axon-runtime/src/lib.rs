@@ -38,5 +38,6 @@ pub use host::Host;
 pub use launch::OnProgress;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
+pub use registry::nearest;
 pub use run::{Outcome, Prompt, Refusal, RunBuilder, RunHandle, RunOutcome};
 pub use runtime::{Runtime, RuntimeBuilder, StartError};

@@ -78,6 +78,25 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Starts `agent` and no other, whatever was asked for before.
+    pub fn only(mut self, agent: impl Into<AgentDefinition>) -> Self {
+        self.folders.clear();
+        self.agents = vec![agent.into()];
+        self
+    }
+
+    /// Returns the folders whose agents would be started.
+    #[must_use]
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// Returns the agents that would be started beside those of the folders.
+    #[must_use]
+    pub fn agents(&self) -> &[AgentDefinition] {
+        &self.agents
+    }
+
     /// Takes these surroundings in place of the process's own.
     pub fn host(mut self, host: Host) -> Self {
         self.host = Some(host);

@@ -11,6 +11,7 @@ use axon_kernel::wire::{
     AttemptCompleted, AttemptRequest, Before, Checkpointed, PermitRequest, RunnerEvent, ToolAnswer,
     ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
 };
+use axon_runner::RequestError;
 use serde_json::Value;
 use tokio::time::Duration;
 
@@ -83,11 +84,8 @@ impl Driver {
 
     async fn follow(&mut self, lease: &Lease) -> Result<AttemptEnd, AttemptError> {
         let request = self.attempt_request()?;
-        let mut stream = lease
-            .client
-            .attempt(&request)
-            .await
-            .map_err(axon_runner::RequestError::into_failure)?;
+        let mut stream =
+            lease.client.attempt(&request).await.map_err(RequestError::into_failure)?;
         let mut model = (String::new(), false);
         loop {
             let next = stream.next().await.map_err(axon_runner::StreamError::into_failure)?;
@@ -133,6 +131,9 @@ impl Driver {
     }
 
     fn attempt_request(&self) -> Result<AttemptRequest, Failure> {
+        if self.remaining().is_zero() {
+            return Err(self.too_late());
+        }
         let resumes = self.transcript.resumable;
         let limits = &self.request.usage_limits;
         Ok(AttemptRequest {
@@ -233,7 +234,7 @@ impl Driver {
         };
         self.emit(RunEvent::ToolCalled(called)).await?;
         if started.permit {
-            self.permit(seq, lease).await;
+            self.permit(seq, lease).await?;
         }
         Ok(())
     }
@@ -273,10 +274,14 @@ impl Driver {
         };
         let result =
             ToolResultRequest { attempt: self.attempt, tool_call_id: request.tool_call_id, answer };
-        if let Err(error) = lease.client.tool_result(self.log().run_id(), &result).await {
-            tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
+        match lease.client.tool_result(self.log().run_id(), &result).await {
+            Ok(()) => Ok(()),
+            Err(error @ RequestError::Refused { .. }) => {
+                tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
+                Ok(())
+            }
+            Err(error) => Err(error.into_failure().into()),
         }
-        Ok(())
     }
 
     async fn checkpoint(
@@ -298,16 +303,21 @@ impl Driver {
         self.emit(RunEvent::Checkpoint(checkpoint)).await?;
         self.shown = false;
         if before != Before::End {
-            self.permit(seq, lease).await;
+            self.permit(seq, lease).await?;
         }
         Ok(())
     }
 
-    async fn permit(&self, seq: u64, lease: &Lease) {
+    /// Lets the runner go on. That the attempt is over is no failure: the stream says so itself.
+    async fn permit(&self, seq: u64, lease: &Lease) -> Result<(), Failure> {
         let permit = PermitRequest { attempt: self.attempt, seq };
-        if let Err(error) = lease.client.permit(self.log().run_id(), permit).await {
-            // The stream says what became of the attempt.
-            tracing::debug!(run = %self.log().run_id(), %error, "a permit did not arrive");
+        match lease.client.permit(self.log().run_id(), permit).await {
+            Ok(()) => Ok(()),
+            Err(error @ RequestError::Refused { .. }) => {
+                tracing::debug!(run = %self.log().run_id(), %error, "a permit came too late");
+                Ok(())
+            }
+            Err(error) => Err(error.into_failure()),
         }
     }
 

@@ -155,9 +155,14 @@ impl Driver {
     }
 
     async fn work(&mut self, admission: Admission) -> Result<RunEvent, Stuck> {
-        let Ok(_slot) = admission.await else {
-            let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
-            return Ok(failed(stopped.into_failure(), Vec::new()));
+        // A run whose turn comes after its deadline never executes, hence no slack here.
+        let _slot = match tokio::time::timeout_at(self.deadline(), admission).await {
+            Ok(Ok(slot)) => slot,
+            Ok(Err(_stopped)) => {
+                let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
+                return Ok(failed(stopped.into_failure(), Vec::new()));
+            }
+            Err(_elapsed) => return Ok(self.timed_out()),
         };
         let queued_ms = millis(self.accepted_at.elapsed());
         self.emit(RunEvent::Started(Started { queued_ms })).await?;
@@ -265,6 +270,11 @@ impl Driver {
         let queued = matches!(self.status, RunStatus::New | RunStatus::Queued);
         let ended = Failed { failure, history: std::mem::take(&mut self.decisions) };
         if queued { RunEvent::Rejected(ended) } else { RunEvent::Failed(ended) }
+    }
+
+    pub(super) fn too_late(&self) -> Failure {
+        let seconds = self.request.timeout.as_secs_f64();
+        Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s"))
     }
 
     /// Records and shows what happened, if it can have happened.

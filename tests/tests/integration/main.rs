@@ -1,0 +1,10 @@
+//! What Axon promises, tested through its public doors: the Rust API, the command line, the wire.
+//!
+//! Real Python, real processes, real sockets. Only the model provider is played, by a server that
+//! the real client talks to. `AXON_PYTHON` names the interpreter; without it the managed
+//! environment is built, once.
+
+mod failures;
+mod providers;
+mod runs;
+mod support;
