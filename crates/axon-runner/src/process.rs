@@ -26,6 +26,9 @@ use crate::client::RunnerClient;
 use crate::control::{self, First};
 use crate::logs::{self, LastWords, Output};
 
+/// How long a runner that closed its control socket may take to end by itself.
+const CLOSED_GRACE: Duration = Duration::from_secs(1);
+
 /// What to launch, and where.
 #[derive(Clone, Debug)]
 pub struct LaunchPlan {
@@ -192,33 +195,44 @@ impl StartingRunner {
     /// [`StartError`]; the process is gone then.
     pub async fn ready(self, timeout: Duration) -> Result<Runner, StartError> {
         let Self { process, control, launch } = self;
-        let agent = launch.agent.clone();
-        let first = tokio::select! {
-            first = control::handshake(control, &launch) => first.map_err(StartError::Sockets)?,
-            exit = process.exited() => return Err(StartError::Ended(exit)),
-            () = tokio::time::sleep(timeout) => First::Silence,
-        };
-        match first {
-            First::Ready(ready, rest) => {
-                check(&ready, &launch)?;
-                tokio::spawn(control::relay_logs(rest, agent));
-                let token = SecretString::from(launch.token);
-                let client =
-                    RunnerClient::new(&process.socket, token).map_err(StartError::Client)?;
-                Ok(Runner { process, client, ready })
-            }
-            First::Failed(failure) => Err(StartError::Refused(failure)),
-            First::Garbage(excerpt) => {
-                Err(StartError::Garbage { excerpt, last_words: process.last_words.lines() })
-            }
-            First::Closed => {
-                process.stop(Duration::from_secs(1)).await;
-                Err(StartError::Ended(process.exited().await))
-            }
-            First::Silence => {
-                Err(StartError::NotReady { after: timeout, last_words: process.last_words.lines() })
+        match make_ready(&process, control, launch, timeout).await {
+            Ok((client, ready)) => Ok(Runner { process, client, ready }),
+            Err(error) => {
+                process.stop(Duration::ZERO).await;
+                process.exited().await;
+                Err(error)
             }
         }
+    }
+}
+
+async fn make_ready(
+    process: &Process,
+    control: UnixStream,
+    launch: Launch,
+    timeout: Duration,
+) -> Result<(RunnerClient, ReadyRecord), StartError> {
+    let last_words = || process.last_words.lines();
+    let first = tokio::select! {
+        first = control::handshake(control, &launch) => first.map_err(StartError::Sockets)?,
+        exit = process.exited() => return Err(StartError::Ended(exit)),
+        () = tokio::time::sleep(timeout) => First::Silence,
+    };
+    match first {
+        First::Ready(ready, rest) => {
+            check(&ready, &launch)?;
+            tokio::spawn(control::relay_logs(rest, launch.agent));
+            let client = RunnerClient::new(&process.socket, SecretString::from(launch.token));
+            Ok((client.map_err(StartError::Client)?, ready))
+        }
+        First::Failed(failure) => Err(StartError::Refused(failure)),
+        First::Garbage(excerpt) => Err(StartError::Garbage { excerpt, last_words: last_words() }),
+        First::Closed => {
+            // It is about to end; how it does says more than this.
+            process.stop(CLOSED_GRACE).await;
+            Err(StartError::Ended(process.exited().await))
+        }
+        First::Silence => Err(StartError::NotReady { after: timeout, last_words: last_words() }),
     }
 }
 
@@ -343,7 +357,10 @@ impl Process {
     }
 
     async fn stop(&self, grace: Duration) {
-        let _gone_already = self.signals.send(Signal::TERM).await;
+        // Two orders are enough: where the channel is full, both were given already.
+        if !grace.is_zero() {
+            let _gone_already = self.signals.send(Signal::TERM).await;
+        }
         if tokio::time::timeout(grace, self.exited()).await.is_err() {
             let _gone_already = self.signals.send(Signal::KILL).await;
         }

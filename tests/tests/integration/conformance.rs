@@ -54,6 +54,7 @@ async fn start(
         {"target": "bank:unplayed", "role": "tool", "effect": "pure"},
     ]))
     .unwrap();
+    launch.limits.attempts = 64;
     let plan = LaunchPlan {
         command: script.command(SCRIPTED, folder.path()).unwrap(),
         env: BTreeMap::new(),
@@ -148,4 +149,252 @@ async fn concurrent_runs_get_answers_of_their_own() {
     }
     let (events, _) = scripted.play(&request("run-boom", "boom")).await;
     assert!(matches!(events.last(), Some(RunnerEvent::Failed(failed)) if failed.error.message == "busy"));
+}
+
+#[tokio::test]
+async fn each_generation_lives_its_own_life() {
+    let script = RunnerScript::from([Step::complete("generation {{generation}}")])
+        .generation(1, Life::starting(Start::DieBeforeReady(Death::code(3).saying("no luck"))));
+    let died = launch_as(script.clone(), 1).await.err().expect("generation 1 dies");
+    let StartError::Ended(exit) = died else { panic!("{died}") };
+    assert_eq!((exit.code, exit.last_words), (Some(3), vec!["no luck".to_owned()]));
+    let second = launch_as(script, 2).await.unwrap();
+    assert_eq!(second.output(&request("r", "x")).await, "generation 2");
+}
+
+#[tokio::test]
+async fn every_false_start_is_told_apart() {
+    let start_with = async |kind: Start| {
+        let script = RunnerScript::from(Life::starting(kind));
+        start(script, 4, Duration::from_millis(500)).await.err().expect("no start")
+    };
+    assert!(matches!(start_with(Start::NeverReady).await, StartError::NotReady { .. }));
+    let garbage = start_with(Start::GarbageInsteadOfReady("Hello!".to_owned())).await;
+    assert!(matches!(garbage, StartError::Garbage { excerpt, .. } if excerpt == "Hello!"));
+    let failed = Start::Failed(Failure::new(FailureKind::ModelAuth, "no key"));
+    let refused = start_with(failed).await;
+    assert!(matches!(refused, StartError::Refused(error) if error.kind == FailureKind::ModelAuth));
+    let mismatch = start_with(Start::WrongProtocol).await;
+    assert!(matches!(mismatch, StartError::Mismatch { protocol: 2, .. }), "{mismatch}");
+    let mismatch = start_with(Start::WrongGeneration).await;
+    let expected = Generation(5);
+    assert!(matches!(mismatch, StartError::Mismatch { generation, .. } if generation == expected));
+    let killed = start_with(Start::DieBeforeReady(Death::signal(11))).await;
+    assert!(matches!(killed, StartError::Ended(exit) if exit.signal == Some(11)));
+}
+
+#[tokio::test]
+async fn a_late_start_and_a_death_after_ready_come_when_they_are_due() {
+    let began = tokio::time::Instant::now();
+    let late = launch(Life::starting(Start::ReadyAfterMs(100))).await;
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    assert!(late.runner.client().health().await.unwrap().ok);
+    let start = Start::ReadyThenDie { after_ms: 20, death: Death::code(7) };
+    let doomed = launch(Life::starting(start)).await;
+    assert_eq!(doomed.runner.exited().await.code, Some(7));
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_death_arrives() {
+    for (death, signal) in [(Death::signal(9), 9), (Death::signal(11), 11), (Death::signal(6), 6)] {
+        let scripted = launch([Step::text("Well"), death.into()]).await;
+        let (events, error) = scripted.play(&request("r", "x")).await;
+        assert_eq!(texts(&events), ["Well"]);
+        assert!(error.is_some());
+        assert_eq!(scripted.runner.exited().await.signal, Some(signal));
+    }
+}
+
+#[tokio::test]
+async fn steps_after_the_terminal_event_are_played_although_nobody_listens() {
+    let death = Death::code(9).saying("too late");
+    let scripted = launch([Step::complete("fine"), Step::SleepMs(20), death.into()]).await;
+    assert_eq!(scripted.output(&request("r", "x")).await, "fine");
+    let exit = scripted.runner.exited().await;
+    assert_eq!((exit.code, exit.last_words), (Some(9), vec!["too late".to_owned()]));
+}
+
+#[tokio::test]
+async fn broken_streams_break_in_their_own_ways() {
+    let play = async |step: Step| {
+        let scripted = launch([Step::text("Well"), step, Step::EndStream]).await;
+        let (events, error) = scripted.play(&request("r", "x")).await;
+        assert_eq!(texts(&events), ["Well"]);
+        error.expect("no terminal event")
+    };
+    let ended = play(Step::EndStream).await;
+    assert!(matches!(ended, StreamError::Ended), "{ended}");
+    let cut = play(Step::BreakStream).await;
+    assert!(matches!(cut, StreamError::Frame(_)), "{cut}");
+    let unnumbered = play(Step::Raw("event: log\nid: x\ndata: {}\n\n".to_owned())).await;
+    assert!(matches!(unnumbered, StreamError::Format(_)), "{unnumbered}");
+    let wrong = play(Step::event("checkpoint", json!({"base": "none"}))).await;
+    assert!(matches!(wrong, StreamError::Event { .. }), "{wrong}");
+    let binary = play(Step::Garbage(vec![b'd', 0xFF, 0xFE, b'\n', b'\n'])).await;
+    assert!(matches!(binary, StreamError::Format(_)), "{binary}");
+}
+
+#[tokio::test]
+async fn a_script_without_an_end_fails_its_attempt() {
+    for life in [Life::default(), Life::from([Step::text("Well")])] {
+        let (events, _) = launch(life).await.play(&request("r", "x")).await;
+        let Some(RunnerEvent::Failed(failed)) = events.last() else { panic!("{events:?}") };
+        assert_eq!(failed.error.message, "the script has no more steps");
+    }
+}
+
+#[tokio::test]
+async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
+    let scripted = launch([
+        Step::log("begun"),
+        Step::partial(json!({"advice": "Ca"})),
+        Step::checkpoint(Before::Tools, [
+            message::user("{{prompt}}"),
+            message::tool_call("c1", "balance", json!({"pending": true})),
+        ]),
+        Step::tool_requests([("c1", "balance", json!({})), ("c2", "rate", json!({}))]),
+        Step::tool_started("c3", "transfer", Effect::Once),
+        Step::tool_finished("c3", "transfer", "done"),
+        Step::complete(json!({"sum": "{{result.c1}}", "transfer": "{{result.c3}}"})),
+    ]);
+    let (events, _) = scripted.await.play(&request("r", "How much?")).await;
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| match event {
+            RunnerEvent::AttemptStarted(_) => "started",
+            RunnerEvent::Log(_) => "log",
+            RunnerEvent::PartialOutput(_) => "partial",
+            RunnerEvent::Checkpoint(_) => "checkpoint",
+            RunnerEvent::ToolRequest(_) => "request",
+            RunnerEvent::ToolStarted(_) => "tool",
+            RunnerEvent::ToolFinished(_) => "result",
+            RunnerEvent::Completed(_) => "completed",
+            _ => "other",
+        })
+        .collect();
+    let expected = "started log partial checkpoint request request tool result checkpoint completed";
+    assert_eq!(kinds.join(" "), expected);
+    let Some(RunnerEvent::Completed(completed)) = events.last() else { panic!("{events:?}") };
+    let output: Value = completed.output.decode().unwrap();
+    assert_eq!(output, json!({"sum": 7, "transfer": "done"}));
+    assert_eq!(completed.new_messages.len(), 3);
+    assert!(completed.new_messages[0].get().contains("How much?"));
+}
+
+#[tokio::test]
+async fn a_resumed_attempt_has_its_prompt_and_repeats_no_recorded_call() {
+    let life = Life::default()
+        .on(When::attempt(1), [Step::EndStream])
+        .on(When::resumed().and_attempt(2).and_model("openai:gpt-5"), [
+            Step::tool_started("c1", "transfer", Effect::Once),
+            Step::tool_finished("c1", "transfer", "never"),
+            Step::complete("{{prompt}}: {{result.c1}}"),
+        ])
+        .always([Step::pause(json!([]))]);
+    let scripted = launch(life).await;
+    let mut request = request("r", "Transfer it");
+    assert!(matches!(scripted.play(&request).await.1, Some(StreamError::Ended)));
+    request.attempt = Attempt(2);
+    request.prompt = None;
+    request.message_history = vec![RawJson::from(message::user("Transfer it"))];
+    request.recorded = [(ToolCallId::new("c1"), json!("done").into())].into();
+    let (events, _) = scripted.play(&request).await;
+    assert!(!events.iter().any(|event| matches!(event, RunnerEvent::ToolStarted(_))));
+    let Some(RunnerEvent::Completed(completed)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(completed.output.get(), "\"Transfer it: done\"");
+    request.attempt = Attempt(3);
+    let (events, _) = scripted.play(&request).await;
+    assert!(matches!(events.last(), Some(RunnerEvent::Paused(_))), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_hanging_attempt_can_be_cancelled_and_a_frozen_one_cannot() {
+    let life = Life::default().on(When::prompt("hang"), [Step::Hang]).always([Step::Freeze]);
+    let scripted = launch(life).await;
+    for (prompt, ends) in [("hang", true), ("freeze", false)] {
+        let request = request(prompt, prompt);
+        let mut stream = scripted.attempt(&request).await;
+        stream.next().await.unwrap();
+        scripted.runner.client().cancel(&RunId::new(prompt)).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_millis(200), stream.next()).await;
+        assert_eq!(end.is_ok(), ends, "{prompt}");
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_ignores_sigterm_has_to_be_killed() {
+    let scripted = launch(Life { on_term: OnTerm::Ignore, ..Life::default() }).await;
+    let exit = scripted.runner.stop(Duration::from_millis(100)).await;
+    assert_eq!((exit.code, exit.signal), (None, Some(9)));
+    let scripted = launch(Life::default()).await;
+    assert_eq!(scripted.runner.stop(DEADLINE).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_stopped_process_is_there_and_silent() {
+    let scripted = launch([Step::text("Well"), Death::signal(19).into()]).await;
+    let mut stream = scripted.attempt(&request("r", "x")).await;
+    stream.next().await.unwrap();
+    stream.next().await.unwrap();
+    let health = scripted.runner.client().health();
+    assert!(tokio::time::timeout(Duration::from_millis(200), health).await.is_err());
+    assert_eq!(scripted.runner.stop(Duration::from_millis(100)).await.signal, Some(9));
+}
+
+#[tokio::test]
+async fn answers_out_of_the_ordinary_are_given_as_often_as_the_script_says() {
+    let busy = Failure::new(FailureKind::Busy, "full");
+    let life = Life::from([Step::complete("fine")])
+        .answering(Endpoint::Start, Answer::refuse(429, busy), 1)
+        .answering(Endpoint::Start, Answer::garbage(), 1)
+        .answering(Endpoint::Health, Answer::Silence, None);
+    let scripted = launch(life).await;
+    let client = scripted.runner.client();
+    let refused = client.attempt(&request("r", "x")).await.unwrap_err();
+    assert!(matches!(refused, RequestError::Refused { status: 429, .. }), "{refused}");
+    let garbage = client.attempt(&request("r", "x")).await.unwrap_err();
+    assert!(matches!(garbage, RequestError::Garbage { status: 200, .. }), "{garbage}");
+    assert_eq!(scripted.output(&request("r", "x")).await, "fine");
+    assert!(tokio::time::timeout(Duration::from_millis(200), client.health()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_model_is_what_the_life_or_the_spec_says() {
+    let spec = || RawJson::from(json!({"model": "openai:gpt-5"}));
+    let validated = launch(Life::default()).await.runner.client().validate(spec()).await.unwrap();
+    assert_eq!((validated.model.as_str(), validated.offline), ("openai:gpt-5", false));
+    let life = Life { model: Some("mine".to_owned()), offline: true, ..Life::default() };
+    let validated = launch(life).await.runner.client().validate(spec()).await.unwrap();
+    assert_eq!((validated.model.as_str(), validated.offline), ("mine", true));
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_read_is_the_last_word_of_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = RunnerScript::default();
+    let mut command = script.command(SCRIPTED, folder.path()).unwrap();
+    for (text, words) in [("{\"lives\": 9}", "unknown field `lives`"), ("", "EOF")] {
+        std::fs::write(&command[1], text).unwrap();
+        let exit = exit_of(command.clone(), folder.path()).await;
+        assert_eq!(exit.0, Some(1));
+        assert!(exit.1.contains(words), "{}", exit.1);
+    }
+    command.pop();
+    assert!(exit_of(command, folder.path()).await.1.contains("names no script"));
+}
+
+/// Launches a command that does not become ready; returns its exit code and last words.
+async fn exit_of(command: Vec<String>, folder: &std::path::Path) -> (Option<i32>, String) {
+    let spec = AgentSpec::new(AgentName::try_from("scripted").unwrap());
+    let plan = LaunchPlan {
+        command,
+        env: BTreeMap::new(),
+        directory: folder.to_owned(),
+        sockets: folder.to_owned(),
+        launch: Launch::new(&spec, Generation::FIRST, "the-token".to_owned()),
+    };
+    let starting = StartingRunner::launch(plan).unwrap();
+    let error = starting.ready(READY_WITHIN).await.err().expect("it cannot be ready");
+    let StartError::Ended(exit) = error else { panic!("{error}") };
+    (exit.code, exit.last_words.join("\n"))
 }

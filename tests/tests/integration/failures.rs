@@ -1,1 +1,301 @@
-//! Runners that misbehave.
+//! Runners that misbehave: every way gives a typed failure, and nothing hangs or is left.
+
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::schema::Schema;
+use axon_kernel::spec::{AgentSpec, Effect, OutputMode, OutputSpec, RunnerProgram};
+use axon_kernel::wire::Before;
+use axon_runtime::{AgentState, Outcome, RunOutcome, Runtime, StartError};
+use axon_test::scripted_runner::{Answer, Death, Endpoint, Life, RunnerScript, Start, Step, When};
+use serde_json::json;
+
+use crate::support::{Project, failure, follow, names, output, until};
+
+/// A project with one agent, whose runner plays a script.
+struct Scene {
+    project: Project,
+    runtime: Runtime,
+}
+
+fn spec(project: &Project, script: impl Into<RunnerScript>) -> AgentSpec {
+    let mut spec = AgentSpec::new("agent".parse().unwrap());
+    let program = env!("CARGO_BIN_EXE_scripted-runner");
+    let folder = tempfile::tempdir_in(project.path()).unwrap().keep();
+    let command = script.into().command(program, &folder).unwrap();
+    spec.model = Some("test".parse().unwrap());
+    spec.runner.program = RunnerProgram::Command(command);
+    spec.runner.start_timeout = Duration::from_secs(2);
+    spec.supervision.backoff.min = Duration::from_millis(1);
+    spec.limits.timeout = Duration::from_secs(20);
+    spec
+}
+
+impl Scene {
+    async fn new(script: impl Into<RunnerScript>) -> Self {
+        Self::with(script, |_| ()).await
+    }
+
+    async fn with(script: impl Into<RunnerScript>, change: impl FnOnce(&mut AgentSpec)) -> Self {
+        let project = Project::new();
+        let mut spec = spec(&project, script);
+        change(&mut spec);
+        let runtime = project.runtime().agent(spec).start().await.unwrap();
+        Self { project, runtime }
+    }
+
+    async fn run(&self) -> RunOutcome {
+        self.runtime.named("agent").unwrap().run("hello").wait().await.unwrap()
+    }
+
+    async fn end(self) {
+        self.runtime.shutdown().await;
+        assert_eq!(self.project.sockets(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+fn fine() -> [Step; 1] {
+    [Step::complete("fine")]
+}
+
+/// Plays `steps` in the first generation, and answers in every later one.
+fn first(steps: impl IntoIterator<Item = Step>) -> RunnerScript {
+    RunnerScript::from(fine()).generation(1, Life::default().always(steps))
+}
+
+#[tokio::test]
+async fn a_runner_may_be_any_program_that_speaks_the_protocol() {
+    let scene = Scene::new([Step::text("Hm. "), Step::complete("{{prompt}}, you say?")]).await;
+    let mut run = scene.runtime.named("agent").unwrap().run("Hello").start().await.unwrap();
+    assert!(names(&follow(&mut run).await).contains(&"text_delta"));
+    assert_eq!(output(&run.outcome().await.outcome), json!("Hello, you say?"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_dies_is_replaced_and_the_run_completes() {
+    let checkpoint = Step::checkpoint(Before::Model, [json!({"kind": "request", "parts": []})]);
+    for steps in [
+        vec![Step::Die(Death::signal(9))],
+        vec![Step::text("half"), Step::Die(Death::code(3))],
+        vec![checkpoint, Step::text("half"), Step::Die(Death::signal(11))],
+        vec![Step::text("half"), Step::EndStream],
+        vec![Step::text("half"), Step::BreakStream],
+        vec![Step::Raw("event: text\ndata: {".to_owned()), Step::EndStream],
+        vec![Step::Garbage(b"id: 2\nevent: x\ndata: \xFF\xFE\n\n".to_vec())],
+        vec![Step::event("attempt_completed", json!({"output": 1}))],
+        vec![Step::Raw(format!("id: 1\nevent: x\ndata: {}\n\n", "[".repeat(100)))],
+    ] {
+        let shown = format!("{steps:?}");
+        let scene = Scene::new(first(steps)).await;
+        let ended = scene.run().await;
+        let Outcome::Completed(completed) = &ended.outcome else { panic!("{shown}: {ended:?}") };
+        assert_eq!((completed.output.get(), completed.attempts), ("\"fine\"", 2), "{shown}");
+        let status = scene.runtime.named("agent").unwrap().status().await.unwrap();
+        assert_eq!(status.generation.0, 2, "{shown}");
+        scene.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_dies_after_its_answer_takes_nothing_back() {
+    let script = first([Step::complete("fine"), Step::Die(Death::code(1))]);
+    let scene = Scene::new(script).await;
+    for _ in 0..3 {
+        assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_resumed_attempt_starts_from_the_last_checkpoint() {
+    let message = json!({"kind": "request", "parts": [{"n": 12345678901234567890123_f64}]});
+    let life = Life::default()
+        .on(When::resumed(), [Step::complete("resumed")])
+        .always([Step::checkpoint(Before::Model, [message]), Step::Die(Death::signal(9))]);
+    let scene = Scene::new(life).await;
+    assert_eq!(output(&scene.run().await.outcome), json!("resumed"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_taken_effect_is_never_repeated() {
+    let call = |effect| vec![Step::tool_started("c1", "pay", effect), Step::Die(Death::signal(9))];
+    let scene = Scene::new(first(call(Effect::Once))).await;
+    let ended = scene.run().await;
+    let Outcome::Paused(paused) = &ended.outcome else { panic!("{ended:?}") };
+    assert!(format!("{paused:?}").contains("Ambiguous"), "{paused:?}");
+    scene.end().await;
+
+    let scene = Scene::new(first(call(Effect::Idempotent))).await;
+    assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_always_dies_in_mid_run_fails_the_run_with_its_last_words() {
+    let words = "cannot allocate memory";
+    let scene = Scene::new([Step::Die(Death::signal(9).saying(words))]).await;
+    let ended = scene.run().await;
+    let failure = failure(&ended.outcome);
+    assert_eq!(failure.kind, FailureKind::RunnerDied);
+    assert!(failure.message.contains(words), "{failure}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_does_not_start_parks_its_agent_with_the_cause() {
+    for (start, expected) in [
+        (Start::DieBeforeReady(Death::code(3).saying("no luck today")), "no luck today"),
+        (Start::GarbageInsteadOfReady("<html>".to_owned()), "<html>"),
+        (Start::NeverReady, "not ready after"),
+        (Start::WrongGeneration, "generation"),
+        (Start::WrongProtocol, "protocol"),
+    ] {
+        let refused = matches!(start, Start::WrongGeneration | Start::WrongProtocol);
+        let project = Project::new();
+        let mut spec = spec(&project, Life::starting(start));
+        spec.runner.start_timeout = Duration::from_millis(300);
+        spec.supervision.intensity.max_restarts = 1;
+        let started = project.runtime().agent(spec).start().await;
+        if refused {
+            let error = started.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            continue;
+        }
+        let runtime = started.unwrap();
+        let agent = runtime.named("agent").unwrap();
+        let ended = agent.run("hello").wait().await.unwrap();
+        let cause = failure(&ended.outcome);
+        assert!(cause.message.contains(expected), "{cause}");
+        assert!(cause.message.contains("unavailable"), "{cause}");
+        let status = agent.status().await.unwrap();
+        assert!(matches!(status.state, AgentState::Parked { .. }), "{status:?}");
+        runtime.shutdown().await;
+        assert_eq!(project.sockets().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_refuses_to_start_says_why() {
+    let cause = Failure::new(FailureKind::Config, "no module named nowhere");
+    let project = Project::new();
+    let spec = spec(&project, Life::starting(Start::Failed(cause)));
+    let refused = project.runtime().agent(spec).start().await.unwrap_err();
+    let StartError::Refused { failure, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(failure.kind, FailureKind::Config);
+    assert!(failure.message.contains("nowhere"), "{failure}");
+    assert_eq!(project.sockets().len(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_start_is_waited_for() {
+    let life = Life { start: Start::ReadyAfterMs(300), ..Life::from(fine()) };
+    let scene = Scene::new(life).await;
+    assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_not_the_protocols_are_quoted() {
+    let life = Life::from(fine()).answering(Endpoint::Start, Answer::garbage(), None);
+    let scene = Scene::new(life).await;
+    let ended = scene.run().await;
+    let failure = failure(&ended.outcome);
+    assert_eq!(failure.kind, FailureKind::Decode);
+    assert!(failure.message.contains("It works!"), "{failure}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_output_that_the_runner_let_through_is_validated_again() {
+    let schema = json!({"type": "object", "properties": {"risk": {"maximum": 10}}});
+    let life = Life::default().always([Step::complete(json!({"risk": 11}))]);
+    let scene = Scene::with(life, |spec| {
+        spec.output = Some(OutputSpec {
+            mode: OutputMode::Auto,
+            schema: Schema::new(schema).unwrap(),
+            name: None,
+            description: None,
+            strict: None,
+        });
+    });
+    let scene = scene.await;
+    let ended = scene.run().await;
+    let failure = failure(&ended.outcome);
+    assert_eq!(failure.kind, FailureKind::OutputInvalid);
+    assert!(failure.message.contains("risk"), "{failure}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn any_json_comes_through_unchanged() {
+    let text =
+        r#"{"big":123456789012345678901234567890,"tiny":1e-400,"b":[null,"é\u0001"],"a":{}}"#;
+    let output = axon_kernel::json::RawJson::parse(text).unwrap();
+    let frame =
+        format!("id: 2\nevent: attempt_completed\ndata: {{\"output\":{text},\"usage\":{{}}}}\n\n");
+    let scene = Scene::new([Step::Raw(frame)]).await;
+    let ended = scene.run().await;
+    let Outcome::Completed(completed) = ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(completed.output, output);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_hangs_is_cut_off_at_the_deadline() {
+    let scene = Scene::new([Step::Freeze]).await;
+    let agent = scene.runtime.named("agent").unwrap();
+    let began = tokio::time::Instant::now();
+    let ended = agent.run("hello").timeout(Duration::from_millis(500)).wait().await.unwrap();
+    assert_eq!(failure(&ended.outcome).kind, FailureKind::RunTimeout);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_idle_runner_that_dies_is_noticed_at_once() {
+    let start = Start::ReadyThenDie { after_ms: 50, death: Death::signal(9) };
+    let scene = Scene::new(RunnerScript::from(fine()).generation(1, Life::starting(start))).await;
+    let agent = scene.runtime.named("agent").unwrap();
+    until("the second generation", async || {
+        let status = agent.status().await.unwrap();
+        status.generation.0 == 2 && status.state == AgentState::Up
+    })
+    .await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_parked_agent_serves_again_after_a_restart_by_hand() {
+    let dead = || Life::starting(Start::DieBeforeReady(Death::code(1)));
+    let script = RunnerScript::from(fine()).generation(1, dead()).generation(2, dead());
+    let scene = Scene::with(script, |spec| spec.supervision.intensity.max_restarts = 1).await;
+    let agent = scene.runtime.named("agent").unwrap();
+    until("it is parked", async || {
+        matches!(agent.status().await.unwrap().state, AgentState::Parked { .. })
+    })
+    .await;
+    agent.restart().unwrap();
+    assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn one_broken_agent_takes_no_other_down() {
+    let project = Project::new();
+    let broken = spec(&project, [Step::Die(Death::signal(9))]);
+    let mut sound = spec(&project, fine());
+    sound.name = "sound".parse().unwrap();
+    let runtime = project.runtime().agent(broken).agent(sound).start().await.unwrap();
+    let broken = runtime.named("agent").unwrap();
+    let sound = runtime.named("sound").unwrap();
+    let failing = broken.run("hello").start().await.unwrap();
+    for _ in 0..20 {
+        let answer = sound.run("hello").wait().await.unwrap();
+        assert_eq!(output(&answer.outcome), json!("fine"));
+    }
+    assert_eq!(failure(&failing.outcome().await.outcome).kind, FailureKind::RunnerDied);
+    assert_eq!(sound.status().await.unwrap().generation.0, 1);
+    runtime.shutdown().await;
+}

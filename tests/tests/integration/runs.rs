@@ -109,6 +109,7 @@ async fn a_full_agent_refuses_at_once_and_serves_on() {
     let runtime = project.runtime().agent(spec).start().await.unwrap();
     let agent = runtime.named("busy").unwrap();
     let first = agent.run("one").start().await.unwrap();
+    model.wait_until(|traffic| traffic.requests().len() == 1).await;
     let second = agent.run("two").start().await.unwrap();
     let refused = agent.run("three").start().await.unwrap_err();
     let Refusal::Overloaded { in_flight: 1, queued: 1, .. } = refused else {

@@ -1,0 +1,163 @@
+//! The agent that the suite needs: its prompts, its tools, and how both runners play it.
+
+use std::io;
+use std::path::Path;
+
+use axon_kernel::failure::{FailedTool, Failure, FailureKind};
+use axon_kernel::ids::ToolCallId;
+use axon_kernel::spec::Effect;
+use axon_kernel::wire::{Before, LaunchCallable};
+use serde_json::{Value, json};
+
+use crate::scripted_runner::{Life, RunnerScript, Step, ToolPlay, When, message};
+
+/// The source of the agent's Python module.
+const MODULE: &str = include_str!("conformance_agent.py");
+
+/// What a model gets back from a tool is told in this sentence.
+const RESULT: &str = "The result is {{result.call-1}}.";
+
+/// Writes the agent's Python module into `folder`.
+pub(super) fn write_module(folder: &Path) -> io::Result<()> {
+    std::fs::write(folder.join("conformance_agent.py"), MODULE)
+}
+
+/// The callables of the launch data.
+pub(super) fn callables() -> Vec<LaunchCallable> {
+    let callables = json!([
+        {"target": "conformance_agent:add", "role": "tool", "effect": "pure"},
+        {"target": "conformance_agent:transfer", "role": "tool", "effect": "once"},
+        {"target": "conformance_agent:broken", "role": "tool", "effect": "pure"},
+        {"target": "conformance_agent:model", "role": "model"},
+    ]);
+    serde_json::from_value(callables).expect("the callables above are callables")
+}
+
+/// The spec of every attempt.
+pub(super) fn spec() -> Value {
+    let object = |properties: Value| {
+        let required: Vec<String> = match &properties {
+            Value::Object(fields) => fields.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        json!({"type": "object", "properties": properties, "required": required})
+    };
+    json!({
+        "name": "conformance",
+        "model": "python:conformance_agent:model",
+        "tools": [
+            {"name": "lookup", "target": "rust", "effect": "pure",
+             "parameters": object(json!({"key": {"type": "string"}}))},
+            {"name": "refund", "target": "rust", "effect": "once", "requires_approval": true,
+             "parameters": object(json!({"amount": {"type": "integer"}}))},
+            {"name": "add", "target": "python:conformance_agent:add", "effect": "pure"},
+            {"name": "transfer", "target": "python:conformance_agent:transfer", "effect": "once"},
+            {"name": "broken", "target": "python:conformance_agent:broken", "effect": "pure"},
+        ],
+    })
+}
+
+/// A first attempt of a run of its own.
+pub(super) fn request(prompt: &str) -> Value {
+    json!({
+        "run_id": uuid::Uuid::new_v4().to_string(), "attempt": 1, "prompt": prompt,
+        "stream": true, "spec": spec(), "timeout": 20,
+    })
+}
+
+/// The script with which a scripted runner plays the agent.
+pub(super) fn script() -> RunnerScript {
+    let life = Life::default()
+        .on(When::prompt("hang"), [Step::text("You"), Step::Hang])
+        .on(When::prompt("fail"), [rate_limited().into()])
+        .on(When::prompt("rust tool"), after_tools(Step::tool_request("call-1", "lookup", key("a"))))
+        .on(When::prompt("rust tools"), two_rust_tools())
+        .on(When::prompt("python tool"), python_tool("add", Effect::Pure, json!(5)))
+        .on(When::prompt("once tool").resuming(), resumed_once_tool())
+        .on(When::prompt("once tool"), python_tool("transfer", Effect::Once, json!("transferred 7")))
+        .on(When::prompt("broken tool"), broken_tool())
+        .on(When::prompt("approval"), [Step::pause(json!([
+            {"tool_call_id": "call-1", "name": "refund", "args": {"amount": 7}},
+        ]))])
+        .always([Step::text("You"), Step::text(" said"), Step::complete("You said {{prompt}}.")]);
+    let tools = [("add", add()), ("broken", ToolPlay::Raises(broken()))];
+    let target = |name| format!("conformance_agent:{name}").try_into();
+    let named = |(name, play)| Some((target(name).ok()?, play));
+    Life { offline: true, tools: tools.into_iter().filter_map(named).collect(), ..life }.into()
+}
+
+fn key(key: &str) -> Value {
+    json!({"key": key})
+}
+
+fn rate_limited() -> Failure {
+    let mut failure = Failure::new(FailureKind::ModelRateLimited, "slow down");
+    failure.retry_after = Some(3.0);
+    failure.status_code = Some(429);
+    failure
+}
+
+fn broken() -> Failure {
+    let mut failure = Failure::new(FailureKind::Tool, "the tool is broken");
+    failure.class = "ValueError".to_owned();
+    failure.tool = Some(FailedTool {
+        tool_call_id: Some(ToolCallId::new("call-1")),
+        name: "broken".to_owned(),
+    });
+    failure
+}
+
+fn add() -> ToolPlay {
+    let integer = json!({"type": "integer"});
+    let parameters = json!({
+        "type": "object", "properties": {"left": integer, "right": integer},
+        "required": ["left", "right"],
+    });
+    ToolPlay::Returns { result: json!(5).into(), parameters: Some(parameters) }
+}
+
+/// Asks for a checkpoint before the tool and after it, and then tells the result.
+fn after_tools(tool: Step) -> Vec<Step> {
+    let call = message::tool_call("call-1", "lookup", key("a"));
+    let result = message::tool_return("call-1", "lookup", json!("{{result.call-1}}"));
+    vec![
+        Step::checkpoint(Before::Tools, [message::user("{{prompt}}"), call]),
+        tool,
+        Step::checkpoint(Before::Model, [result]),
+        Step::complete(RESULT),
+    ]
+}
+
+fn two_rust_tools() -> Vec<Step> {
+    let calls = [("call-1", "lookup", key("a")), ("call-2", "lookup", key("b"))];
+    let mut steps = after_tools(Step::tool_requests(calls));
+    steps.pop();
+    steps.push(Step::complete("The result is {{result.call-1}} and {{result.call-2}}."));
+    steps
+}
+
+fn python_tool(name: &str, effect: Effect, result: Value) -> Vec<Step> {
+    let mut steps = after_tools(Step::tool_started("call-1", name, effect));
+    steps.insert(2, Step::tool_finished("call-1", name, result));
+    steps
+}
+
+fn resumed_once_tool() -> Vec<Step> {
+    vec![
+        Step::tool_started("call-1", "transfer", Effect::Once),
+        Step::tool_finished("call-1", "transfer", "transferred 7"),
+        Step::checkpoint(Before::Model, [message::tool_return(
+            "call-1",
+            "transfer",
+            json!("{{result.call-1}}"),
+        )]),
+        Step::complete(RESULT),
+    ]
+}
+
+fn broken_tool() -> Vec<Step> {
+    let mut steps = after_tools(Step::tool_started("call-1", "broken", Effect::Pure));
+    steps.truncate(2);
+    steps.push(broken().into());
+    steps
+}

@@ -1,0 +1,180 @@
+//! The life of the process: launch, ready, serve, exit.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::wire::{ControlRecord, Launch, PROTOCOL, ReadyRecord};
+use axum::Router;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::app::App;
+use super::descriptors::{self, Descriptors};
+use super::script::{Life, OnTerm, RunnerScript, Start};
+use super::server;
+
+/// How long connections may stay open when the process is about to exit.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// Runs a scripted runner: the whole `main` of a binary, called before anything else.
+///
+/// The first argument names the file with the [`RunnerScript`].
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            let _nobody_listens = writeln!(io::stderr(), "scripted runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<ExitCode> {
+    let Descriptors { control, listener, lifeline } = descriptors::take()?;
+    descriptors::arm(lifeline)?;
+    let script = read_script()?;
+    let mut control = Control(control);
+    let launch = match control.read_launch()? {
+        Ok(launch) => launch,
+        Err(error) => return control.fail(error),
+    };
+    let life = script.life(launch.generation);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(live(control, listener, launch, life))?;
+    // Whatever still waits has no say in the exit.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn read_script() -> io::Result<RunnerScript> {
+    let path = std::env::args_os().nth(1);
+    let path = path.ok_or_else(|| io::Error::other("the first argument names no script"))?;
+    let wrong = |error: &dyn std::fmt::Display| {
+        io::Error::other(format!("{}: {error}", Path::new(&path).display()))
+    };
+    let text = std::fs::read(&path).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(&error))
+}
+
+async fn live(
+    mut control: Control,
+    listener: StdUnixListener,
+    launch: Launch,
+    life: Life,
+) -> io::Result<ExitCode> {
+    let mut ready = ReadyRecord {
+        protocol: PROTOCOL,
+        generation: launch.generation,
+        pid: std::process::id(),
+        versions: [("scripted_runner".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
+    };
+    match &life.start {
+        Start::Ready => {}
+        Start::ReadyAfterMs(millis) => tokio::time::sleep(Duration::from_millis(*millis)).await,
+        Start::ReadyThenDie { after_ms, death } => {
+            let (after, death) = (Duration::from_millis(*after_ms), death.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                death.die();
+            });
+        }
+        Start::NeverReady => std::future::pending().await,
+        Start::DieBeforeReady(death) => death.die(),
+        Start::GarbageInsteadOfReady(line) => {
+            control.write_line(line.as_bytes())?;
+            std::future::pending::<()>().await;
+        }
+        Start::Failed(error) => return control.fail(error.clone()),
+        Start::WrongProtocol => ready.protocol += 1,
+        Start::WrongGeneration => ready.generation = ready.generation.next(),
+    }
+    let app = Arc::new(App::new(launch, life));
+    let stop = stopped(app.clone())?;
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    control.write(&ControlRecord::Ready(ready))?;
+    serve(listener, app, stop).await
+}
+
+/// Serves until `stop`, and then until every connection is closed or has had its time.
+async fn serve(
+    listener: UnixListener,
+    app: Arc<App>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<ExitCode> {
+    let router = Router::new().fallback(server::handle).with_state(app);
+    let (stopping, stopped) = oneshot::channel();
+    let shutdown = async move {
+        stop.await;
+        let _serving_has_ended = stopping.send(());
+    };
+    let late = async {
+        let _serving_has_ended = stopped.await;
+        tokio::time::sleep(LAST_WRITES).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(shutdown) => served?,
+        () = late => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns a future that resolves when the process is to exit: drained, or told to by SIGTERM.
+fn stopped(app: Arc<App>) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut term = signal(SignalKind::terminate())?;
+    Ok(async move {
+        let told = async {
+            loop {
+                term.recv().await;
+                if app.life().on_term == OnTerm::Exit {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = app.runs().drained() => {}
+            () = told => {
+                app.runs().drain();
+                app.runs().cancel_all();
+                // A frozen attempt never ends.
+                let _in_time = tokio::time::timeout(LAST_WRITES, app.runs().drained()).await;
+            }
+        }
+    })
+}
+
+/// The control socket.
+struct Control(UnixStream);
+
+impl Control {
+    fn read_launch(&self) -> io::Result<Result<Launch, Failure>> {
+        let mut line = Vec::new();
+        BufReader::new(&self.0).read_until(b'\n', &mut line)?;
+        let refused = |message: String| Ok(Err(Failure::new(FailureKind::Config, message)));
+        match serde_json::from_slice::<Launch>(&line) {
+            Ok(launch) if launch.protocol == PROTOCOL => Ok(Ok(launch)),
+            Ok(launch) => refused(format!("protocol {} is not {PROTOCOL}", launch.protocol)),
+            Err(error) => refused(format!("the launch record cannot be used: {error}")),
+        }
+    }
+
+    fn write(&mut self, record: &ControlRecord) -> io::Result<()> {
+        self.write_line(&serde_json::to_vec(record)?)
+    }
+
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.0.write_all(&[line, b"\n"].concat())
+    }
+
+    fn fail(&mut self, error: Failure) -> io::Result<ExitCode> {
+        self.write(&ControlRecord::Failed { error: Box::new(error) })?;
+        Ok(ExitCode::FAILURE)
+    }
+}
