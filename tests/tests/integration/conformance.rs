@@ -1,6 +1,7 @@
 //! The runner protocol: the suite against both runners, and what a scripted runner can play.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
@@ -13,7 +14,10 @@ use axon_kernel::wire::{
 };
 use axon_runner::{
     AttemptStream, LaunchPlan, RequestError, Runner, StartError, StartingRunner, StreamError,
+    embedded, environment,
 };
+use axon_runtime::Host;
+use axon_test::conformance::{Target, check};
 use axon_test::scripted_runner::{
     Answer, Death, Endpoint, Life, OnTerm, RunnerScript, Start, Step, ToolPlay, When, message,
 };
@@ -131,6 +135,30 @@ fn texts(events: &[RunnerEvent]) -> Vec<String> {
         _ => None,
     };
     events.iter().filter_map(text).collect()
+}
+
+#[tokio::test]
+async fn scripted_runner_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = check(&Target::scripted(SCRIPTED, folder.path()).unwrap()).await;
+    assert!(report.conforms(), "{report}");
+}
+
+#[tokio::test]
+async fn python_runner_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = tokio::task::spawn_blocking(python).await.unwrap();
+    let target = Target::python(&ready.0, &ready.1, folder.path()).unwrap();
+    let report = check(&target).await;
+    assert!(report.conforms(), "{report}");
+}
+
+/// Returns the interpreter of the environment that agents run in, and the runner's sources.
+fn python() -> (PathBuf, PathBuf) {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+    let host = Host::new(repository, std::env::vars().collect());
+    let ready = environment::sync(&host.search(None), &|_| {}).unwrap();
+    (ready.choice.python, embedded::lay_down(&host.cache).unwrap())
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@
 
 mod failures;
 mod providers;
+mod python_agents;
 mod runs;
 mod support;

@@ -1,0 +1,128 @@
+//! What is asked of both sides, and what they took for it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What every run asks.
+pub(crate) const PROMPT: &str = "What is my balance?";
+
+/// Whom every run is about.
+pub(crate) const CUSTOMER: u32 = 123;
+
+/// What every answer must contain.
+pub(crate) const EXPECTED: &str = "$123.45";
+
+/// How many runs are under way at once where that is what is measured.
+pub(crate) const CROWD: u32 = 32;
+
+/// The kinds of work in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Unstreamed, one after the other.
+    Whole,
+    /// Streamed, one after the other.
+    Streamed,
+    /// Streamed from a model that takes its time, one after the other.
+    Paced,
+    /// Unstreamed, many at once.
+    WholeCrowd,
+    /// Streamed, many at once.
+    StreamedCrowd,
+}
+
+/// One side's part of a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) runs: u32,
+    pub(crate) concurrency: u32,
+    pub(crate) stream: bool,
+    pub(crate) model: &'static str,
+}
+
+impl Workload {
+    /// All of them, in the order of a round.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Whole, Self::Streamed, Self::Paced, Self::WholeCrowd, Self::StreamedCrowd];
+
+    /// Returns what each side has to do.
+    pub(crate) fn job(self, short: bool) -> Job {
+        let (runs, concurrency) = match self {
+            Self::Whole | Self::Streamed => (40, 1),
+            Self::Paced => (30, 1),
+            Self::WholeCrowd | Self::StreamedCrowd => (160, CROWD),
+        };
+        let model = match self {
+            Self::Paced => "openai-chat:paced",
+            Self::Whole | Self::Streamed | Self::WholeCrowd | Self::StreamedCrowd => {
+                "openai-chat:scripted"
+            }
+        };
+        let stream = !matches!(self, Self::Whole | Self::WholeCrowd);
+        Job { runs: if short { runs / 2 } else { runs }, concurrency, stream, model }
+    }
+}
+
+/// What one side took for one job.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// How long each run took.
+    pub(crate) latencies: Vec<Duration>,
+    /// How long each streamed run took to its model's first event.
+    pub(crate) firsts: Vec<Duration>,
+    /// How many events were streamed.
+    pub(crate) events: u64,
+    /// The CPU of the Python process.
+    pub(crate) python: Duration,
+    /// The CPU of this process; none for bare pydantic-ai.
+    pub(crate) rust: Duration,
+    /// How long the whole job took.
+    pub(crate) wall: Duration,
+}
+
+/// The lines to and from `bare.py`.
+#[derive(Debug, Serialize)]
+pub(crate) struct BareJob {
+    pub(crate) runs: u32,
+    pub(crate) concurrency: u32,
+    pub(crate) model: &'static str,
+    pub(crate) stream: bool,
+    pub(crate) prompt: &'static str,
+    pub(crate) request: serde_json::Value,
+    pub(crate) expected: &'static str,
+}
+
+/// What `bare.py` answers; in seconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct BareSample {
+    pub(crate) latencies: Vec<f64>,
+    pub(crate) firsts: Vec<f64>,
+    pub(crate) events: u64,
+    pub(crate) cpu: f64,
+    pub(crate) wall: f64,
+}
+
+/// What both sides took for the same job, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pair {
+    pub(crate) bare: Sample,
+    pub(crate) axon: Sample,
+}
+
+/// Every workload once, on both sides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Round {
+    pairs: [Pair; Workload::ALL.len()],
+}
+
+impl Round {
+    /// Keeps what a workload took.
+    pub(crate) fn set(&mut self, workload: Workload, pair: Pair) {
+        self.pairs[workload as usize] = pair;
+    }
+
+    /// Returns what a workload took.
+    pub(crate) fn get(&self, workload: Workload) -> &Pair {
+        &self.pairs[workload as usize]
+    }
+}
