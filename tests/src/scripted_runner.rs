@@ -1,5 +1,5 @@
 //! A runner that plays the script in its first argument, for tests to name in `[runner] command`.
 
-fn main() -> std::process::ExitCode {
+fn main() {
     axon_test::scripted_runner::main()
 }

@@ -1,1 +1,42 @@
-//! The axon command line.
+//! The `axon` command line, as a library: a service with agents and tools in Rust gets the same
+//! one with [`main_with`].
+//!
+//! ```no_run
+//! use axon_runtime::Runtime;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     axon_command::main_with(Runtime::builder().agents_dir("agents"))
+//! }
+//! ```
+//!
+//! To start reading: `args` is what can be typed, `run` is the verb that everything else
+//! resembles, `report` is what a user reads when something fails.
+//!
+//! The invariants: answers go to stdout and everything else to stderr; whatever fails says what
+//! happened, why and what to do, and ends with the exit code of one table (`exit`); nothing that
+//! was started here outlives the process.
+
+mod agents;
+mod args;
+mod ask;
+mod chat;
+mod command;
+mod completions;
+mod deps;
+mod doctor;
+mod env;
+mod exit;
+mod follow;
+mod logging;
+mod new;
+mod report;
+mod run;
+mod schema;
+mod session;
+mod show;
+mod signals;
+mod terminal;
+mod tool;
+mod validate;
+
+pub use command::{main, main_with};

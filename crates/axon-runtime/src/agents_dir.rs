@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use axon_kernel::failure::Failure;
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, SpecError};
 
 use crate::host::Host;
@@ -16,6 +17,18 @@ pub struct AgentDefinition {
     pub folder: Option<PathBuf>,
     /// Folders that its Python modules are looked for in, after the installed ones.
     pub path: Vec<PathBuf>,
+}
+
+impl AgentDefinition {
+    /// Checks what can be checked without starting anything and no schema can say.
+    ///
+    /// # Errors
+    ///
+    /// The [`Failure`] that starting it would end with: a module that is not there, a provider
+    /// that nobody knows, a key that is missing.
+    pub fn check(&self, host: &Host) -> Result<(), Failure> {
+        crate::launch::check(&self.spec, host, self.folder.as_deref())
+    }
 }
 
 impl From<AgentSpec> for AgentDefinition {

@@ -12,7 +12,7 @@ use axon_kernel::provider;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, RunnerProgram, ToolTarget};
 use axon_kernel::wire::{Launch, Validated};
 use axon_runner::embedded::{self, LayDownError};
-use axon_runner::environment::{self, Search, SyncError};
+use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
 use axon_runner::{LaunchPlan, Runner, StartingRunner};
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ pub(crate) enum PrepareError {
 
 /// A runner that is ready and has built the agent.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct Launched {
     pub(crate) runner: Runner,
     pub(crate) model: String,
     pub(crate) offline: bool,
@@ -72,7 +72,8 @@ impl Launcher {
         surroundings: Surroundings,
     ) -> Result<Self, PrepareError> {
         let AgentDefinition { spec, folder, mut path } = definition;
-        if path.is_empty() {
+        // Code of the project's own is no part of the agent's folder.
+        if path.is_empty() || spec.runner.module.is_some() {
             path.push(host.directory.clone());
         }
         check(&spec, &host, folder.as_deref())?;
@@ -92,13 +93,13 @@ impl Launcher {
     }
 
     /// Launches a runner, waits until it is ready, and has it build the agent.
-    pub(crate) async fn launch(&self, generation: Generation) -> Result<Ready, Failure> {
+    pub(crate) async fn launch(&self, generation: Generation) -> Result<Launched, Failure> {
         let plan = self.plan(generation);
         let timeout = self.spec.runner.start_timeout;
         let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
         let runner = runner.await.map_err(axon_runner::StartError::into_failure)?;
         match self.validate(&runner).await {
-            Ok(Validated { model, offline }) => Ok(Ready { runner, model, offline }),
+            Ok(Validated { model, offline }) => Ok(Launched { runner, model, offline }),
             Err(failure) => {
                 runner.stop(REFUSED_GRACE).await;
                 Err(failure)
@@ -173,18 +174,25 @@ async fn python_command(
 ) -> Result<Vec<String>, PrepareError> {
     let search = Search { configured: configured.map(PathBuf::from), ..host.search(folder) };
     let found = tokio::task::spawn_blocking(move || {
-        let ready = environment::sync(&search, progress.as_ref())?;
+        let Ready { choice, .. } = environment::sync(&search, progress.as_ref())?;
         let sources = embedded::lay_down(&search.cache_dir)?;
-        Ok([ready.choice.python.display().to_string(), "-I".into(), sources.display().to_string()])
+        let mut command = vec![choice.python.display().to_string(), "-I".to_owned()];
+        if choice.origin != Origin::Managed {
+            // A user's environment is never changed, not even by the interpreter's own caches.
+            let caches = search.cache_dir.join("pycache").display().to_string();
+            command.extend(["-X".to_owned(), format!("pycache_prefix={caches}")]);
+        }
+        command.push(sources.display().to_string());
+        Ok(command)
     });
     let ended = |error: tokio::task::JoinError| {
         PrepareError::Definition(Failure::new(FailureKind::Internal, error.to_string()))
     };
-    found.await.map_err(ended)?.map(Vec::from)
+    found.await.map_err(ended)?
 }
 
 /// Checks what no schema can say, before anything is started.
-fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Failure> {
     let config = |message: String| Failure::new(FailureKind::Config, message);
     for tool in &spec.tools {
         match &tool.target {

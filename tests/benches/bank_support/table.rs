@@ -39,10 +39,9 @@ fn line(row: &Row) -> String {
         Compared::Ratio(found) => {
             (format!("{} ×", spread(found)), row.aim.map(|aim| format!("≤ {aim} ×")))
         }
-        Compared::Alone(found) => (
-            format!("{} {unit}", spread(found)),
-            row.aim.map(|aim| format!("≤ {aim} {unit}")),
-        ),
+        Compared::Alone(found) => {
+            (format!("{} {unit}", spread(found)), row.aim.map(|aim| format!("≤ {aim} {unit}")))
+        }
     };
     let verdict = match row.reached() {
         None => "",
@@ -50,7 +49,11 @@ fn line(row: &Row) -> String {
         Some(false) => "missed",
     };
     let aim = aim.unwrap_or_default();
-    format!("{:<40} {bare:>11} {:>11}   {compared:<34} {aim:<9} {verdict}", row.what, shown(row.axon))
+    format!(
+        "{:<40} {bare:>11} {:>11}   {compared:<34} {aim:<9} {verdict}",
+        row.what,
+        shown(row.axon)
+    )
 }
 
 fn spread(found: Spread) -> String {

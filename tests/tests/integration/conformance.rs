@@ -55,7 +55,6 @@ async fn start(
     let mut launch = Launch::new(&spec, Generation(generation), "the-token".to_owned());
     launch.callables = serde_json::from_value(json!([
         {"target": "bank:balance", "role": "tool", "effect": "pure"},
-        {"target": "bank:unplayed", "role": "tool", "effect": "pure"},
     ]))
     .unwrap();
     launch.limits.attempts = 64;
@@ -394,6 +393,22 @@ async fn a_model_is_what_the_life_or_the_spec_says() {
     let life = Life { model: Some("mine".to_owned()), offline: true, ..Life::default() };
     let validated = launch(life).await.runner.client().validate(spec()).await.unwrap();
     assert_eq!((validated.model.as_str(), validated.offline), ("mine", true));
+}
+
+#[tokio::test]
+async fn a_called_tool_gives_what_the_script_says_or_has_nothing() {
+    let balance = PythonTarget::try_from("bank:balance").unwrap();
+    let call = async |tools| {
+        let scripted = launch(Life { tools, ..Life::default() }).await;
+        let call = ToolCallRequest { args: json!({}).into(), deps: None, tool_call_id: None };
+        scripted.runner.client().call_tool(&balance, &call, DEADLINE).await
+    };
+    let plays = ToolPlay::Returns { result: json!(7).into(), parameters: None };
+    let returned = call([(balance.clone(), plays)].into()).await.unwrap();
+    assert_eq!(returned.result.get(), "7");
+    let refused = call(BTreeMap::new()).await.unwrap_err();
+    let RequestError::Refused { status: 422, failure } = refused else { panic!("{refused}") };
+    assert_eq!(failure.message, "the script has nothing for bank:balance");
 }
 
 #[tokio::test]

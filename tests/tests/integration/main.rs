@@ -5,6 +5,7 @@
 //! environment is built, once.
 
 mod failures;
+mod fresh_crate;
 mod providers;
 mod python_agents;
 mod runs;

@@ -170,7 +170,7 @@ fn the_wire_form_leaves_out_what_is_not_set() {
     let name = AgentName::try_from("mine").unwrap();
     let module = AgentSpec::for_module(name, PythonTarget::try_from("pkg.mod:agent").unwrap());
     let wire = serde_json::Value::Object(module.to_wire());
-    assert_eq!(wire, json!({ "name": "mine", "module": "pkg.mod:agent" }));
+    assert_eq!(wire, json!({ "module": "pkg.mod:agent" }));
 }
 
 #[test]

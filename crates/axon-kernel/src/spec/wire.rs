@@ -73,8 +73,12 @@ impl AgentSpec {
     #[must_use]
     pub fn to_wire(&self) -> Map<String, Value> {
         let mut spec = Map::new();
-        put(&mut spec, "name", Some(self.name.as_str()));
-        put(&mut spec, "description", self.description.as_deref());
+        // An agent that Python code defines has a name and a description of its own there, which
+        // nothing can override; ours are what callers know it by.
+        if self.runner.module.is_none() {
+            put(&mut spec, "name", Some(self.name.as_str()));
+            put(&mut spec, "description", self.description.as_deref());
+        }
         put(&mut spec, "model", self.model.as_ref().map(|model| model.as_str()));
         put(&mut spec, "module", self.runner.module.as_ref().map(|module| module.as_str()));
         put(&mut spec, "model_settings", filled(&self.model_settings));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::admission::{Full, Gate};
 use super::{Admission, AgentState, AgentStatus};
-use crate::launch::{Launcher, Ready};
+use crate::launch::{Launched, Launcher};
 
 /// How long a runner may take to end after it was asked to.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(crate) enum AgentMessage {
     /// An attempt wants a runner of a generation after this one.
     Lease { after: Option<Generation>, reply: oneshot::Sender<Result<Lease, Failure>> },
     /// A launch ended.
-    Launched { generation: Generation, outcome: Box<Result<Ready, Failure>> },
+    Launched { generation: Generation, outcome: Box<Result<Launched, Failure>> },
     /// A runner ended.
     Exited { generation: Generation, exit: Exit },
     /// The wait before a launch is over.
@@ -193,14 +193,14 @@ impl State {
     fn launched(
         &mut self,
         generation: Generation,
-        outcome: Result<Ready, Failure>,
+        outcome: Result<Launched, Failure>,
         myself: &ActorRef<AgentMessage>,
     ) {
         if generation != self.generation {
             return;
         }
         match outcome {
-            Ok(Ready { runner, model, offline }) => {
+            Ok(Launched { runner, model, offline }) => {
                 tracing::info!(agent = self.name(), %generation, pid = runner.pid(), model, "runner is up");
                 self.watch(&runner, myself);
                 self.condition = Condition::Up { runner: Arc::new(runner), model, offline };

@@ -1,0 +1,121 @@
+//! `axon agents`: what agents there are, and what each of them is.
+
+use std::fmt::Write;
+
+use axon_kernel::spec::{AgentSpec, RunnerProgram, ToolTarget};
+use axon_runtime::AgentDefinition;
+use serde_json::Value;
+
+use crate::args::{AgentsArgs, AgentsVerb};
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+use crate::terminal;
+
+pub(crate) fn run(args: AgentsArgs, session: &Session) -> Result<Exit, Report> {
+    match args.verb.unwrap_or(AgentsVerb::List) {
+        AgentsVerb::List => list(session),
+        AgentsVerb::Show { name, toml } => show(&session.load(&name)?, toml),
+    }
+}
+
+/// Lists the agents. One that is broken is listed as such, and does not hide the others.
+fn list(session: &Session) -> Result<Exit, Report> {
+    let names = session.names_or_complain()?;
+    let width = names.iter().map(String::len).max().unwrap_or_default();
+    for name in &names {
+        let line = match session.load(name) {
+            Ok(agent) => format!("{name:width$}  {}", one_line(&agent.spec)),
+            Err(_) => format!("{name:width$}  broken: `axon validate {name}` says why"),
+        };
+        terminal::answer(line.trim_end())?;
+    }
+    Ok(Exit::OK)
+}
+
+fn one_line(spec: &AgentSpec) -> String {
+    let parts = [Some(model(spec)), spec.description.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+fn show(agent: &AgentDefinition, toml: bool) -> Result<Exit, Report> {
+    let text = if toml {
+        let printed = agent.spec.to_toml();
+        printed.map_err(|error| Report::config(error.to_string()))?
+    } else {
+        describe(agent)
+    };
+    terminal::answer(text.trim_end())?;
+    Ok(Exit::OK)
+}
+
+fn model(spec: &AgentSpec) -> String {
+    match (&spec.model, &spec.runner.module) {
+        (Some(model), _) => model.to_string(),
+        (None, Some(module)) => format!("as {module} says"),
+        (None, None) => "no model".to_owned(),
+    }
+}
+
+/// Returns an agent for a person to read.
+fn describe(agent: &AgentDefinition) -> String {
+    let spec = &agent.spec;
+    let mut text = spec.name.to_string();
+    let mut line = |label: &str, value: String| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "\n  {label:12} {value}");
+    };
+    if let Some(description) = &spec.description {
+        line("is", description.clone());
+    }
+    if let Some(folder) = &agent.folder {
+        line("folder", folder.display().to_string());
+    }
+    line("model", model(spec));
+    line("runs in", runner(spec));
+    if let Some(schema) = &spec.deps.schema {
+        line("deps", members(schema.raw()));
+    }
+    for tool in &spec.tools {
+        line("tool", format!("{}: {}, {}", tool.name, target(&tool.target), tool.effect.label()));
+    }
+    let output = spec.output.as_ref().map(|output| members(output.schema.raw()));
+    let text_or_module = if spec.runner.module.is_some() { "as the module says" } else { "text" };
+    line("output", output.unwrap_or_else(|| text_or_module.to_owned()));
+    let limits = &spec.limits;
+    let time = humantime::format_duration(limits.timeout);
+    line(
+        "limits",
+        format!("{} runs at once, {} waiting, {time} each", limits.concurrency, limits.queue),
+    );
+    text
+}
+
+fn runner(spec: &AgentSpec) -> String {
+    match &spec.runner.program {
+        RunnerProgram::Python { python: Some(python) } => python.clone(),
+        RunnerProgram::Python { python: None } => "Python (`axon env path`)".to_owned(),
+        RunnerProgram::Command(command) => command.join(" "),
+        RunnerProgram::Url(url) => url.clone(),
+    }
+}
+
+fn target(target: &ToolTarget) -> String {
+    match target {
+        ToolTarget::Python(target) => format!("Python {target}"),
+        ToolTarget::Rust(name) => format!("Rust {name}"),
+        ToolTarget::Agent(name) => format!("agent {name}"),
+    }
+}
+
+/// Returns the properties of an object's schema, each with its type.
+fn members(schema: &Value) -> String {
+    let members = schema["properties"].as_object().into_iter().flatten();
+    let shown: Vec<String> = members
+        .map(|(name, property)| match property["type"].as_str() {
+            Some(kind) => format!("{name} ({kind})"),
+            None => name.clone(),
+        })
+        .collect();
+    if shown.is_empty() { schema.to_string() } else { shown.join(", ") }
+}

@@ -1,0 +1,349 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axon_kernel::json::RawJson;
+use axon_kernel::spec::ModelName;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// The longest time that a run can be given.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Runs agents that Rust supervises and pydantic-ai executes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "axon",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Start here:
+  axon new hello                                 writes agents/hello, which answers without a key
+  axon run hello \"What day is it?\"               asks it
+  axon doctor                                    says what is missing, and how to mend it
+
+An agent is a folder: agents/NAME/agent.toml, with a Python package beside it. Answers go to
+stdout, everything else to stderr. `.env` in the working directory is read.
+
+Exit codes: 0 ok, 1 the run failed, 2 wrong usage, 3 wrong configuration, 4 something is missing on
+this machine, 5 model provider or key, 6 the output broke its schema, 7 an approval is needed,
+8 nobody knows whether a tool call took effect, 124 timeout, 130 and 143 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// The folder of agents; else AXON_AGENTS, else `agents`.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) agents: Option<PathBuf>,
+    /// Log more to stderr: -v what happens, -vv in detail; AXON_LOG says it by target.
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
+    pub(crate) verbose: u8,
+    /// For whom the log is written.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "human",
+        value_name = "FORM",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) log: LogFormat,
+}
+
+/// For whom the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines of text.
+    Human,
+    /// Lines of JSON.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Ask an agent once.
+    Run(RunArgs),
+    /// Talk with an agent, line by line.
+    Chat(ChatArgs),
+    /// List the agents, or show one.
+    Agents(AgentsArgs),
+    /// Check the agents' definitions without starting anything.
+    Validate(ValidateArgs),
+    /// Print a JSON Schema, for editors and for whoever reads events.
+    Schema(SchemaArgs),
+    /// Call a tool without a model.
+    Tool(ToolArgs),
+    /// Say what this machine lacks, and how to mend it.
+    Doctor(DoctorArgs),
+    /// Prepare or show the Python environment.
+    Env(EnvArgs),
+    /// Write a new agent.
+    New(NewArgs),
+    /// Print the completions for a shell.
+    Completions(CompletionsArgs),
+}
+
+/// Ask an agent once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  axon run bank_support \"What is my balance?\" --dep customer_id=123
+  echo \"I just lost my card!\" | axon run bank_support - --deps '{\"customer_id\": 123}'
+  axon run mypackage.agents:support_agent \"Hello\"       a pydantic_ai.Agent, without any file
+  axon run bank_support \"Hello\" --dep customer_id=123 --json | jq .event
+
+The answer goes to stdout: text as text, structured output as JSON. With --json, stdout has one
+event per line as `axon schema events` describes; the last one is the only terminal event:
+completed, failed, cancelled or rejected. A request that never became a run is `rejected` (or
+`cancelled`) with an empty run_id; a run that waits for a person ends with `paused`; a reader that
+is too slow is told so by {\"event\":\"lagged\",\"missed\":N,\"text\":\"the answer so far\"}.")]
+pub(crate) struct RunArgs {
+    /// The agent: a name in the folder of agents, or a pydantic_ai.Agent as MODULE:ATTR.
+    #[arg(value_name = "AGENT|MODULE:ATTR")]
+    pub(crate) target: String,
+    /// What to ask; `-`, or nothing where stdin is no terminal, reads stdin.
+    pub(crate) prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) deps: DepsArgs,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// The conversation that this is a turn of.
+    #[arg(long, value_name = "ID")]
+    pub(crate) conversation: Option<String>,
+    /// Print every event as a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show the instructions and the prompt that the model gets.
+    #[arg(long)]
+    pub(crate) show_prompt: bool,
+}
+
+/// Talk with an agent, line by line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  axon chat bank_support --dep customer_id=123
+
+Each line is a turn of one conversation, kept until the chat ends. Ctrl-C cancels the turn under
+way and leaves at the prompt; /quit and Ctrl-D leave. A turn that fails does not count.")]
+pub(crate) struct ChatArgs {
+    /// The agent: a name in the folder of agents, or a pydantic_ai.Agent as MODULE:ATTR.
+    #[arg(value_name = "AGENT|MODULE:ATTR")]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) deps: DepsArgs,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+/// What a caller gives to tools and prompts.
+#[derive(Debug, Args)]
+pub(crate) struct DepsArgs {
+    /// One value for tools and prompts: JSON, or else text. Repeat it for more.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::deps::pair)]
+    pub(crate) dep: Vec<(String, String)>,
+    /// All of them as JSON; --dep adds to it.
+    #[arg(long, value_name = "JSON", value_parser = crate::deps::json)]
+    pub(crate) deps: Option<RawJson>,
+}
+
+/// How an agent is asked.
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Another model than the agent's own, such as openai:gpt-5.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<ModelName>,
+    /// How long an answer may take, such as 30s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  axon agents
+  axon agents show bank_support --toml")]
+pub(crate) struct AgentsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<AgentsVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsVerb {
+    /// List the agents: name, model, description.
+    List,
+    /// Show an agent's definition.
+    Show {
+        /// The agent.
+        name: String,
+        /// As the agent.toml that gives it again, schemas in line.
+        #[arg(long)]
+        toml: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  axon validate && git push
+
+Every problem comes with its file and line. Nothing is started, Python neither.")]
+pub(crate) struct ValidateArgs {
+    /// The agent to check; else all of them.
+    pub(crate) agent: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  axon schema agent > agent.schema.json      then, in agent.toml: #:schema ../../agent.schema.json")]
+pub(crate) struct SchemaArgs {
+    /// Of what.
+    #[arg(value_enum)]
+    pub(crate) of: SchemaOf,
+}
+
+/// What there is a schema of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// The file agent.toml.
+    Agent,
+    /// The events of a run, as `axon run --json` prints them.
+    Events,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ToolArgs {
+    #[command(subcommand)]
+    pub(crate) verb: ToolVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolVerb {
+    /// Call a Python tool that an agent registers, without a model.
+    #[command(after_help = "\
+Example:
+  axon tool call bank_support.tools:customer_balance '{}' --dep customer_id=123")]
+    Call(ToolCallArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ToolCallArgs {
+    /// The Python function, as `python = …` of the tool names it.
+    #[arg(value_name = "MODULE:FUNCTION")]
+    pub(crate) target: String,
+    /// The arguments, a JSON object.
+    #[arg(value_name = "JSON", value_parser = crate::deps::json, default_value = "{}")]
+    pub(crate) args: RawJson,
+    /// The agent that registers it, where several do.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) deps: DepsArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  axon doctor --json | jq '.[] | select(.status != \"ok\")'
+
+Ends with 4 if this machine lacks something, with 3 if a definition is broken.")]
+pub(crate) struct DoctorArgs {
+    /// The agent to look at; else all of them.
+    pub(crate) agent: Option<String>,
+    /// Print an array of JSON objects: name, status, detail, fix.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  $(axon env path) -m pip list
+
+The first that exists is taken: AXON_PYTHON, `.venv` of the project, and else an environment that
+Axon builds in the user's cache and owns. An agent may have its own: [runner] python, or `.venv` in
+its folder. Environments of yours are never changed.")]
+pub(crate) struct EnvArgs {
+    #[command(subcommand)]
+    pub(crate) verb: EnvVerb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum EnvVerb {
+    /// Build the environment if that is needed, and check it.
+    Sync,
+    /// Print the Python that is used, and on stderr why this one.
+    Path,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  axon new hello && axon run hello \"What day is it?\"
+  axon new --from mypackage.agents:support_agent      describes a pydantic_ai.Agent of yours")]
+pub(crate) struct NewArgs {
+    /// The agent's name: a-z, 0-9 and _; with --from, the attribute's name is the default.
+    #[arg(required_unless_present = "from")]
+    pub(crate) name: Option<String>,
+    /// Write the agent.toml of a pydantic_ai.Agent that Python code defines.
+    #[arg(long, value_name = "MODULE:ATTR")]
+    pub(crate) from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  axon completions bash > ~/.local/share/bash-completion/completions/axon")]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// A text that is no time to wait.
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum TimeoutError {
+    #[error("{0}; write a number with its unit, like 30s, 500ms or 1m 30s")]
+    Syntax(#[from] humantime::DurationError),
+    #[error("a run needs more than no time, and less than a year of it")]
+    Range,
+}
+
+fn timeout(text: &str) -> Result<Duration, TimeoutError> {
+    match humantime::parse_duration(text)? {
+        Duration::ZERO => Err(TimeoutError::Range),
+        long if long > MAX_TIMEOUT => Err(TimeoutError::Range),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_fits_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_timeout_is_a_time_and_more_than_none() {
+        assert_eq!(timeout("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(matches!(timeout("5"), Err(TimeoutError::Syntax(_))));
+        assert_eq!(
+            (timeout("0s"), timeout("2y")),
+            (Err(TimeoutError::Range), Err(TimeoutError::Range))
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! The entry: from the command line to the exit code.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use axon_runtime::{Host, Runtime, RuntimeBuilder};
+use clap::Parser;
+
+use crate::args::{Cli, GlobalArgs, Verb};
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+use crate::{agents, chat, completions, doctor, env, logging, new, run, schema, tool, validate};
+
+/// Runs the stock command line, whose agents are folders.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     axon_command::main()
+/// }
+/// ```
+#[must_use]
+pub fn main() -> ExitCode {
+    main_with(Runtime::builder())
+}
+
+/// Runs the command line of a service: the agents are those of `builder`, unless a folder is named
+/// with `--agents` or `AXON_AGENTS`.
+///
+/// ```no_run
+/// use axon_runtime::Runtime;
+///
+/// fn main() -> std::process::ExitCode {
+///     axon_command::main_with(Runtime::builder().agents_dir("agents"))
+/// }
+/// ```
+#[must_use]
+pub fn main_with(builder: RuntimeBuilder) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to stdout and ends with 0. If nobody reads it, there is nobody to tell.
+            let _unread = error.print();
+            return if error.use_stderr() { Exit::USAGE.into() } else { Exit::OK.into() };
+        }
+    };
+    let verbose = cli.global.verbose > 0;
+    let exit = execute(cli, builder).unwrap_or_else(|report| {
+        report.show(verbose);
+        report.exit()
+    });
+    exit.into()
+}
+
+fn execute(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Report::failed("threads cannot be started").because(error.to_string()))?;
+    let ended = runtime.block_on(dispatch(cli, builder));
+    // A thread that still waits for stdin must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
+    let Cli { global, verb } = cli;
+    match verb {
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Schema(args) => schema::run(&args),
+        Verb::Run(args) => run::run(args, session(&global, builder)?).await,
+        Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
+        Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
+        Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
+        Verb::Tool(args) => tool::run(args, session(&global, builder)?).await,
+        Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,
+        Verb::Env(args) => env::run(args, session(&global, builder)?).await,
+        Verb::New(args) => new::run(args, session(&global, builder)?).await,
+    }
+}
+
+fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {
+    let host = host()?;
+    logging::start(global, &host)?;
+    Session::new(global, host, builder)
+}
+
+/// Reads the surroundings: the process's own, and beside them `.env` of the working directory.
+fn host() -> Result<Host, Report> {
+    let process = Host::from_process().map_err(|error| {
+        Report::new("environment", Exit::ENVIRONMENT, "there is no working directory")
+            .because(error.to_string())
+    })?;
+    let file = process.directory.join(".env");
+    if !file.is_file() {
+        return Ok(process);
+    }
+    let wrong = |error: dotenvy::Error| {
+        Report::config(format!("{} cannot be read", file.display()))
+            .because(error.to_string())
+            .todo("write one NAME=value per line")
+    };
+    let mut variables = BTreeMap::new();
+    for variable in dotenvy::from_path_iter(&file).map_err(wrong)? {
+        let (name, value) = variable.map_err(wrong)?;
+        variables.insert(name, value);
+    }
+    // What is set already wins.
+    variables.extend(process.variables);
+    Ok(Host::new(process.directory, variables))
+}

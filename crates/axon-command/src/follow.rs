@@ -1,0 +1,88 @@
+//! Follows one run to its end, through signals and closed pipes.
+
+use std::io;
+use std::time::Duration;
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_runtime::{Outcome, RunHandle, RunUpdate};
+
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::show::Show;
+use crate::signals::{Signal, Signals};
+
+/// How long a cancelled run may take to write its terminal event.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a run was cancelled from here.
+#[derive(Debug)]
+enum Cut {
+    Signal(Signal),
+    Output(io::Error),
+}
+
+/// Follows `run`, shows what it does and how it ended.
+///
+/// A signal cancels the run, and so does output that nobody reads.
+pub(crate) async fn follow(
+    run: &mut RunHandle,
+    show: &mut Show,
+    signals: &mut Signals,
+) -> Result<Exit, Report> {
+    let mut cut = None;
+    while cut.is_none() {
+        let update = tokio::select! {
+            update = run.events().next() => update,
+            signal = signals.next() => {
+                cut = Some(Cut::Signal(signal));
+                continue;
+            }
+        };
+        let Some(update) = update else { break };
+        cut = show.update(&update).err().map(Cut::Output);
+    }
+    if let Some(cut) = &cut {
+        run.cancel(match cut {
+            Cut::Signal(signal) => signal.reason(),
+            Cut::Output(_) => "nobody reads the output any more",
+        });
+        let rest = rest(run, cut, show);
+        if tokio::time::timeout(CANCEL_GRACE, rest).await.is_err() {
+            return Err(cut_off(cut));
+        }
+    }
+    conclude(run.outcome().await.outcome, cut, show)
+}
+
+/// Shows what comes after the run was cancelled, its terminal event at least.
+async fn rest(run: &mut RunHandle, cut: &Cut, show: &mut Show) {
+    while let Some(update) = run.events().next().await {
+        if matches!((cut, &update), (Cut::Signal(_), RunUpdate::Event(_))) {
+            // If nobody reads it any more, the exit code still says it.
+            let _unread = show.update(&update);
+        }
+    }
+}
+
+fn conclude(outcome: Outcome, cut: Option<Cut>, show: &mut Show) -> Result<Exit, Report> {
+    match (outcome, cut) {
+        (_, Some(Cut::Output(error))) => Err(error.into()),
+        (Outcome::Completed(completed), _) => {
+            show.completed(&completed)?;
+            Ok(Exit::OK)
+        }
+        (Outcome::Cancelled(_), Some(Cut::Signal(signal))) => Err(Report::cancelled(signal)),
+        (Outcome::Failed(failed) | Outcome::Rejected(failed), _) => Err(failed.failure.into()),
+        (Outcome::Paused(paused), _) => Err(Report::from(&paused.reason)),
+        (Outcome::Cancelled(cancelled), None) => {
+            Err(Failure::new(FailureKind::Cancelled, cancelled.reason).into())
+        }
+    }
+}
+
+fn cut_off(cut: &Cut) -> Report {
+    match cut {
+        Cut::Signal(signal) => Report::cancelled(*signal),
+        Cut::Output(error) => io::Error::from(error.kind()).into(),
+    }
+}

@@ -1,0 +1,115 @@
+//! `axon run`: ask an agent once.
+
+use std::io::{self, IsTerminal, Read};
+
+use axon_kernel::ids::ConversationId;
+use axon_kernel::json::MAX_PROMPT_BYTES;
+use axon_runtime::{AgentHandle, RunBuilder};
+
+use crate::args::RunArgs;
+use crate::ask;
+use crate::exit::Exit;
+use crate::follow::follow;
+use crate::report::Report;
+use crate::session::Session;
+use crate::show::Show;
+use crate::terminal::{self, BOLD, DIM, printable, styled};
+
+/// Asks an agent once.
+pub(crate) async fn run(args: RunArgs, mut session: Session) -> Result<Exit, Report> {
+    let mut show = if args.json { Show::lines() } else { Show::talk() };
+    let ended = start(&args, &mut session, &mut show).await;
+    if let Err(report) = &ended {
+        show.failed(report);
+    }
+    ended
+}
+
+async fn start(args: &RunArgs, session: &mut Session, show: &mut Show) -> Result<Exit, Report> {
+    let mut definition = session.find(&args.target)?;
+    args.ask.choose_model(&mut definition.spec);
+    ask::check(&args.deps, &definition.spec)?;
+    let prompt = tokio::select! {
+        prompt = prompt(args.prompt.clone()) => prompt?,
+        signal = session.signals.next() => return Err(Report::cancelled(signal)),
+    };
+    let (runtime, agent) = session.start(definition).await?;
+    let ended = ask_once(args, &prompt, &agent, session, show).await;
+    runtime.shutdown().await;
+    ended
+}
+
+async fn ask_once(
+    args: &RunArgs,
+    prompt: &str,
+    agent: &AgentHandle,
+    session: &mut Session,
+    show: &mut Show,
+) -> Result<Exit, Report> {
+    let deps = ask::deps(&args.deps, agent).await?;
+    let mut run = args.ask.prepare(agent, prompt, deps.as_ref());
+    if let Some(conversation) = &args.conversation {
+        run = run.conversation(ConversationId::new(conversation));
+    }
+    if args.show_prompt {
+        show_prompt(&run, agent, prompt)?;
+    }
+    let mut run = run.start().await?;
+    follow(&mut run, show, &mut session.signals).await
+}
+
+/// Returns the prompt: the argument, or what stdin has.
+async fn prompt(given: Option<String>) -> Result<String, Report> {
+    match given {
+        Some(prompt) if prompt != "-" => Ok(prompt),
+        None if io::stdin().is_terminal() => {
+            Err(Report::usage("there is no prompt")
+                .todo("give it as an argument, or on stdin with -"))
+        }
+        Some(_) | None => {
+            let read = tokio::task::spawn_blocking(read_stdin).await;
+            read.map_err(|error| Report::failed(error.to_string()))?
+        }
+    }
+}
+
+fn read_stdin() -> Result<String, Report> {
+    let mut bytes = Vec::new();
+    // One byte more than is taken, so that the run is refused and not cut.
+    let limit = MAX_PROMPT_BYTES as u64 + 1;
+    io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Report::usage("stdin cannot be read").because(error.to_string()))?;
+    if bytes.len() > MAX_PROMPT_BYTES {
+        let what = format!("the prompt is longer than {MAX_PROMPT_BYTES} bytes");
+        return Err(Report::usage(what).todo("shorten it, or let a tool read the long text"));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Report::usage("the prompt is no UTF-8 text").because(error.to_string()))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(
+            Report::usage("the prompt is empty").todo("give it as an argument, or on stdin")
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// Shows on stderr what the model gets.
+fn show_prompt(run: &RunBuilder, agent: &AgentHandle, prompt: &str) -> Result<(), Report> {
+    if let Some(instructions) = run.instructions()? {
+        terminal::say(&styled(BOLD, "instructions"));
+        terminal::say(&styled(DIM, &printable(instructions.trim())));
+    }
+    for target in &agent.spec().dynamic_instructions {
+        terminal::say(&styled(DIM, &format!("(and what {target} says)")));
+    }
+    if let Some(module) = &agent.spec().runner.module {
+        terminal::say(&styled(DIM, &format!("(and the instructions of {module})")));
+    }
+    terminal::say(&styled(BOLD, "prompt"));
+    terminal::say(&styled(DIM, &printable(prompt)));
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! `axon schema`: JSON Schemas of what users write and read.
+
+use axon_kernel::event::Sequenced;
+use axon_kernel::spec::AgentFile;
+
+use crate::args::{SchemaArgs, SchemaOf};
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::terminal;
+
+pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Report> {
+    let schema = match args.of {
+        SchemaOf::Agent => AgentFile::schema(),
+        SchemaOf::Events => schemars::schema_for!(Sequenced).to_value(),
+    };
+    terminal::answer(&format!("{schema:#}"))?;
+    Ok(Exit::OK)
+}

@@ -1,0 +1,200 @@
+//! What every verb works with: the surroundings, the agents that can be found, the signals.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axon_kernel::provider::PROVIDERS;
+use axon_kernel::spec::{AgentName, AgentSpec, EnvName, NameError, PythonTarget};
+use axon_runner::environment::Progress;
+use axon_runtime::{
+    AgentDefinition, AgentHandle, FolderError, Host, Runtime, RuntimeBuilder, agent_names,
+    load_agent, nearest,
+};
+
+use crate::args::GlobalArgs;
+use crate::report::Report;
+use crate::signals::Signals;
+use crate::terminal;
+
+/// What every verb works with.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) host: Host,
+    pub(crate) signals: Signals,
+    /// Whether errors are told in full.
+    pub(crate) verbose: bool,
+    /// The folders of agents, as they are shown.
+    folders: Vec<PathBuf>,
+    /// The agents that the service around this command line defines in Rust.
+    built_in: Vec<AgentDefinition>,
+    builder: Option<RuntimeBuilder>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        args: &GlobalArgs,
+        host: Host,
+        builder: RuntimeBuilder,
+    ) -> Result<Self, Report> {
+        let named = args.agents.clone().or_else(|| host.variable("AXON_AGENTS").map(PathBuf::from));
+        let folders = match named {
+            Some(folder) => vec![folder],
+            None if builder.folders().is_empty() && builder.agents().is_empty() => {
+                vec![PathBuf::from("agents")]
+            }
+            None => builder.folders().to_vec(),
+        };
+        let signals = Signals::listen().map_err(|error| {
+            Report::failed("signals cannot be handled").because(error.to_string())
+        })?;
+        let built_in = builder.agents().to_vec();
+        let verbose = args.verbose > 0;
+        Ok(Self { host, signals, verbose, folders, built_in, builder: Some(builder) })
+    }
+
+    /// Returns the folder that new agents are written to.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folders.first().map_or(Path::new("agents"), PathBuf::as_path)
+    }
+
+    /// Returns the names of all agents, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let built_in = self.built_in.iter().map(|agent| agent.spec.name.to_string());
+        let mut names: Vec<String> =
+            built_in.chain(self.folders.iter().flat_map(|folder| agent_names(folder))).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Returns the names of all agents; that there is none is an error.
+    pub(crate) fn names_or_complain(&self) -> Result<Vec<String>, Report> {
+        let names = self.names();
+        if !names.is_empty() {
+            return Ok(names);
+        }
+        let folder = self.folder();
+        let report = Report::usage(format!("there are no agents in {}", folder.display()));
+        Err(match folder.is_dir() {
+            true => report.todo("axon new NAME"),
+            false => report
+                .because("there is no such folder")
+                .todo("go to the project's folder, or name another one with --agents"),
+        })
+    }
+
+    /// Reads the agent `name`.
+    pub(crate) fn load(&self, name: &str) -> Result<AgentDefinition, Report> {
+        if let Some(agent) = self.built_in.iter().find(|agent| agent.spec.name.as_str() == name) {
+            return Ok(agent.clone());
+        }
+        for folder in &self.folders {
+            match load_agent(folder, name, &self.host) {
+                Err(FolderError::NotFound { .. }) => {}
+                found => return Ok(found?),
+            }
+        }
+        Err(self.not_found(name))
+    }
+
+    /// Reads the agent that `target` names: one of the agents, or a Python object.
+    pub(crate) fn find(&self, target: &str) -> Result<AgentDefinition, Report> {
+        if !target.contains(':') {
+            return self.load(target);
+        }
+        let module = PythonTarget::try_from(target)?;
+        let mut spec = AgentSpec::for_module(name_of(&module)?, module);
+        spec.runner.pass_env = self.provider_variables();
+        Ok(spec.into())
+    }
+
+    /// Returns the variables of every provider that are set. Without a file, nobody has said which
+    /// provider the agent uses, and whoever runs the command has let its module have them all.
+    fn provider_variables(&self) -> Vec<EnvName> {
+        PROVIDERS
+            .iter()
+            .flat_map(|provider| [provider.keys, provider.urls, provider.others])
+            .flatten()
+            .filter(|name| self.host.variable(name).is_some())
+            .filter_map(|name| EnvName::try_from(*name).ok())
+            .collect()
+    }
+
+    fn not_found(&self, name: &str) -> Report {
+        let names = self.names();
+        let folder = self.folder().to_owned();
+        let near = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+        let is_missing = !folder.is_dir();
+        let is_near = near.is_some();
+        let error = FolderError::NotFound { name: name.to_owned(), folder, nearest: near };
+        let report = Report::from(error);
+        match names.as_slice() {
+            _ if is_near => report,
+            [] if is_missing => report
+                .because("there is no such folder")
+                .todo("go to the project's folder, or name another one with --agents"),
+            [] => report.todo(format!("axon new {name}")),
+            names => report.todo(format!("choose one of: {}", names.join(", "))),
+        }
+    }
+
+    /// Starts `agent` and no other, and waits until it can be asked.
+    pub(crate) async fn start(
+        &mut self,
+        agent: AgentDefinition,
+    ) -> Result<(Runtime, AgentHandle), Report> {
+        let name = agent.spec.name.to_string();
+        let builder = self.builder.take().unwrap_or_else(Runtime::builder);
+        let start = builder
+            .only(agent)
+            .host(self.host.clone())
+            .allow_offline()
+            .on_progress(Arc::new(say_progress))
+            .start();
+        let runtime = tokio::select! {
+            started = start => started?,
+            signal = self.signals.next() => return Err(Report::cancelled(signal)),
+        };
+        let agent = runtime.named(&name)?;
+        Ok((runtime, agent))
+    }
+}
+
+/// Says how far the Python environment is.
+pub(crate) fn say_progress(step: Progress) {
+    match step {
+        Progress::WaitingForLock => {
+            terminal::say("waiting: another process sets up the Python environment");
+        }
+        Progress::CreatingVenv => terminal::say("setting up the Python environment, once:"),
+        Progress::Installing { with } => {
+            terminal::say(&format!("  installing pydantic-ai with {with}; this can take a minute"));
+        }
+        Progress::Done => terminal::say("  done"),
+    }
+}
+
+/// Returns the name of an agent that only Python knows: its attribute's.
+pub(crate) fn name_of(module: &PythonTarget) -> Result<AgentName, NameError> {
+    let last = module.module().rsplit('.').next().unwrap_or_default();
+    // Half of all agents are called `agent`, which says nothing.
+    let source = if module.attribute() == "agent" { last } else { module.attribute() };
+    let plain = source.to_ascii_lowercase();
+    let plain = plain.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    let plain: String = plain.chars().take(64).collect();
+    AgentName::try_from(if plain.is_empty() { "agent".to_owned() } else { plain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_python_agent_is_called_like_its_attribute() {
+        let name = |target| name_of(&PythonTarget::try_from(target).unwrap()).unwrap().to_string();
+        assert_eq!(name("pkg.mod:support_agent"), "support_agent");
+        assert_eq!(name("pkg.mod:SupportAgent"), "supportagent");
+        assert_eq!(name("pkg.bank_support:agent"), "bank_support");
+        assert_eq!(name("pkg:_1"), "agent");
+    }
+}

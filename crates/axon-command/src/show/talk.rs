@@ -1,0 +1,299 @@
+//! A run told to a person.
+
+use std::io;
+
+use axon_kernel::event::{
+    AttemptBegun, Completed, Decided, RunEvent, Started, ToolOutcome, ToolReturned,
+};
+use axon_kernel::json::{RawJson, excerpt};
+use axon_kernel::policy::Decision;
+use axon_runtime::RunUpdate;
+use clap::builder::styling::Style;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::readable;
+use crate::terminal::{self, CYAN, DIM, GREEN, RED, YELLOW, printable, styled};
+
+/// How much of a tool's arguments and result is shown, in bytes.
+const SHOWN_BYTES: usize = 400;
+
+/// How much of a growing output is shown, in characters.
+const SHOWN_TAIL: usize = 100;
+
+/// A wait for a place that is worth a word, in milliseconds.
+const LONG_WAIT_MS: u64 = 1000;
+
+/// Tells a person what a run does.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    /// Whether a line on stderr can be written over.
+    can_redraw: bool,
+    /// Whether the line that can be written over is there.
+    is_live: bool,
+    /// The text that was shown since anything else was.
+    streamed: String,
+    /// The failure of the last attempt, told only if the run goes on after it.
+    failure: Option<String>,
+}
+
+/// What an event looks like.
+#[derive(Debug, PartialEq)]
+enum Look {
+    Nothing,
+    /// A piece of the answer.
+    Text(String),
+    /// A piece of the model's thinking.
+    Thinking(String),
+    /// What the next such line takes the place of.
+    Live(String),
+    Line(Style, String),
+}
+
+/// What a run used; names as pydantic-ai writes them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Usage {
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl Talk {
+    pub(crate) fn new() -> Self {
+        Self {
+            can_redraw: terminal::can_redraw(),
+            is_live: false,
+            streamed: String::new(),
+            failure: None,
+        }
+    }
+
+    pub(crate) fn update(&mut self, update: &RunUpdate) {
+        match update {
+            RunUpdate::Event(event) => {
+                self.remember(&event.event);
+                self.look(look(&event.event));
+            }
+            RunUpdate::Lagged { text, .. } => {
+                self.end();
+                self.look(Look::Text(text.clone()));
+            }
+        }
+    }
+
+    /// Keeps a failure back until it is known whether the run ends with it, which then says it.
+    fn remember(&mut self, event: &RunEvent) {
+        if let RunEvent::AttemptFailed(failed) = event {
+            let failure = failed.failure.to_string();
+            self.failure = failure.lines().next().map(|first| excerpt(first, SHOWN_BYTES));
+        }
+        if let RunEvent::Decided(Decided { decision: Decision::Retry { .. }, .. }) = event
+            && let Some(failure) = self.failure.take()
+        {
+            self.look(Look::Line(RED, format!("! {failure}")));
+        }
+    }
+
+    fn look(&mut self, look: Look) {
+        match look {
+            Look::Nothing => {}
+            Look::Live(text) if self.can_redraw => {
+                terminal::say_over(&styled(DIM, &printable(&text)));
+                self.is_live = true;
+            }
+            Look::Live(_) => {}
+            Look::Text(text) => {
+                self.wipe();
+                self.streamed.push_str(&text);
+                terminal::say_part(&printable(&text));
+            }
+            Look::Thinking(text) => {
+                self.wipe();
+                terminal::say_part(&styled(DIM, &printable(&text)));
+            }
+            Look::Line(style, text) => {
+                self.end();
+                terminal::say(&styled(style, &printable(&text)));
+            }
+        }
+    }
+
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.is_live) {
+            terminal::wipe();
+        }
+    }
+
+    /// Ends what is open.
+    pub(crate) fn end(&mut self) {
+        self.wipe();
+        terminal::close_line();
+        self.streamed.clear();
+    }
+
+    /// Shows the answer on stdout, and what it took on stderr.
+    pub(crate) fn completed(&mut self, completed: &Completed) -> io::Result<()> {
+        let text = readable(&completed.output);
+        let was_seen = terminal::is_one_screen() && self.streamed.trim() == text.trim();
+        self.end();
+        if !was_seen {
+            terminal::answer(&text)?;
+        }
+        let style = if completed.offline { YELLOW } else { DIM };
+        terminal::say(&styled(style, &printable(&summary(completed))));
+        Ok(())
+    }
+}
+
+fn look(event: &RunEvent) -> Look {
+    match event {
+        RunEvent::TextDelta(delta) => Look::Text(delta.text.clone()),
+        RunEvent::ThinkingDelta(delta) => Look::Thinking(delta.text.clone()),
+        RunEvent::PartialOutput(partial) => Look::Live(tail(partial.value.get())),
+        RunEvent::ToolCalled(called) => {
+            Look::Line(CYAN, format!("→ {} {}", called.name, short(&called.args)))
+        }
+        RunEvent::ToolReturned(returned) => returned_look(returned),
+        RunEvent::Started(Started { queued_ms }) if *queued_ms >= LONG_WAIT_MS => {
+            Look::Line(DIM, format!("waited {} for its turn", seconds(*queued_ms)))
+        }
+        RunEvent::AttemptStarted(AttemptBegun { attempt, model, .. }) if attempt.0 > 1 => {
+            Look::Line(DIM, format!("attempt {attempt}, with {model}"))
+        }
+        RunEvent::Decided(Decided { decision: Decision::Retry { .. }, reason }) => {
+            Look::Line(YELLOW, format!("  {reason}"))
+        }
+        RunEvent::Retracted(_) => {
+            Look::Line(YELLOW, "  forget what that attempt said: it does not count".to_owned())
+        }
+        RunEvent::Resumed(_) => Look::Line(DIM, "the run goes on".to_owned()),
+        RunEvent::Accepted(_)
+        | RunEvent::Started(_)
+        | RunEvent::AttemptStarted(_)
+        | RunEvent::AttemptFailed(_)
+        | RunEvent::Decided(_)
+        | RunEvent::Checkpoint(_)
+        | RunEvent::Model(_)
+        // The log shows it.
+        | RunEvent::Log(_)
+        // How it ended is told at the end.
+        | RunEvent::Paused(_)
+        | RunEvent::Completed(_)
+        | RunEvent::Failed(_)
+        | RunEvent::Cancelled(_)
+        | RunEvent::Rejected(_) => Look::Nothing,
+    }
+}
+
+fn returned_look(returned: &ToolReturned) -> Look {
+    let (name, result) = (&returned.name, short(&returned.result));
+    match returned.outcome {
+        ToolOutcome::Ok => Look::Line(GREEN, format!("← {name} {result}")),
+        ToolOutcome::Retry => {
+            Look::Line(YELLOW, format!("← {name} asks to be called again: {result}"))
+        }
+        ToolOutcome::Failed => Look::Line(RED, format!("← {name} failed: {result}")),
+    }
+}
+
+/// Returns arguments or a result on one line. Arguments may come as the text of their JSON.
+fn short(json: &RawJson) -> String {
+    let text = match json.decode() {
+        Ok(Value::String(inner)) if RawJson::parse(&inner).is_ok() => inner,
+        _ => json.to_string(),
+    };
+    excerpt(&text, SHOWN_BYTES)
+}
+
+/// Returns the end of a text that grows.
+fn tail(text: &str) -> String {
+    match text.chars().count().checked_sub(SHOWN_TAIL) {
+        Some(more @ 1..) => format!("…{}", text.chars().skip(more).collect::<String>()),
+        Some(0) | None => text.to_owned(),
+    }
+}
+
+fn summary(completed: &Completed) -> String {
+    let usage: Usage = completed.usage.decode().unwrap_or_default();
+    let mut parts = vec![completed.model.clone()];
+    if completed.offline {
+        parts.push("offline model: this is no real advice".to_owned());
+    }
+    parts.push(format!("{} + {} tokens", usage.input_tokens, usage.output_tokens));
+    parts.push(format!("{} request{}", usage.requests, if usage.requests == 1 { "" } else { "s" }));
+    if completed.attempts > 1 {
+        parts.push(format!("{} attempts", completed.attempts));
+    }
+    parts.push(seconds(completed.duration_ms));
+    parts.join(" · ")
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use axon_kernel::event::{Retracted, TextDelta, ToolCalled};
+    use axon_kernel::ids::{Attempt, ToolCallId};
+    use axon_kernel::spec::Effect;
+
+    use super::*;
+
+    fn raw(text: &str) -> RawJson {
+        RawJson::parse(text).unwrap()
+    }
+
+    #[test]
+    fn tool_calls_show_their_arguments_and_results() {
+        let called = RunEvent::ToolCalled(ToolCalled {
+            tool_call_id: ToolCallId::new("c"),
+            name: "balance".to_owned(),
+            args: raw(r#""{\"a\":1}""#),
+            effect: Effect::Pure,
+        });
+        assert_eq!(look(&called), Look::Line(CYAN, r#"→ balance {"a":1}"#.to_owned()));
+        let returned = RunEvent::ToolReturned(ToolReturned {
+            tool_call_id: ToolCallId::new("c"),
+            name: "balance".to_owned(),
+            outcome: ToolOutcome::Ok,
+            result: raw(r#""$123.45""#),
+        });
+        assert_eq!(look(&returned), Look::Line(GREEN, r#"← balance "$123.45""#.to_owned()));
+    }
+
+    #[test]
+    fn a_retraction_is_said() {
+        let Look::Line(_, text) = look(&RunEvent::Retracted(Retracted { attempt: Attempt(1) }))
+        else {
+            panic!("it must be a line");
+        };
+        assert!(text.contains("does not count"));
+        let delta = RunEvent::TextDelta(TextDelta { text: "hi".to_owned() });
+        assert_eq!(look(&delta), Look::Text("hi".to_owned()));
+    }
+
+    #[test]
+    fn the_summary_names_the_offline_model() {
+        let completed = Completed {
+            output: raw("1"),
+            usage: raw(r#"{"requests":2,"input_tokens":50,"output_tokens":7}"#),
+            model: "offline".to_owned(),
+            offline: true,
+            attempts: 1,
+            duration_ms: 1234,
+        };
+        assert_eq!(
+            summary(&completed),
+            "offline · offline model: this is no real advice · 50 + 7 tokens · 2 requests · 1.23 s"
+        );
+    }
+
+    #[test]
+    fn a_growing_text_shows_its_end() {
+        assert_eq!(tail("ab"), "ab");
+        let long = tail(&"x".repeat(SHOWN_TAIL + 5));
+        assert_eq!(long.chars().count(), SHOWN_TAIL + 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! Ctrl-C and SIGTERM: the first one is an order to the command, the second one ends the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::exit::Exit;
+
+/// A signal that asks the process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What service managers send.
+    Terminate,
+}
+
+impl Signal {
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Self::Interrupt => Exit::of_signal(2),
+            Self::Terminate => Exit::of_signal(15),
+        }
+    }
+
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Interrupt => "interrupted (SIGINT)",
+            Self::Terminate => "asked to end (SIGTERM)",
+        }
+    }
+}
+
+/// The signals that the process gets.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    received: mpsc::Receiver<Signal>,
+    /// Whether a signal came that the command is still busy with.
+    pending: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes the two signals over from their default, which is the end of the process.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // One is enough: with one pending, the next ends the process.
+        let (tell, received) = mpsc::channel(1);
+        let pending = Arc::new(AtomicBool::new(false));
+        let busy = pending.clone();
+        tokio::spawn(async move {
+            loop {
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => Signal::Interrupt,
+                    _ = terminate.recv() => Signal::Terminate,
+                };
+                if busy.swap(true, Ordering::SeqCst) || tell.try_send(signal).is_err() {
+                    // The runners end with their lifelines.
+                    std::process::exit(signal.exit().code().into());
+                }
+            }
+        });
+        Ok(Self { received, pending })
+    }
+
+    /// Waits for the next signal.
+    pub(crate) async fn next(&mut self) -> Signal {
+        match self.received.recv().await {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that the last signal was dealt with, so that the next one is again a first one.
+    pub(crate) fn dealt_with(&self) {
+        self.pending.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,1 @@
+"""An agent, described in `agent.toml`."""
