@@ -28,8 +28,9 @@ PENDING: Json = {
 }
 
 PURE = (
-    "balance boom leave hang hang_in_thread asks chatty not_a_number unserialisable deep once_wrong"
-    " fails leaks picture describes_deps typed defers surrogate spawns holds_the_gil"
+    "balance boom leave hang hang_in_thread hang_in_executor asks chatty not_a_number"
+    " unserialisable deep once_wrong fails leaks picture describes_deps typed defers surrogate"
+    " spawns holds_the_gil"
 ).split()
 
 CALLABLES: list[Json] = [

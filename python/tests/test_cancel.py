@@ -23,7 +23,7 @@ def own() -> Iterator[Runner]:
 def hanging(runner: Runner, **fields: object) -> Stream:
     """An attempt whose model has begun to answer and never ends."""
     stream = runner.start(request([{"text": "Well", "hang": True}], spec(), **fields))
-    stream.until("part_delta")
+    stream.until("log")
     return stream
 
 
@@ -165,8 +165,9 @@ def test_termination_cancels_every_attempt_says_so_and_exits(own: Runner, number
     assert own.process.wait(DEADLINE) == 0
 
 
-def test_termination_is_not_held_up_by_a_thread(own: Runner) -> None:
-    stream = own.start(request([call("hang_in_thread"), text()], spec(python("hang_in_thread"))))
+@pytest.mark.parametrize("tool", ["hang_in_thread", "hang_in_executor"])
+def test_termination_is_not_held_up_by_a_thread(own: Runner, tool: str) -> None:
+    stream = own.start(request([call(tool), text()], spec(python(tool))))
     stream.until("tool_started")
     own.process.send_signal(signal.SIGTERM)
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from harness import DEADLINE, TOKEN, Answer, Runner
+from harness import DEADLINE, TOKEN, Answer, Json, Runner
 from support import CALLABLES, request, spec, text
 
 
@@ -39,7 +39,7 @@ def test_unknown_path_is_not_found(shared: Runner, method: str, path: str) -> No
 
 @pytest.mark.parametrize("verb", ["permit", "tool_results", "messages"])
 def test_unknown_run_is_not_found(shared: Runner, verb: str) -> None:
-    bodies = {
+    bodies: dict[str, Json] = {
         "permit": {"seq": 1},
         "tool_results": {"tool_call_id": "x", "status": "ok"},
         "messages": {"content": "hello"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from harness import AGENTS, DEADLINE, SOURCES, TOKEN, Json, Runner
 from support import CALLABLES, call, python, request, spec, text
 
 
-def failure(**launch: object) -> Json:
+def failure(**launch: Any) -> Json:
     """The error of a runner that cannot start; it exits with code 1."""
     with Runner(**launch) as runner:
         assert runner.first["type"] == "failed", runner.first

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from harness import Runner
+from harness import Json, Runner
 from support import GOOD, answer, call, python, request, spec, structured, text
 
 
@@ -75,7 +75,7 @@ def test_unstreamed_run_sends_only_the_runners_own_events(shared: Runner) -> Non
 
 
 def test_partial_output_grows_towards_the_output(shared: Runner) -> None:
-    long = {"advice": "Call us. " * 20, "risk": 3}
+    long: Json = {"advice": "Call us. " * 20, "risk": 3}
     script = [{**answer(long), "slowly": True}]
     stream = shared.start(request(script, structured()))
     done = stream.finish()

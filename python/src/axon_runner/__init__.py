@@ -4,7 +4,7 @@ Start reading at `process` (launch, ready, shutdown), then `app` (the routes), `
 `drive` (one attempt of one run). The runner keeps no policy and no state between runs: every
 decision is taken in Rust, and everything a run needs comes with its request.
 
-This file and the three it imports parse on every Python 3, so that an interpreter which is too
+`process` and what it imports at its top parse on Python 3.8, so that an interpreter which is too
 old is reported as a configuration error and not as a syntax error.
 """
 

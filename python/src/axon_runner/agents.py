@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from axon_runner import models, output, toolset
 from axon_runner.deps import Deps
 from axon_runner.launch import ConfigError
+from axon_runner.memory import ImportedMemory
 from axon_runner.models import ResolvedModel
 from axon_runner.registry import Registry
 from axon_runner.wire import RetriesSpec, RunRequest, Spec, parse_spec
@@ -69,8 +70,9 @@ class Plan:
 class Agents:
     """Builds plans and keeps the most recently used."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, memory: ImportedMemory) -> None:
         self._registry = registry
+        self._memory = memory
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
 
     def plan(self, spec: dict[str, Any]) -> Plan:
@@ -83,6 +85,7 @@ class Agents:
         if plan is None:
             plan = _build(parse_spec(spec), self._registry)
             self._plans[key] = plan
+            self._memory.settle()
             if len(self._plans) > _CACHED:
                 self._plans.popitem(last=False)
         else:
@@ -105,7 +108,6 @@ def _from_data(spec: Spec, registry: Registry) -> Plan:
         "description": spec.description,
         "retries": _retries(spec.retries),
         "end_strategy": spec.end_strategy,
-        "tool_timeout": spec.tool_timeout,
         "metadata": spec.metadata,
         "capabilities": spec.capabilities,
     }
@@ -114,7 +116,7 @@ def _from_data(spec: Spec, registry: Registry) -> Plan:
         model=resolved.model,
         output_type=answer.type,
         deps_type=object,
-        toolsets=[tools] if tools is not None else None,
+        tools=tools,
         capabilities=list(answer.capabilities) or None,
     )
     overrides = {"model_settings": spec.model_settings} if spec.model_settings else {}
@@ -137,8 +139,8 @@ def _from_module(spec: Spec, registry: Registry) -> Plan:
         overrides["output_type"] = answer.type
         overrides["capabilities"].extend(answer.capabilities)
     tools = toolset.build(spec.tools, registry, spec.tool_timeout)
-    if tools is not None:
-        overrides["toolsets"] = [tools]
+    if tools:
+        overrides["toolsets"] = [toolset.AddedToolset(tools)]
     if spec.retries is not None:
         overrides["retries"] = _retries(spec.retries)
     if settings := _module_settings(spec, agent):

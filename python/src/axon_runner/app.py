@@ -19,6 +19,7 @@ from axon_runner.encode import EncodeError, encode
 from axon_runner.faults import faults
 from axon_runner.http import Head, Reply, Response, Service
 from axon_runner.launch import PROTOCOL, TARGET_PATTERN, ConfigError, Launch
+from axon_runner.memory import ImportedMemory
 from axon_runner.registry import Registry
 from axon_runner.runs import Refused, Runs, refused
 from axon_runner.sse import EventStream
@@ -46,10 +47,12 @@ class App:
         self._authorization = b"Bearer " + launch.token.encode()
         self._limits = launch.limits
         self._registry = registry
-        self._agents = Agents(registry)
+        memory = ImportedMemory()
+        memory.settle()
+        self._agents = Agents(registry, memory)
         self._generation = generation
         self._pydantic_ai = pydantic_ai
-        self.runs = Runs(generation)
+        self.runs = Runs(generation, memory)
         self.drained = asyncio.Event()
 
     def service(self) -> Service:

@@ -111,11 +111,19 @@ def _requests(deferred: DeferredToolRequests) -> list[dict[str, Any]]:
             "tool_call_id": call.tool_call_id,
             "name": call.tool_name,
             "args": call.args_as_dict(),
-            "kind": deferred.kind(call.tool_call_id),
+            "kind": _waits_for(deferred, call.tool_call_id),
             "metadata": deferred.metadata.get(call.tool_call_id),
         }
         for call in (*deferred.approvals, *deferred.calls)
     ]
+
+
+def _waits_for(deferred: DeferredToolRequests, tool_call_id: str) -> str:
+    """Returns what a pending call waits for: an approval, an answer, or an external result."""
+    if any(call.tool_call_id == tool_call_id for call in deferred.approvals):
+        return "approval"
+    # Older versions in the tested range know no questions.
+    return deferred.kind(tool_call_id) if hasattr(deferred, "kind") else "external"
 
 
 def _answering(messages: list[ModelMessage], plan: Plan) -> str:

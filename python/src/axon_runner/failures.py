@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,6 +96,14 @@ class Row:
     traced: bool = False
 
 
+def _newer(module: str, name: str, row: Row) -> list[tuple[type[BaseException], Row]]:
+    """Returns the row of a class that older versions in the tested range do not have."""
+    try:
+        return [(getattr(importlib.import_module(f"pydantic_ai.{module}"), name), row)]
+    except (ImportError, AttributeError):
+        return []
+
+
 # Subclasses stand before their parents; the first match wins.
 TABLE: tuple[tuple[type[BaseException], Row], ...] = (
     (ai.ModelQuotaExceededError, Row("model_quota")),
@@ -106,12 +115,13 @@ TABLE: tuple[tuple[type[BaseException], Row], ...] = (
     (ai.ModelRequestTimeout, Row("model_timeout", retryable=True)),
     (ai.ModelConnectionError, Row("model_connection", retryable=True)),
     (ai.ModelContextWindowExceededError, Row("context_window")),
-    (ai.ModelAuthenticationError, Row("model_auth")),
-    (ai.ModelNotFoundError, Row("model_not_found")),
-    (ai.ModelRequestRejectedError, Row("model_rejected")),
+    *_newer("exceptions", "ModelAuthenticationError", Row("model_auth")),
+    *_newer("exceptions", "ModelNotFoundError", Row("model_not_found")),
+    *_newer("exceptions", "ModelRequestRejectedError", Row("model_rejected")),
     (ai.ModelAPIError, Row("model_http")),
     (ai.ContentFilterError, Row("content_filter")),
-    (ai.OutputTokenLimitExceeded, Row("output_token_limit")),
+    (ai.IncompleteToolCall, Row("output_token_limit")),
+    *_newer("exceptions", "OutputTokenLimitExceeded", Row("output_token_limit")),
     (ai.UnexpectedModelBehavior, Row("model_behavior", retryable=True)),
     (ai.UsageLimitExceeded, Row("usage_limit")),
     (ai.ConcurrencyLimitExceeded, Row("busy", retryable=True)),
@@ -131,6 +141,8 @@ TABLE: tuple[tuple[type[BaseException], Row], ...] = (
     (ToolBroken, Row("tool", traced=True)),
     (RetriesExhausted, Row("model_behavior", retryable=True)),
     (DepsBroken, Row("toolset", traced=True)),
+    *_newer("workspaces.protocol", "WorkspaceError", Row("toolset", traced=True)),
+    *_newer("external_events", "ExternalEventError", Row("toolset", traced=True)),
     (ToolsetBroken, Row("toolset", traced=True)),
 )
 _STANDS_FOR_ITS_CAUSE = (ToolBroken, DepsBroken, ToolsetBroken, RetriesExhausted)

@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._received = 0
         self._stream: EventStream | None = None
+        self._unsent = b""
         self._task: asyncio.Task[Response] | None = None
         self._lost = asyncio.get_running_loop().create_future()
 
@@ -140,7 +141,9 @@ class Connection(asyncio.Protocol):
             self._refuse(413, f"the body is over {self._service.body_bytes} bytes")
             return False
         if self._h11.they_are_waiting_for_100_continue:
-            self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            interim = self._h11.send(h11.InformationalResponse(status_code=100, headers=[]))
+            if self._transport is not None:
+                self._transport.write(interim or b"")
         return True
 
     def _collect(self, data: bytes) -> bool:
@@ -195,22 +198,21 @@ class Connection(asyncio.Protocol):
     def _open_stream(self, stream: EventStream) -> None:
         self._stream = stream
         headers = [("content-type", "text/event-stream"), ("cache-control", "no-store")]
-        self._send(h11.Response(status_code=200, headers=headers, reason=b"OK"))
-        stream.attach(self._write_event, self._end_stream)
+        head = h11.Response(status_code=200, headers=headers, reason=b"OK")
+        self._unsent = self._h11.send(head) or b""
+        stream.attach(self._write_events)
 
-    def _write_event(self, data: bytes) -> None:
-        self._send(h11.Data(data=data))
-
-    def _end_stream(self) -> None:
-        self._stream = None
-        self._send(h11.EndOfMessage())
-        if self._next_request():
-            self._advance()
-
-    def _send(self, event: h11.Event) -> None:
-        data = self._h11.send(event)
-        if data and self._transport is not None:
+    def _write_events(self, events: bytes, last: bool) -> None:
+        data = self._unsent + (self._h11.send(h11.Data(data=events)) or b"")
+        self._unsent = b""
+        if last:
+            data += self._h11.send(h11.EndOfMessage()) or b""
+        if self._transport is not None:
             self._transport.write(data)
+        if last:
+            self._stream = None
+            if self._next_request():
+                self._advance()
 
     def _next_request(self) -> bool:
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:

@@ -25,12 +25,10 @@ class Redactor:
 
     def value(self, value: Any) -> Any:
         """Returns a JSON value without secrets in its strings and keys."""
-        match value:
-            case str():
-                return self.text(value)
-            case dict():
-                return {self.text(str(k)): self.value(v) for k, v in value.items()}
-            case list():
-                return [self.value(v) for v in value]
-            case _:
-                return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(str(k)): self.value(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.value(v) for v in value]
+        return value

@@ -11,6 +11,7 @@ from axon_runner.agents import Plan
 from axon_runner.attempt import Attempt, Generation
 from axon_runner.drive import drive
 from axon_runner.failures import Kind, plain
+from axon_runner.memory import ImportedMemory
 from axon_runner.sse import EventStream
 from axon_runner.wire import RunRequest
 
@@ -34,8 +35,9 @@ def refused(status: int, kind: Kind, message: str, *, retryable: bool = False) -
 class Runs:
     """The live attempts, one per run, and a bounded memory of the last ones that ended."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, memory: ImportedMemory) -> None:
         self._generation = generation
+        self._memory = memory
         self._live: dict[str, Attempt] = {}
         self._over: OrderedDict[str, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,3 +115,4 @@ class Runs:
             self._over.popitem(last=False)
         if not self._tasks:
             self.idle.set()
+            self._memory.settle()

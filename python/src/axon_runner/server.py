@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import os
 import platform
@@ -31,16 +30,12 @@ def run(control: Control, listen_fd: int, launch: Launch, pydantic_ai: str) -> i
     redactor = Redactor([launch.token, *launch.env.values()])
     logs.install(control, redactor)
     callables = registry.load(launch)
-    _tune_garbage_collection()
-    return asyncio.run(_serve(control, listen_fd, launch, callables, redactor, pydantic_ai))
-
-
-def _tune_garbage_collection() -> None:
-    """Leaves what is imported out of every later collection: a sixth of a run's CPU."""
-    gc.enable()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    # Not `asyncio.run`: on its way out it waits for threads, and a tool may have left one behind.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop.run_until_complete(
+        _serve(control, listen_fd, launch, callables, redactor, pydantic_ai)
+    )
 
 
 async def _serve(

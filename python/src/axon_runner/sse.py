@@ -20,8 +20,7 @@ class EventStream:
 
     def __init__(self, on_disconnect: Callable[[], None]) -> None:
         self._on_disconnect = on_disconnect
-        self._write: Callable[[bytes], None] | None = None
-        self._end: Callable[[], None] | None = None
+        self._write: Callable[[bytes, bool], None] | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
         self._seq = 0
@@ -34,9 +33,9 @@ class EventStream:
         self._ping: asyncio.TimerHandle | None = None
         self._finished = asyncio.get_running_loop().create_future()
 
-    def attach(self, write: Callable[[bytes], None], end: Callable[[], None]) -> None:
-        """Gives the stream its connection; `end` is called once, after the last write."""
-        self._write, self._end = write, end
+    def attach(self, write: Callable[[bytes, bool], None]) -> None:
+        """Gives the stream its connection: `write` takes bytes, and whether they are the last."""
+        self._write = write
         self._schedule_ping()
         self._schedule()
 
@@ -100,17 +99,16 @@ class EventStream:
         self._scheduled = False
         if self._write is None or self._paused or not self._connected:
             return
-        if self._frames:
+        last = self._closed and not self._finished.done()
+        if self._frames or last:
             data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
             self._frames.clear()
             self._bytes = 0
             self._quiet = False
-            self._write(data)
+            if last:
+                self._finish()
+            self._write(data, last)
         self._release()
-        if self._closed and not self._finished.done():
-            self._finish()
-            if self._end is not None:
-                self._end()
 
     def _release(self) -> None:
         if self._space is not None and not self._space.done():
@@ -127,6 +125,6 @@ class EventStream:
 
     def _on_ping(self) -> None:
         if self._quiet and not self._paused and self._write is not None:
-            self._write(_PING)
+            self._write(_PING, False)
         self._quiet = True
         self._schedule_ping()

@@ -1,9 +1,11 @@
 """An agent defined in Python, which knows nothing of Axon."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
+from pydantic_ai.toolsets import FunctionToolset
 from scripted import model
 
 
@@ -45,3 +47,13 @@ class Handle:
 
 with_handle = Agent(model, deps_type=Handle)
 no_model = Agent(deps_type=Handle)
+
+
+class Unreachable(FunctionToolset[Any]):
+    """A toolset whose server is down."""
+
+    async def __aenter__(self) -> Self:
+        raise RuntimeError("Client failed to connect")
+
+
+with_toolset = Agent(model, toolsets=[Unreachable([])])

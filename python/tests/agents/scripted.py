@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -65,7 +66,6 @@ async def respond(messages: list[ModelMessage], info: AgentInfo) -> ModelRespons
     if "fail" in step:
         raise FAILURES[step["fail"]]
     if "hang" in step:
-        print("model hangs")
         await hang()
     return ModelResponse(parts=parts(step, info))
 
@@ -96,6 +96,7 @@ async def stream(
 async def hang() -> None:
     """Waits for ever and says when it is cancelled, as a provider would see it."""
     try:
+        logging.getLogger("scripted").info("hanging")
         await asyncio.Event().wait()
     finally:
         print("model connection closed")

@@ -51,6 +51,12 @@ def hang_in_thread() -> str:
     return ""
 
 
+async def hang_in_executor() -> str:
+    """Never returns, in a thread of the event loop's own executor."""
+    await asyncio.to_thread(threading.Event().wait)
+    return ""
+
+
 def asks(ctx: RunContext[Any]) -> str:
     """Asks for approval."""
     if not ctx.tool_call_approved:
