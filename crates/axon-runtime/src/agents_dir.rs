@@ -27,7 +27,7 @@ impl AgentDefinition {
     /// The [`Failure`] that starting it would end with: a module that is not there, a provider
     /// that nobody knows, a key that is missing.
     pub fn check(&self, host: &Host) -> Result<(), Failure> {
-        crate::launch::check(&self.spec, host, self.folder.as_deref())
+        crate::definition::check(&self.spec, host, self.folder.as_deref())
     }
 }
 

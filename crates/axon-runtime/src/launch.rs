@@ -1,7 +1,7 @@
 //! How an agent's runner is launched: with which Python, which environment, which secrets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::json::RawJson;
 use axon_kernel::provider;
-use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, RunnerProgram, ToolTarget};
+use axon_kernel::spec::{AgentSpec, RunnerProgram};
 use axon_kernel::wire::{Launch, Validated};
 use axon_runner::embedded::{self, LayDownError};
 use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
@@ -17,6 +17,7 @@ use axon_runner::{LaunchPlan, Runner, StartingRunner};
 use serde_json::Value;
 
 use crate::agents_dir::AgentDefinition;
+use crate::definition;
 use crate::host::Host;
 
 /// How long a runner whose agent was refused may take to end.
@@ -76,7 +77,7 @@ impl Launcher {
         if path.is_empty() || spec.runner.module.is_some() {
             path.push(host.directory.clone());
         }
-        check(&spec, &host, folder.as_deref())?;
+        definition::check(&spec, &host, folder.as_deref())?;
         let command = match &spec.runner.program {
             RunnerProgram::Command(command) => command.clone(),
             RunnerProgram::Url(_) => {
@@ -94,6 +95,11 @@ impl Launcher {
 
     /// Launches a runner, waits until it is ready, and has it build the agent.
     pub(crate) async fn launch(&self, generation: Generation) -> Result<Launched, Failure> {
+        let launched = self.try_launch(generation).await;
+        launched.map_err(|failure| self.explain(failure))
+    }
+
+    async fn try_launch(&self, generation: Generation) -> Result<Launched, Failure> {
         let plan = self.plan(generation);
         let timeout = self.spec.runner.start_timeout;
         let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
@@ -103,6 +109,28 @@ impl Launcher {
             Err(failure) => {
                 runner.stop(REFUSED_GRACE).await;
                 Err(failure)
+            }
+        }
+    }
+
+    /// Names the variable that a failure speaks of, if the runner was not given it.
+    fn explain(&self, failure: Failure) -> Failure {
+        if failure.help.is_some() {
+            return failure;
+        }
+        let given = self.variables();
+        let withheld = failure
+            .message
+            .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+            .find(|word| self.host.variable(word).is_some() && !given.contains_key(*word));
+        match withheld {
+            None => failure,
+            Some(name) => {
+                let help = format!(
+                    "`{name}` is set, but a runner gets only what its agent names: add \
+                     pass_env = [\"{name}\"] to [runner], or name the model in its agent.toml"
+                );
+                failure.with_help(help)
             }
         }
     }
@@ -189,57 +217,4 @@ async fn python_command(
         PrepareError::Definition(Failure::new(FailureKind::Internal, error.to_string()))
     };
     found.await.map_err(ended)?
-}
-
-/// Checks what no schema can say, before anything is started.
-pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Failure> {
-    let config = |message: String| Failure::new(FailureKind::Config, message);
-    for tool in &spec.tools {
-        match &tool.target {
-            ToolTarget::Python(target) => check_module(target, &spec.name, folder)?,
-            ToolTarget::Rust(name) => {
-                let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
-                let help = "run the agent in the service that registers it, or name a Python one";
-                return Err(
-                    config(format!("{message}, which is not registered here")).with_help(help)
-                );
-            }
-            ToolTarget::Agent(name) => {
-                let message = format!("tool `{}` is the agent `{name}`", tool.name);
-                return Err(config(format!("{message}: delegation is not built yet")));
-            }
-        }
-    }
-    for callable in spec.callables() {
-        check_module(&callable.target, &spec.name, folder)?;
-    }
-    let Some(model) = &spec.model else { return Ok(()) };
-    provider::of(model).map_err(|error| config(error.to_string()))?;
-    let missing = provider::missing_key(model, spec.provider.as_ref(), &|name| host.variable(name));
-    missing.map_or(Ok(()), |missing| {
-        let help = "put it into the environment or into `.env`, or choose another model \
-                    (AXON_MODEL, --model)";
-        Err(Failure::new(FailureKind::ModelAuth, missing.to_string()).with_help(help))
-    })
-}
-
-/// Checks that a module of the agent's own package is there. Others only Python can find.
-fn check_module(
-    target: &PythonTarget,
-    agent: &AgentName,
-    folder: Option<&Path>,
-) -> Result<(), Failure> {
-    let (Some(folder), Some(rest)) = (
-        folder.filter(|folder| folder.join("__init__.py").is_file()),
-        target.module().strip_prefix(agent.as_str()).and_then(|rest| rest.strip_prefix('.')),
-    ) else {
-        return Ok(());
-    };
-    let module = folder.join(rest.replace('.', "/"));
-    if module.with_extension("py").is_file() || module.join("__init__.py").is_file() {
-        return Ok(());
-    }
-    let file = module.with_extension("py");
-    let message = format!("`{target}` names a module that is not there: {}", file.display());
-    Err(Failure::new(FailureKind::Config, message).with_help("create it, or correct the name"))
 }

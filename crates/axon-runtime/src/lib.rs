@@ -21,6 +21,7 @@
 
 mod agent;
 mod agents_dir;
+mod definition;
 mod host;
 mod launch;
 mod log;

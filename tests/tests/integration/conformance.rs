@@ -9,8 +9,8 @@ use axon_kernel::ids::{Attempt, Generation, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, Effect, PythonTarget};
 use axon_kernel::wire::{
-    AttemptRequest, Before, Launch, PermitRequest, RunnerEvent, ToolAnswer, ToolCallRequest,
-    ToolResultRequest,
+    AttemptCompleted, AttemptRequest, Before, Launch, PermitRequest, RunnerEvent, ToolAnswer,
+    ToolCallRequest, ToolResultRequest,
 };
 use axon_runner::{
     AttemptStream, LaunchPlan, RequestError, Runner, StartError, StartingRunner, StreamError,
@@ -50,23 +50,22 @@ async fn start(
     generation: u32,
     within: Duration,
 ) -> Result<Scripted, StartError> {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = AgentSpec::new(AgentName::try_from("scripted").unwrap());
-    let mut launch = Launch::new(&spec, Generation(generation), "the-token".to_owned());
-    launch.callables = serde_json::from_value(json!([
-        {"target": "bank:balance", "role": "tool", "effect": "pure"},
-    ]))
-    .unwrap();
-    launch.limits.attempts = 64;
-    let plan = LaunchPlan {
-        command: script.command(SCRIPTED, folder.path()).unwrap(),
-        env: BTreeMap::new(),
-        directory: folder.path().to_owned(),
-        sockets: folder.path().to_owned(),
-        launch,
-    };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let command = script.command(SCRIPTED, folder.path()).expect("the folder is there");
+    let mut plan = plan(command, folder.path());
+    plan.launch.generation = Generation(generation);
     let runner = StartingRunner::launch(plan)?.ready(within).await?;
     Ok(Scripted { runner, _folder: folder })
+}
+
+fn plan(command: Vec<String>, folder: &Path) -> LaunchPlan {
+    let name = AgentName::try_from("scripted").expect("it is a name");
+    let mut launch = Launch::new(&AgentSpec::new(name), Generation::FIRST, "the-token".to_owned());
+    let balance = json!([{"target": "bank:balance", "role": "tool", "effect": "pure"}]);
+    launch.callables = serde_json::from_value(balance).expect("it is a callable");
+    launch.limits.attempts = 64;
+    let (directory, sockets) = (folder.to_owned(), folder.to_owned());
+    LaunchPlan { command, env: BTreeMap::new(), directory, sockets, launch }
 }
 
 fn request(run: &str, prompt: &str) -> AttemptRequest {
@@ -74,7 +73,7 @@ fn request(run: &str, prompt: &str) -> AttemptRequest {
         "run_id": run, "attempt": 1, "prompt": prompt, "stream": true,
         "spec": {"model": "openai:gpt-5"}, "timeout": 20,
     });
-    serde_json::from_str(&request.to_string()).unwrap()
+    serde_json::from_str(&request.to_string()).expect("it is a request")
 }
 
 impl Scripted {
@@ -88,50 +87,53 @@ impl Scripted {
         let mut events = Vec::new();
         loop {
             let next = tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time");
-            let (seq, event) = match next {
-                Ok(Some(next)) => next,
+            match next {
+                Ok(Some((seq, event))) => {
+                    self.respond(request, seq, &event).await.expect("the response is taken");
+                    events.push(event);
+                }
                 Ok(None) => return (events, None),
                 Err(error) => return (events, Some(error)),
-            };
-            let permit = PermitRequest { attempt: request.attempt, seq };
-            match &event {
-                RunnerEvent::Checkpoint(checkpoint) if checkpoint.before != Before::End => {
-                    self.runner.client().permit(&request.run_id, permit).await.unwrap();
-                }
-                RunnerEvent::ToolStarted(started) if started.permit => {
-                    self.runner.client().permit(&request.run_id, permit).await.unwrap();
-                }
-                RunnerEvent::ToolRequest(call) => {
-                    let answer = ToolResultRequest {
-                        attempt: request.attempt,
-                        tool_call_id: call.tool_call_id.clone(),
-                        answer: ToolAnswer::Ok { content: json!(7) },
-                    };
-                    self.runner.client().tool_result(&request.run_id, &answer).await.unwrap();
-                }
-                _ => {}
             }
-            events.push(event);
         }
+    }
+
+    async fn respond(
+        &self,
+        request: &AttemptRequest,
+        seq: u64,
+        event: &RunnerEvent,
+    ) -> Result<(), RequestError> {
+        let (client, run, attempt) = (self.runner.client(), &request.run_id, request.attempt);
+        let waits = matches!(event, RunnerEvent::Checkpoint(step) if step.before != Before::End)
+            || matches!(event, RunnerEvent::ToolStarted(started) if started.permit);
+        if waits {
+            return client.permit(run, PermitRequest { attempt, seq }).await;
+        }
+        let RunnerEvent::ToolRequest(call) = event else { return Ok(()) };
+        let (tool_call_id, content) = (call.tool_call_id.clone(), json!(7));
+        let answer = ToolAnswer::Ok { content };
+        client.tool_result(run, &ToolResultRequest { attempt, tool_call_id, answer }).await
     }
 
     async fn output(&self, request: &AttemptRequest) -> Value {
-        let (events, error) = self.play(request).await;
-        match events.last() {
-            Some(RunnerEvent::Completed(completed)) => completed.output.decode().unwrap(),
-            other => panic!("no output but {other:?} and {error:?}"),
-        }
+        completed(&self.play(request).await.0).output.decode().expect("an output is JSON")
     }
 }
 
+fn completed(events: &[RunnerEvent]) -> &AttemptCompleted {
+    let Some(RunnerEvent::Completed(completed)) = events.last() else {
+        unreachable!("no output but {events:?}")
+    };
+    completed
+}
+
 fn texts(events: &[RunnerEvent]) -> Vec<String> {
-    let text = |event: &RunnerEvent| match event {
-        RunnerEvent::Model { data, .. } => {
-            let data: Value = data.decode().ok()?;
-            let text = data.pointer("/part/content").or(data.pointer("/delta/content_delta"))?;
-            text.as_str().map(str::to_owned)
-        }
-        _ => None,
+    let text = |event: &RunnerEvent| {
+        let RunnerEvent::Model { data, .. } = event else { return None };
+        let data: Value = data.decode().ok()?;
+        let text = data.pointer("/part/content").or(data.pointer("/delta/content_delta"))?;
+        text.as_str().map(str::to_owned)
     };
     events.iter().filter_map(text).collect()
 }
@@ -152,12 +154,48 @@ async fn python_runner_conforms() {
     assert!(report.conforms(), "{report}");
 }
 
+#[tokio::test]
+async fn what_does_not_conform_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::scripted(SCRIPTED, folder.path()).unwrap();
+    let mut script: RunnerScript =
+        serde_json::from_slice(&std::fs::read(&target.command[1]).unwrap()).unwrap();
+    // It asks for no permit, counts wrongly, and has no routes.
+    let hasty = Life::default()
+        .on(When::prompt("python tool"), [Step::text("hasty"), Step::complete("The result is 5.")])
+        .on(When::prompt("hang"), [Step::Raw("event: log\nid: 7\ndata: {}\n\n".to_owned())])
+        .answering(Endpoint::Schema, Answer::garbage(), None);
+    script.default.plays.splice(0..0, hasty.plays);
+    script.default.answers = hasty.answers;
+    script.command(SCRIPTED, folder.path()).unwrap();
+    let report = check(&target).await;
+    assert!(!report.conforms());
+    let told: Vec<&str> = report.disagreements().map(|(name, _)| name).collect();
+    for name in ["checkpoint_waits_for_its_permit", "schema_has_its_four_parts"] {
+        assert!(told.contains(&name), "{report}");
+    }
+    let text = report.to_string();
+    assert!(text.contains("id of the event log {} \"2\"; saw \"7\""), "{report}");
+    assert!(text.contains("ok    health says who it is"), "{report}");
+
+    script.default.start = Start::WrongGeneration;
+    script.command(SCRIPTED, folder.path()).unwrap();
+    let report = check(&target).await;
+    let first = report.disagreements().next().unwrap();
+    assert_eq!(first.0, "ready_record_says_protocol_generation_and_process");
+
+    script.default.start = Start::DieBeforeReady(Death::code(3).saying("no luck"));
+    script.command(SCRIPTED, folder.path()).unwrap();
+    let report = check(&target).await;
+    assert_eq!(report.results.len(), 1);
+    assert!(report.to_string().contains("no luck"), "{report}");
+}
+
 /// Returns the interpreter of the environment that agents run in, and the runner's sources.
 fn python() -> (PathBuf, PathBuf) {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
-    let host = Host::new(repository, std::env::vars().collect());
-    let ready = environment::sync(&host.search(None), &|_| {}).unwrap();
-    (ready.choice.python, embedded::lay_down(&host.cache).unwrap())
+    let host = Host::from_process().expect("there is a working directory");
+    let ready = environment::sync(&host.search(None), &|_| {}).expect("there is an environment");
+    (ready.choice.python, embedded::lay_down(&host.cache).expect("the cache can be written"))
 }
 
 #[tokio::test]
@@ -175,7 +213,9 @@ async fn concurrent_runs_get_answers_of_their_own() {
         assert_eq!(texts(events), ["You said ".to_owned(), format!("prompt {number}")]);
     }
     let (events, _) = scripted.play(&request("run-boom", "boom")).await;
-    assert!(matches!(events.last(), Some(RunnerEvent::Failed(failed)) if failed.error.message == "busy"));
+    assert!(
+        matches!(events.last(), Some(RunnerEvent::Failed(failed)) if failed.error.message == "busy")
+    );
 }
 
 #[tokio::test]
@@ -275,10 +315,13 @@ async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
     let scripted = launch([
         Step::log("begun"),
         Step::partial(json!({"advice": "Ca"})),
-        Step::checkpoint(Before::Tools, [
-            message::user("{{prompt}}"),
-            message::tool_call("c1", "balance", json!({"pending": true})),
-        ]),
+        Step::checkpoint(
+            Before::Tools,
+            [
+                message::user("{{prompt}}"),
+                message::tool_call("c1", "balance", json!({"pending": true})),
+            ],
+        ),
         Step::tool_requests([("c1", "balance", json!({})), ("c2", "rate", json!({}))]),
         Step::tool_started("c3", "transfer", Effect::Once),
         Step::tool_finished("c3", "transfer", "done"),
@@ -296,14 +339,15 @@ async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
             RunnerEvent::ToolStarted(_) => "tool",
             RunnerEvent::ToolFinished(_) => "result",
             RunnerEvent::Completed(_) => "completed",
-            _ => "other",
+            RunnerEvent::Model { .. } | RunnerEvent::ToolRequestCancelled { .. } => "other",
+            RunnerEvent::Paused(_) | RunnerEvent::Failed(_) | RunnerEvent::Cancelled(_) => "end",
         })
         .collect();
-    let expected = "started log partial checkpoint request request tool result checkpoint completed";
+    let expected =
+        "started log partial checkpoint request request tool result checkpoint completed";
     assert_eq!(kinds.join(" "), expected);
-    let Some(RunnerEvent::Completed(completed)) = events.last() else { panic!("{events:?}") };
-    let output: Value = completed.output.decode().unwrap();
-    assert_eq!(output, json!({"sum": 7, "transfer": "done"}));
+    let completed = completed(&events);
+    assert_eq!(completed.output.decode::<Value>().unwrap(), json!({"sum": 7, "transfer": "done"}));
     assert_eq!(completed.new_messages.len(), 3);
     assert!(completed.new_messages[0].get().contains("How much?"));
 }
@@ -312,11 +356,14 @@ async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
 async fn a_resumed_attempt_has_its_prompt_and_repeats_no_recorded_call() {
     let life = Life::default()
         .on(When::attempt(1), [Step::EndStream])
-        .on(When::resumed().and_attempt(2).and_model("openai:gpt-5"), [
-            Step::tool_started("c1", "transfer", Effect::Once),
-            Step::tool_finished("c1", "transfer", "never"),
-            Step::complete("{{prompt}}: {{result.c1}}"),
-        ])
+        .on(
+            When::resumed().and_attempt(2).and_model("openai:gpt-5"),
+            [
+                Step::tool_started("c1", "transfer", Effect::Once),
+                Step::tool_finished("c1", "transfer", "never"),
+                Step::complete("{{prompt}}: {{result.c1}}"),
+            ],
+        )
         .always([Step::pause(json!([]))]);
     let scripted = launch(life).await;
     let mut request = request("r", "Transfer it");
@@ -327,8 +374,7 @@ async fn a_resumed_attempt_has_its_prompt_and_repeats_no_recorded_call() {
     request.recorded = [(ToolCallId::new("c1"), json!("done").into())].into();
     let (events, _) = scripted.play(&request).await;
     assert!(!events.iter().any(|event| matches!(event, RunnerEvent::ToolStarted(_))));
-    let Some(RunnerEvent::Completed(completed)) = events.last() else { panic!("{events:?}") };
-    assert_eq!(completed.output.get(), "\"Transfer it: done\"");
+    assert_eq!(completed(&events).output.get(), "\"Transfer it: done\"");
     request.attempt = Attempt(3);
     let (events, _) = scripted.play(&request).await;
     assert!(matches!(events.last(), Some(RunnerEvent::Paused(_))), "{events:?}");
@@ -427,17 +473,11 @@ async fn a_script_that_cannot_be_read_is_the_last_word_of_its_process() {
 }
 
 /// Launches a command that does not become ready; returns its exit code and last words.
-async fn exit_of(command: Vec<String>, folder: &std::path::Path) -> (Option<i32>, String) {
-    let spec = AgentSpec::new(AgentName::try_from("scripted").unwrap());
-    let plan = LaunchPlan {
-        command,
-        env: BTreeMap::new(),
-        directory: folder.to_owned(),
-        sockets: folder.to_owned(),
-        launch: Launch::new(&spec, Generation::FIRST, "the-token".to_owned()),
+async fn exit_of(command: Vec<String>, folder: &Path) -> (Option<i32>, String) {
+    let starting = StartingRunner::launch(plan(command, folder)).expect("there is such a program");
+    let exit = match starting.ready(READY_WITHIN).await {
+        Err(StartError::Ended(exit)) => exit,
+        other => unreachable!("it did not end but {other:?}"),
     };
-    let starting = StartingRunner::launch(plan).unwrap();
-    let error = starting.ready(READY_WITHIN).await.err().expect("it cannot be ready");
-    let StartError::Ended(exit) = error else { panic!("{error}") };
     (exit.code, exit.last_words.join("\n"))
 }

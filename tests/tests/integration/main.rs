@@ -4,6 +4,9 @@
 //! the real client talks to. `AXON_PYTHON` names the interpreter; without it the managed
 //! environment is built, once.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers too")]
+
+mod command_line;
 mod failures;
 mod fresh_crate;
 mod providers;

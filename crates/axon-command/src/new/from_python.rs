@@ -1,8 +1,9 @@
 //! Describes an agent that Python code defines.
 
 use axon_kernel::json::excerpt;
+use axon_kernel::provider;
 use axon_kernel::schema::Schema;
-use axon_kernel::spec::{AgentName, AgentSpec, ModelName, PythonTarget};
+use axon_kernel::spec::{AgentName, AgentSpec, EnvName, ModelName, PythonTarget};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,6 +61,7 @@ pub(super) async fn describe(
 fn file(name: &AgentName, module: PythonTarget, agent: &Description) -> Result<String, Report> {
     let mut text = comments(&module, agent);
     let mut spec = AgentSpec::for_module(name.clone(), module);
+    spec.runner.pass_env = provider_variables(agent.model.as_deref());
     let schema = agent.deps.clone().map(Schema::new);
     match schema {
         Some(Ok(schema)) => spec.deps.schema = Some(schema),
@@ -68,6 +70,14 @@ fn file(name: &AgentName, module: PythonTarget, agent: &Description) -> Result<S
     text.push('\n');
     text.push_str(&spec.to_toml().map_err(|error| Report::failed(error.to_string()))?);
     Ok(text)
+}
+
+/// Returns the variables that the agent's own model is set up from: where Python names the model,
+/// nothing else can tell which of them its runner needs.
+fn provider_variables(model: Option<&str>) -> Vec<EnvName> {
+    let model = model.and_then(|model| ModelName::try_from(model).ok());
+    let names = model.map(|model| provider::variables(&model, None)).unwrap_or_default();
+    names.iter().filter_map(|name| EnvName::try_from(name.as_str()).ok()).collect()
 }
 
 const NO_DEPS: &str = "\

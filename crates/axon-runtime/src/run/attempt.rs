@@ -6,7 +6,6 @@ use axon_kernel::event::{
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
-use axon_kernel::spec::Effect;
 use axon_kernel::wire::{
     AttemptCompleted, AttemptRequest, Before, Checkpointed, PermitRequest, RunnerEvent, ToolAnswer,
     ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
@@ -200,18 +199,7 @@ impl Driver {
     }
 
     async fn take_model_event(&mut self, kind: String, data: RawJson) -> Result<(), AttemptError> {
-        let spec = self.agent.spec();
         let event = match model_event::read(&kind, &data) {
-            // Tools that the spec names are told of by the runner itself, with their effect.
-            Meaning::Called(called) if spec.tool(&called.name).is_some() => return Ok(()),
-            Meaning::Returned(returned) if spec.tool(&returned.name).is_some() => return Ok(()),
-            Meaning::Called(called) => RunEvent::ToolCalled(called),
-            Meaning::Returned(returned) => {
-                if !self.status.awaits(&returned.tool_call_id) {
-                    return Ok(());
-                }
-                RunEvent::ToolReturned(returned)
-            }
             Meaning::Text(text) => RunEvent::TextDelta(TextDelta { text }),
             Meaning::Thinking(text) => RunEvent::ThinkingDelta(TextDelta { text }),
             Meaning::Other => RunEvent::Model(ModelEvent { kind, data }),
@@ -351,6 +339,3 @@ impl Driver {
         })
     }
 }
-
-/// What a Python tool of an agent defined in Python may have done: nobody declared it.
-pub(super) const UNDECLARED: Effect = Effect::Once;

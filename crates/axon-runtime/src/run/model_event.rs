@@ -1,18 +1,13 @@
-//! What pydantic-ai's own events mean for a run.
+//! What pydantic-ai's own events mean for a run: text is text. Tool calls are told of by the runner
+//! itself, with their effects.
 
-use axon_kernel::event::{ToolCalled, ToolOutcome, ToolReturned};
-use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use serde::Deserialize;
-
-use super::attempt::UNDECLARED;
 
 /// What one of pydantic-ai's events means.
 pub(super) enum Meaning {
     Text(String),
     Thinking(String),
-    Called(ToolCalled),
-    Returned(ToolReturned),
     Other,
 }
 
@@ -21,8 +16,6 @@ pub(super) fn read(kind: &str, data: &RawJson) -> Meaning {
     let meaning = match kind {
         "part_start" => data.decode().ok().and_then(|PartStart { part }| part.meaning()),
         "part_delta" => data.decode().ok().and_then(|PartDelta { delta }| delta.meaning()),
-        "function_tool_call" => data.decode().ok().map(|ToolCallEvent { part }| part.called()),
-        "function_tool_result" => data.decode().ok().and_then(ToolResultEvent::returned),
         _ => None,
     };
     meaning.unwrap_or(Meaning::Other)
@@ -72,65 +65,6 @@ impl Delta<'_> {
             "thinking" => self.content_delta.map(Meaning::Thinking),
             _ => None,
         }
-    }
-}
-
-#[derive(Deserialize)]
-struct ToolCallEvent {
-    part: CallPart,
-}
-
-#[derive(Deserialize)]
-struct CallPart {
-    tool_name: String,
-    tool_call_id: ToolCallId,
-    #[serde(default = "RawJson::null")]
-    args: RawJson,
-}
-
-impl CallPart {
-    fn called(self) -> Meaning {
-        Meaning::Called(ToolCalled {
-            tool_call_id: self.tool_call_id,
-            name: self.tool_name,
-            args: self.args,
-            effect: UNDECLARED,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct ToolResultEvent {
-    #[serde(alias = "result")]
-    part: ResultPart,
-}
-
-#[derive(Deserialize)]
-struct ResultPart {
-    #[serde(default)]
-    tool_name: Option<String>,
-    tool_call_id: ToolCallId,
-    #[serde(default = "RawJson::null")]
-    content: RawJson,
-    part_kind: String,
-    #[serde(default)]
-    outcome: Option<String>,
-}
-
-impl ToolResultEvent {
-    fn returned(self) -> Option<Meaning> {
-        let part = self.part;
-        let outcome = match (part.part_kind.as_str(), part.outcome.as_deref()) {
-            ("retry-prompt", _) | (_, Some("retried")) => ToolOutcome::Retry,
-            (_, Some("failed" | "denied")) => ToolOutcome::Failed,
-            _ => ToolOutcome::Ok,
-        };
-        Some(Meaning::Returned(ToolReturned {
-            tool_call_id: part.tool_call_id,
-            name: part.tool_name?,
-            outcome,
-            result: part.content,
-        }))
     }
 }
 
