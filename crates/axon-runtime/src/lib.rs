@@ -20,6 +20,7 @@
 //! The invariant: an accepted run ends exactly once, whatever dies meanwhile.
 
 mod agent;
+mod agents;
 mod agents_dir;
 mod definition;
 mod host;

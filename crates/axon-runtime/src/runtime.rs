@@ -9,10 +9,10 @@ use axon_kernel::spec::AgentName;
 use axon_kernel::store::Store;
 use axon_runner::embedded::LayDownError;
 use axon_runner::environment::SyncError;
-use ractor::Actor;
 use tokio::sync::watch;
 
-use crate::agent::{AgentActor, AgentArguments, AgentHandle};
+use crate::agent::AgentHandle;
+use crate::agents::Agents;
 use crate::agents_dir::{AgentDefinition, FolderError, load_agents};
 use crate::host::Host;
 use crate::launch::{Launcher, OnProgress, PrepareError, Surroundings};
@@ -134,7 +134,10 @@ impl RuntimeBuilder {
             agents.extend(load_agents(&host.directory.join(folder), &host)?);
         }
         let runs = Runs::start(store).await.map_err(|error| StartError::Actor(error.into()))?;
-        let inner = Inner { host: Arc::new(host), registry: Registry::new(), runs, surroundings };
+        let supervisor = Agents::start().await.map_err(|error| StartError::Actor(error.into()))?;
+        let registry = Registry::new();
+        let inner =
+            Inner { host: Arc::new(host), registry, runs, agents: supervisor, surroundings };
         let runtime = Runtime { inner: Arc::new(inner) };
         let mut handles = Vec::new();
         for agent in agents {
@@ -167,6 +170,7 @@ struct Inner {
     host: Arc<Host>,
     registry: Registry,
     runs: Runs,
+    agents: Agents,
     surroundings: Surroundings,
 }
 
@@ -241,14 +245,12 @@ impl Runtime {
         if self.named(name.as_str()).is_ok() {
             return Err(StartError::Duplicate(name));
         }
-        let Inner { host, registry, runs, surroundings } = self.inner.as_ref();
+        let Inner { host, registry, runs, agents, surroundings } = self.inner.as_ref();
         let launcher = Launcher::prepare(agent, host.clone(), surroundings.clone()).await;
         let launcher = Arc::new(launcher.map_err(|error| refused(&name, error))?);
         let (settled, news) = watch::channel(None);
-        let arguments = AgentArguments { launcher: launcher.clone(), settled };
-        let (actor, _task) = Actor::spawn(None, AgentActor, arguments)
-            .await
-            .map_err(|error| StartError::Actor(error.into()))?;
+        let actor = agents.spawn(launcher.clone(), settled).await;
+        let actor = actor.map_err(|error| StartError::Actor(error.into()))?;
         let handle = AgentHandle { launcher, actor, settled: news, runs: runs.clone() };
         if registry.enter(handle.clone()) {
             return Ok(handle);
@@ -283,10 +285,8 @@ fn refused(agent: &AgentName, error: PrepareError) -> StartError {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A runner ends with the state of its agent's actor.
-        for agent in self.registry.all() {
-            agent.actor.stop(None);
-        }
+        // Children end with their supervisor, and a runner with the state of its agent's actor.
+        self.agents.stop();
     }
 }
 

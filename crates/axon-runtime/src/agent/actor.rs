@@ -9,11 +9,12 @@ use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::ids::Generation;
 use axon_runner::{Exit, Runner, RunnerClient};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::admission::{Full, Gate};
 use super::{Admission, AgentState, AgentStatus};
+use crate::agents::Settled;
 use crate::launch::{Launched, Launcher};
 
 /// How long a runner may take to end after it was asked to.
@@ -74,15 +75,15 @@ pub(crate) struct State {
     gate: Gate,
     waiting: Vec<oneshot::Sender<Result<Lease, Failure>>>,
     restarts: VecDeque<Instant>,
-    settled: watch::Sender<Option<Result<(), Failure>>>,
+    settled: Settled,
 }
 
 /// What an agent's actor starts with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AgentArguments {
     pub(crate) launcher: Arc<Launcher>,
     /// Tells how the last launch ended.
-    pub(crate) settled: watch::Sender<Option<Result<(), Failure>>>,
+    pub(crate) settled: Settled,
 }
 
 /// The agent's actor.

@@ -8,11 +8,11 @@ use axon_kernel::ids::{Generation, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget};
 use axon_kernel::wire::ToolCallRequest;
-use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use super::{Admission, AgentMessage, Lease};
+use crate::agents::Current;
 use crate::launch::Launcher;
 use crate::run::{Prompt, Refusal, RunBuilder};
 use crate::runs::Runs;
@@ -21,7 +21,7 @@ use crate::runs::Runs;
 #[derive(Clone, Debug)]
 pub struct AgentHandle {
     pub(crate) launcher: Arc<Launcher>,
-    pub(crate) actor: ActorRef<AgentMessage>,
+    pub(crate) actor: Current,
     pub(crate) settled: watch::Receiver<Option<Result<(), Failure>>>,
     pub(crate) runs: Runs,
 }
@@ -111,7 +111,7 @@ impl AgentHandle {
     ///
     /// [`Refusal::Stopped`] if the agent was stopped.
     pub fn restart(&self) -> Result<(), Refusal> {
-        self.actor.cast(AgentMessage::Restart).map_err(|_gone| self.stopped())
+        self.actor.borrow().cast(AgentMessage::Restart).map_err(|_gone| self.stopped())
     }
 
     /// Waits until the agent's runner is up, or could not be launched.
@@ -178,7 +178,7 @@ impl AgentHandle {
         message: impl FnOnce(oneshot::Sender<T>) -> AgentMessage,
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.actor.cast(message(reply)).map_err(|_gone| self.stopped())?;
+        self.actor.borrow().cast(message(reply)).map_err(|_gone| self.stopped())?;
         answer.await.map_err(|_gone| self.stopped())
     }
 
