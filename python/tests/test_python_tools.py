@@ -28,7 +28,6 @@ def test_tool_is_announced_and_its_result_told(shared: Runner) -> None:
         "args": ARGS,
         "effect": "pure",
         "permit": False,
-        "seq_permit": False,
     }
     assert stream.all("tool_finished")[0].data == {
         "tool_call_id": "c1",

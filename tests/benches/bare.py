@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pydantic_ai import Agent, ModelSettings, StructuredDict, Tool, UsageLimits
+from pydantic_ai import Agent, StructuredDict, Tool, UsageLimits
 from pydantic_ai.models import Model, infer_model
 
 REPOSITORY = Path(sys.argv[1])
@@ -67,6 +67,7 @@ class Bank:
     """The agent, with every model that it was asked to use."""
 
     def __init__(self) -> None:
+        settings: Any = {**SPEC["model_settings"], "max_retries": 0}
         self._models: dict[str, Model] = {}
         self._agent: Agent[SupportDeps, dict[str, Any]] = Agent(
             name="bank_support",
@@ -74,7 +75,7 @@ class Bank:
             deps_type=SupportDeps,
             output_type=StructuredDict(json.loads((FOLDER / "output.schema.json").read_text())),
             instructions=[SPEC["instructions"], prompts.customer_name],
-            model_settings=ModelSettings(**SPEC["model_settings"], max_retries=0),
+            model_settings=settings,
             tools=[Tool(tools.customer_balance, timeout=5.0)],
             retries=SPEC["retries"],
             end_strategy=SPEC["end_strategy"],
@@ -102,19 +103,21 @@ class Bank:
     async def _stream(
         self, job: Job, given: dict[str, Any], began: float, sample: Sample
     ) -> dict[str, Any]:
-        before = sample.events
         first: float | None = None
         async with self._agent.iter(job.prompt, **given) as run:
             async for node in run:
                 if Agent.is_model_request_node(node) or Agent.is_call_tools_node(node):
+                    events: Any
                     async with node.stream(run.ctx) as events:
                         async for _event in events:
                             if first is None:
                                 first = perf_counter() - began
                             sample.events += 1
-        assert run.result is not None and first is not None and sample.events > before
+        if run.result is None or first is None:
+            raise ValueError("a streamed run ends with a result, after events")
         sample.firsts.append(first)
-        return run.result.output
+        output: dict[str, Any] = run.result.output
+        return output
 
     def _model(self, name: str) -> Model:
         if name not in self._models:

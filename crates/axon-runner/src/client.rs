@@ -342,6 +342,7 @@ type Events = dyn Stream<Item = Result<Event, EventStreamError<FrameError>>> + S
 /// The events of one attempt.
 pub struct AttemptStream {
     events: Pin<Box<Events>>,
+    last: u64,
     over: bool,
 }
 
@@ -350,7 +351,7 @@ impl AttemptStream {
         chunks: impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + Unpin + 'static,
     ) -> Self {
         let events = Frames::new(chunks, json::MAX_EVENT_BYTES).eventsource();
-        Self { events: Box::pin(events), over: false }
+        Self { events: Box::pin(events), last: 0, over: false }
     }
 
     /// Returns the next event with its sequence number, or `None` after the terminal one.
@@ -366,20 +367,27 @@ impl AttemptStream {
             None => Err(StreamError::Ended),
             Some(Err(EventStreamError::Transport(error))) => Err(error.into()),
             Some(Err(error)) => Err(StreamError::Format(error.to_string())),
-            Some(Ok(event)) => read(&event),
+            Some(Ok(event)) => read(&event, self.last + 1),
         };
+        self.last += 1;
         self.over = outcome.as_ref().map_or(true, |(_, event)| event.is_terminal());
         outcome.map(Some)
     }
 }
 
-fn read(event: &Event) -> Result<(u64, RunnerEvent), StreamError> {
-    let seq = event
-        .id
-        .parse()
-        .map_err(|_error| StreamError::Format(format!("event `{}` has no number", event.event)))?;
+/// Reads the event that has to be number `seq`: a permit names an event by its number, so none may
+/// be lost or doubled.
+fn read(event: &Event, seq: u64) -> Result<(u64, RunnerEvent), StreamError> {
+    if event.id.parse() != Ok(seq) {
+        let problem = format!("event `{}` has the number `{}`, not {seq}", event.event, event.id);
+        return Err(StreamError::Format(problem));
+    }
     let read = RunnerEvent::read(&event.event, &event.data)
         .map_err(|source| StreamError::Event { source })?;
+    if (seq == 1) != matches!(read, RunnerEvent::AttemptStarted(_)) {
+        let problem = format!("`{}` is event {seq} of its attempt", event.event);
+        return Err(StreamError::Format(problem));
+    }
     Ok((seq, read))
 }
 

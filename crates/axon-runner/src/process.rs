@@ -228,8 +228,11 @@ async fn make_ready(
         First::Failed(failure) => Err(StartError::Refused(failure)),
         First::Garbage(excerpt) => Err(StartError::Garbage { excerpt, last_words: last_words() }),
         First::Closed => {
-            // It is about to end; how it does says more than this.
-            process.stop(CLOSED_GRACE).await;
+            // It is about to end; how it does says more than this, and a signal of ours would hide it.
+            let exit = tokio::time::timeout(CLOSED_GRACE, process.exited()).await;
+            if exit.is_err() {
+                process.stop(Duration::ZERO).await;
+            }
             Err(StartError::Ended(process.exited().await))
         }
         First::Silence => Err(StartError::NotReady { after: timeout, last_words: last_words() }),

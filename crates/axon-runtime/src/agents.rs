@@ -118,8 +118,9 @@ impl Actor for Supervisor {
                 children.remove(&actor.get_id());
                 return Ok(());
             }
-            SupervisionEvent::ActorStarted(_)
-            | SupervisionEvent::ProcessGroupChanged(_) => return Ok(()),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
         };
         let Some(mut child) = children.remove(&id) else { return Ok(()) };
         let agent = child.arguments.launcher.spec.name.as_str();

@@ -1,5 +1,6 @@
 //! The test kit of Axon: a scripted runner, a scripted model and the protocol conformance suite.
 
+pub mod conformance;
 pub mod scripted_model;
 pub mod scripted_runner;
 

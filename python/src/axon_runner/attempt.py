@@ -238,7 +238,6 @@ class Attempt:
                 "args": args,
                 "effect": effect,
                 "permit": permit,
-                "seq_permit": permit,
             },
             fallback=str,
         )

@@ -1,12 +1,12 @@
 //! The scripted model as a process of its own.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
 use axon_test::scripted_model::{Script, bank_support_reply, serve};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -71,10 +71,10 @@ pub(crate) fn play() -> anyhow::Result<()> {
             let reply = bank_support_reply(body);
             if body["model"] == "paced" { reply.delay(PACE) } else { reply }
         });
-        let mut input = tokio::io::stdin();
+        let input = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         tokio::select! {
             served = serve(listener, script) => Ok(served?),
-            _ended = input.read_u8() => Ok(()),
+            _ended = input => Ok(()),
         }
     })
 }

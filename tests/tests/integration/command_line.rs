@@ -396,4 +396,4 @@ async fn a_dot_env_file_is_read_and_overrides_nothing() {
     let (code, stdout, stderr) = run(&project, &["run", "talker", "hello"]).await;
     assert_eq!((code, stdout.trim()), (0, "served"), "{stderr}");
     assert_eq!(model.requests()[0].header("authorization"), Some("Bearer sk-from-file"));
-    }
+}

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers too")]
 
 mod command_line;
+mod conformance;
 mod failures;
 mod fresh_crate;
 mod providers;

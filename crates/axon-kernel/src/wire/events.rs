@@ -233,6 +233,9 @@ pub struct AttemptCompleted {
     pub output: RawJson,
     /// What the run has used.
     pub usage: RawJson,
+    /// The model that answered, where it is not the one that the attempt started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The messages that the attempt added.
     #[serde(default)]
     pub new_messages: Vec<RawJson>,

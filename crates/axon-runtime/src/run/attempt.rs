@@ -319,7 +319,7 @@ impl Driver {
         Ok(Completed {
             output: completed.output,
             usage: completed.usage,
-            model,
+            model: completed.model.unwrap_or(model),
             offline,
             attempts: self.attempt.0,
             duration_ms: millis(self.age()),

@@ -35,21 +35,15 @@ pub(super) fn callables() -> Vec<LaunchCallable> {
 
 /// The spec of every attempt.
 pub(super) fn spec() -> Value {
-    let object = |properties: Value| {
-        let required: Vec<String> = match &properties {
-            Value::Object(fields) => fields.keys().cloned().collect(),
-            _ => Vec::new(),
-        };
-        json!({"type": "object", "properties": properties, "required": required})
-    };
+    let object = |field: &str, kind: &str| json!({"type": "object", "properties": {field: {"type": kind}}, "required": [field]});
     json!({
         "name": "conformance",
         "model": "python:conformance_agent:model",
         "tools": [
             {"name": "lookup", "target": "rust", "effect": "pure",
-             "parameters": object(json!({"key": {"type": "string"}}))},
+             "parameters": object("key", "string")},
             {"name": "refund", "target": "rust", "effect": "once", "requires_approval": true,
-             "parameters": object(json!({"amount": {"type": "integer"}}))},
+             "parameters": object("amount", "integer")},
             {"name": "add", "target": "python:conformance_agent:add", "effect": "pure"},
             {"name": "transfer", "target": "python:conformance_agent:transfer", "effect": "once"},
             {"name": "broken", "target": "python:conformance_agent:broken", "effect": "pure"},
@@ -70,15 +64,24 @@ pub(super) fn script() -> RunnerScript {
     let life = Life::default()
         .on(When::prompt("hang"), [Step::text("You"), Step::Hang])
         .on(When::prompt("fail"), [rate_limited().into()])
-        .on(When::prompt("rust tool"), after_tools(Step::tool_request("call-1", "lookup", key("a"))))
+        .on(
+            When::prompt("rust tool"),
+            after_tools(Step::tool_request("call-1", "lookup", key("a"))),
+        )
         .on(When::prompt("rust tools"), two_rust_tools())
         .on(When::prompt("python tool"), python_tool("add", Effect::Pure, json!(5)))
-        .on(When::prompt("once tool").resuming(), resumed_once_tool())
-        .on(When::prompt("once tool"), python_tool("transfer", Effect::Once, json!("transferred 7")))
+        .on(When::prompt("once tool").and_resumed(), resumed_once_tool())
+        .on(
+            When::prompt("once tool"),
+            python_tool("transfer", Effect::Once, json!("transferred 7")),
+        )
         .on(When::prompt("broken tool"), broken_tool())
-        .on(When::prompt("approval"), [Step::pause(json!([
-            {"tool_call_id": "call-1", "name": "refund", "args": {"amount": 7}},
-        ]))])
+        .on(
+            When::prompt("approval"),
+            [Step::pause(json!([
+                {"tool_call_id": "call-1", "name": "refund", "args": {"amount": 7}},
+            ]))],
+        )
         .always([Step::text("You"), Step::text(" said"), Step::complete("You said {{prompt}}.")]);
     let tools = [("add", add()), ("broken", ToolPlay::Raises(broken()))];
     let target = |name| format!("conformance_agent:{name}").try_into();
@@ -146,11 +149,10 @@ fn resumed_once_tool() -> Vec<Step> {
     vec![
         Step::tool_started("call-1", "transfer", Effect::Once),
         Step::tool_finished("call-1", "transfer", "transferred 7"),
-        Step::checkpoint(Before::Model, [message::tool_return(
-            "call-1",
-            "transfer",
-            json!("{{result.call-1}}"),
-        )]),
+        Step::checkpoint(
+            Before::Model,
+            [message::tool_return("call-1", "transfer", json!("{{result.call-1}}"))],
+        ),
         Step::complete(RESULT),
     ]
 }

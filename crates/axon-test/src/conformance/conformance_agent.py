@@ -50,7 +50,7 @@ def reply(messages: list[ModelMessage]) -> ModelResponse:
     prompts = [part.content for part in parts if isinstance(part, UserPromptPart)]
     requests = [message for message in messages if isinstance(message, ModelRequest)]
     results = [
-        part.model_response_str() if isinstance(part, ToolReturnPart) else part.content
+        part.content
         for part in requests[-1].parts
         if isinstance(part, (ToolReturnPart, RetryPromptPart))
     ]
@@ -80,7 +80,8 @@ async def stream(
     for index, part in enumerate(reply(messages).parts):
         if isinstance(part, ToolCallPart):
             args = part.args_as_json_str()
-            yield {index: DeltaToolCall(part.tool_name, args, part.tool_call_id)}
+            call_id = part.tool_call_id
+            yield {index: DeltaToolCall(part.tool_name, json_args=args, tool_call_id=call_id)}
         elif isinstance(part, TextPart):
             for piece in part.content.partition(" "):
                 yield piece

@@ -84,7 +84,10 @@ impl Events {
     pub(super) async fn next(&mut self) -> Result<Option<Event>, Disagreement> {
         let next = tokio::time::timeout(EVENT_WITHIN, self.frames.next()).await;
         let frame = next.map_err(|_elapsed| {
-            expected(format!("an event after {}", self.kinds()), format!("none for {EVENT_WITHIN:?}"))
+            expected(
+                format!("an event after {}", self.kinds()),
+                format!("none for {EVENT_WITHIN:?}"),
+            )
         })?;
         let over = self.seen.last().is_some_and(Event::is_terminal);
         let Some(frame) = frame.transpose()? else {
@@ -96,9 +99,11 @@ impl Events {
         let number = self.seen.len() as u64 + 1;
         same(&format!("id of the event {seen}"), frame.id, number.to_string())?;
         same("first event", number == 1, frame.event == "attempt_started")?;
-        RunnerEvent::read(&frame.event, &frame.data)
-            .map_err(|error| expected(format!("{}: {}", error, error.source), &seen))?;
-        let data = serde_json::from_str(&frame.data).map_err(|error| expected(error, &seen))?;
+        let wrong = |error: &dyn fmt::Display| {
+            expected("an event as its kind promises", format!("{seen}: {error}"))
+        };
+        RunnerEvent::read(&frame.event, &frame.data).map_err(|error| wrong(&error.source))?;
+        let data = serde_json::from_str(&frame.data).map_err(|error| wrong(&error))?;
         let event = Event { id: number, kind: frame.event, data };
         self.seen.push(event.clone());
         Ok(Some(event))
@@ -133,7 +138,7 @@ impl Events {
         same("output", text(&completed.data["output"]), output)
     }
 
-    pub(super) async fn permit_if_wanted(&self, event: &Event) -> Verdict {
+    pub(super) async fn permit_if_wanted(&mut self, event: &Event) -> Verdict {
         if !event.wants_permit() {
             return Ok(());
         }

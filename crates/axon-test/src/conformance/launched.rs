@@ -61,16 +61,25 @@ pub(super) fn launch_data(target: &Target) -> Launch {
 impl Launched {
     /// Starts the target's program and hands it `launch`.
     pub(super) async fn start(target: &Target, launch: &Launch) -> Result<Self, Disagreement> {
-        let started = Self::spawn(target, launch);
-        let mut launched = started.map_err(|error| expected("a process that starts", error))?;
         let line = serde_json::to_string(launch).map_err(|error| expected("launch data", error))?;
+        Self::start_with(target, line, &launch.token).await
+    }
+
+    /// Starts the target's program and hands it `line` as its launch data.
+    pub(super) async fn start_with(
+        target: &Target,
+        line: String,
+        token: &str,
+    ) -> Result<Self, Disagreement> {
+        let started = Self::spawn(target, token);
+        let mut launched = started.map_err(|error| expected("a process that starts", error))?;
         let control = launched.control.get_mut();
         let written = control.write_all(format!("{line}\n").as_bytes()).await;
         written.map_err(|error| expected("a runner that reads its launch data", error))?;
         Ok(launched)
     }
 
-    fn spawn(target: &Target, launch: &Launch) -> std::io::Result<Self> {
+    fn spawn(target: &Target, token: &str) -> std::io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("axon-").tempdir()?;
         let socket = folder.path().join("runner.sock");
         let listener = UnixListener::bind(&socket)?;
@@ -98,15 +107,14 @@ impl Launched {
             .stderr(std::fs::File::create(folder.path().join("stderr"))?)
             .process_group(0)
             .kill_on_drop(true);
-        let child =
-            command.fd_mappings(mappings.into()).map_err(std::io::Error::other)?.spawn()?;
+        let child = command.fd_mappings(mappings.into()).map_err(std::io::Error::other)?.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         Ok(Self {
             child,
             pid: pid.ok_or_else(|| std::io::Error::other("the process is gone already"))?,
             control: BufReader::new(UnixStream::from_std(control)?),
             lifeline: Some(lifeline),
-            link: Link::new(socket, launch.token.clone()).map_err(std::io::Error::other)?,
+            link: Link::new(socket, token.to_owned()).map_err(std::io::Error::other)?,
             folder,
         })
     }

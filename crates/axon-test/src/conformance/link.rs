@@ -83,7 +83,9 @@ impl Link {
         let text = match read {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => return Err(expected(format!("the body of {request}"), error)),
-            Err(_elapsed) => return Err(expected(format!("a body of {request} that ends"), "none")),
+            Err(_elapsed) => {
+                return Err(expected(format!("a body of {request} that ends"), "none"));
+            }
         };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Reply { status, body, request, text })
@@ -162,6 +164,11 @@ impl Link {
             body.extend(answer);
         }
         self.post(&format!("/v1/runs/{}/tool_results", text(run)), &body).await
+    }
+
+    pub(super) async fn steer(&self, run: &Value, attempt: u64) -> Answered {
+        let body = json!({"attempt": attempt, "content": "hurry"});
+        self.post(&format!("/v1/runs/{}/messages", text(run)), &body).await
     }
 
     pub(super) async fn cancel(&self, run: &Value) -> Answered {

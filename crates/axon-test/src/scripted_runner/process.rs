@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,25 +21,29 @@ use super::server;
 /// How long connections may stay open when the process is about to exit.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// Runs a scripted runner: the whole `main` of a binary, called before anything else.
+/// Runs a scripted runner: the whole `main` of a binary, called before anything else. Ends the
+/// process instead of returning.
 ///
 /// The first argument names the file with the [`RunnerScript`].
-#[must_use]
-pub fn main() -> ExitCode {
-    match run() {
-        Ok(code) => code,
-        Err(error) => {
-            let _nobody_listens = writeln!(io::stderr(), "scripted runner: {error}");
-            ExitCode::FAILURE
+pub fn main() -> ! {
+    // The control socket closes with the process and not before: who sees it closed sees the end.
+    let (_control, outcome) = match descriptors::take() {
+        Ok(Descriptors { control, listener, lifeline }) => {
+            let outcome =
+                descriptors::arm(lifeline).and_then(|()| run(Control(&control), listener));
+            (Some(control), outcome)
         }
-    }
+        Err(error) => (None, Err(error)),
+    };
+    let code = outcome.unwrap_or_else(|error| {
+        let _nobody_listens = writeln!(io::stderr(), "scripted runner: {error}");
+        1
+    });
+    std::process::exit(code)
 }
 
-fn run() -> io::Result<ExitCode> {
-    let Descriptors { control, listener, lifeline } = descriptors::take()?;
-    descriptors::arm(lifeline)?;
+fn run(mut control: Control<'_>, listener: StdUnixListener) -> io::Result<i32> {
     let script = read_script()?;
-    let mut control = Control(control);
     let launch = match control.read_launch()? {
         Ok(launch) => launch,
         Err(error) => return control.fail(error),
@@ -64,11 +67,11 @@ fn read_script() -> io::Result<RunnerScript> {
 }
 
 async fn live(
-    mut control: Control,
+    mut control: Control<'_>,
     listener: StdUnixListener,
     launch: Launch,
     life: Life,
-) -> io::Result<ExitCode> {
+) -> io::Result<i32> {
     let mut ready = ReadyRecord {
         protocol: PROTOCOL,
         generation: launch.generation,
@@ -108,7 +111,7 @@ async fn serve(
     listener: UnixListener,
     app: Arc<App>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<ExitCode> {
+) -> io::Result<i32> {
     let router = Router::new().fallback(server::handle).with_state(app);
     let (stopping, stopped) = oneshot::channel();
     let shutdown = async move {
@@ -123,7 +126,7 @@ async fn serve(
         served = axum::serve(listener, router).with_graceful_shutdown(shutdown) => served?,
         () = late => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Returns a future that resolves when the process is to exit: drained, or told to by SIGTERM.
@@ -151,12 +154,12 @@ fn stopped(app: Arc<App>) -> io::Result<impl Future<Output = ()> + Send + 'stati
 }
 
 /// The control socket.
-struct Control(UnixStream);
+struct Control<'a>(&'a UnixStream);
 
-impl Control {
+impl Control<'_> {
     fn read_launch(&self) -> io::Result<Result<Launch, Failure>> {
         let mut line = Vec::new();
-        BufReader::new(&self.0).read_until(b'\n', &mut line)?;
+        BufReader::new(self.0).read_until(b'\n', &mut line)?;
         let refused = |message: String| Ok(Err(Failure::new(FailureKind::Config, message)));
         match serde_json::from_slice::<Launch>(&line) {
             Ok(launch) if launch.protocol == PROTOCOL => Ok(Ok(launch)),
@@ -173,8 +176,8 @@ impl Control {
         self.0.write_all(&[line, b"\n"].concat())
     }
 
-    fn fail(&mut self, error: Failure) -> io::Result<ExitCode> {
+    fn fail(&mut self, error: Failure) -> io::Result<i32> {
         self.write(&ControlRecord::Failed { error: Box::new(error) })?;
-        Ok(ExitCode::FAILURE)
+        Ok(1)
     }
 }

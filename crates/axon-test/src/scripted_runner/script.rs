@@ -314,13 +314,19 @@ impl When {
     /// Fits the attempts that resume.
     #[must_use]
     pub fn resumed() -> Self {
-        Self { resumed: Some(true), ..Self::default() }
+        Self::default().and_resumed()
     }
 
     /// Fits only those of them with this number.
     #[must_use]
     pub fn and_attempt(self, number: u32) -> Self {
         Self { attempt: Some(Attempt(number)), ..self }
+    }
+
+    /// Fits only those of them that resume.
+    #[must_use]
+    pub fn and_resumed(self) -> Self {
+        Self { resumed: Some(true), ..self }
     }
 
     /// Fits only those of them whose spec names this model.

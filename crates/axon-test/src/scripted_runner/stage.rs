@@ -170,7 +170,7 @@ impl Stage {
         let usage = self.usage(usage);
         let new_messages = self.added.clone();
         let model = self.model.clone();
-        let completed = AttemptCompleted { output, usage, new_messages };
+        let completed = AttemptCompleted { output, usage, model: None, new_messages };
         self.terminal("attempt_completed", &Completed { completed, model: &model }).await;
     }
 
