@@ -4,27 +4,25 @@ use std::path::Path;
 
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::provider;
-use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, ToolTarget};
+use axon_kernel::spec::{
+    AgentName, AgentSpec, OnExhausted, PythonTarget, RunnerProgram, ToolTarget,
+};
 
 use crate::host::Host;
 
 /// Checks what no schema can say, before anything is started.
 pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Result<(), Failure> {
     let config = |message: String| Failure::new(FailureKind::Config, message);
+    spec.check().map_err(|broken| {
+        let rules: Vec<String> = broken.iter().map(ToString::to_string).collect();
+        config(rules.join("; "))
+    })?;
+    check_not_built(spec)?;
     for tool in &spec.tools {
-        match &tool.target {
-            ToolTarget::Python(target) => check_module(target, &spec.name, folder)?,
-            ToolTarget::Rust(name) => {
-                let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
-                let help = "run the agent in the service that registers it, or name a Python one";
-                return Err(
-                    config(format!("{message}, which is not registered here")).with_help(help)
-                );
-            }
-            ToolTarget::Agent(name) => {
-                let message = format!("tool `{}` is the agent `{name}`", tool.name);
-                return Err(config(format!("{message}: delegation is not built yet")));
-            }
+        if let ToolTarget::Rust(name) = &tool.target {
+            let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
+            let help = "run the agent in the service that registers it, or name a Python one";
+            return Err(config(format!("{message}, which is not registered here")).with_help(help));
         }
     }
     for callable in spec.callables() {
@@ -38,6 +36,26 @@ pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Res
                     (AXON_MODEL, --model)";
         Err(Failure::new(FailureKind::ModelAuth, missing.to_string()).with_help(help))
     })
+}
+
+/// Refuses what an agent's file may say already and nothing carries out yet, so that no setting is
+/// silently without effect.
+fn check_not_built(spec: &AgentSpec) -> Result<(), Failure> {
+    let delegates = spec.tools.iter().any(|tool| matches!(tool.target, ToolTarget::Agent(_)));
+    let settings = [
+        ("`[runner] replicas` above 1", spec.runner.replicas.get() > 1),
+        ("`[runner] url`", matches!(spec.runner.program, RunnerProgram::Url(_))),
+        ("`[supervision] on_exhausted = \"escalate\"`", escalates(spec)),
+        ("a tool that is an `agent`", delegates),
+    ];
+    settings.into_iter().find(|(_, named)| *named).map_or(Ok(()), |(setting, _)| {
+        let message = format!("agent `{}` asks for {setting}, which is not built yet", spec.name);
+        Err(Failure::new(FailureKind::Config, message).with_help("leave it out"))
+    })
+}
+
+fn escalates(spec: &AgentSpec) -> bool {
+    spec.supervision.on_exhausted == OnExhausted::Escalate
 }
 
 /// Checks that a module of the agent's own package is there. Others only Python can find.

@@ -80,10 +80,8 @@ impl Launcher {
         definition::check(&spec, &host, folder.as_deref())?;
         let command = match &spec.runner.program {
             RunnerProgram::Command(command) => command.clone(),
-            RunnerProgram::Url(_) => {
-                let message = "`runner.url` cannot be used yet: runners are started here";
-                return Err(Failure::new(FailureKind::Config, message).into());
-            }
+            // Refused by the check above.
+            RunnerProgram::Url(_) => Vec::new(),
             RunnerProgram::Python { python } => {
                 python_command(python.clone(), folder.clone(), &host, surroundings.progress).await?
             }

@@ -207,7 +207,13 @@ async fn what_can_be_checked_without_a_process_is_refused_before_one_is_started(
     rusty.model = Some("test".parse().unwrap());
     let target = ToolTarget::Rust("block_card".parse().unwrap());
     rusty.tools.push(ToolSpec::new("block_card".parse().unwrap(), target));
+    let mut many = scripted_agent("many");
+    many.runner.replicas = 2.try_into().unwrap();
+    let mut unruly = scripted_agent("unruly");
+    unruly.supervision.backoff.max = std::time::Duration::ZERO;
     for (spec, kind, expected) in [
+        (many, FailureKind::Config, "replicas"),
+        (unruly, FailureKind::Config, "backoff.min"),
         (keyless, FailureKind::ModelAuth, "ANTHROPIC_API_KEY"),
         (misspelt, FailureKind::Config, "did you mean `openai`"),
         (rusty, FailureKind::Config, "block_card"),
