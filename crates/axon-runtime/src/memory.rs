@@ -1,6 +1,6 @@
 //! The store that lasts as long as its process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axon_kernel::event::RunEvent;
@@ -8,7 +8,11 @@ use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::RawJson;
 use axon_kernel::store::{Durable, Store, StoreError, StoreFuture};
 
-/// Keeps runs and conversations in memory.
+/// How many ended runs are kept; the oldest is forgotten first. Open runs are always kept.
+const ENDED_RUNS: usize = 1024;
+
+/// Keeps runs and conversations in memory: conversations for as long as the process lives, and of
+/// the runs that have ended the last 1,024.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     kept: Mutex<Kept>,
@@ -17,7 +21,20 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     runs: HashMap<RunId, Vec<RunEvent>>,
+    ended: VecDeque<RunId>,
     conversations: HashMap<ConversationId, Vec<RawJson>>,
+}
+
+impl Kept {
+    /// Counts `run` among the ended ones, and forgets the oldest of those beyond `limit`.
+    fn forget_beyond(&mut self, limit: usize, run: &RunId) {
+        self.ended.push_back(run.clone());
+        if self.ended.len() > limit
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.runs.remove(&oldest);
+        }
+    }
 }
 
 impl MemoryStore {
@@ -35,7 +52,11 @@ impl MemoryStore {
         let record = kept.runs.entry(run.clone()).or_default();
         check(run.as_str(), expected, record.len())?;
         record.extend_from_slice(events);
-        Ok(Durable { recorded: record.len() as u64 })
+        let recorded = record.len() as u64;
+        if events.iter().any(RunEvent::is_terminal) {
+            kept.forget_beyond(ENDED_RUNS, run);
+        }
+        Ok(Durable { recorded })
     }
 
     fn extend_now(
@@ -94,7 +115,7 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use axon_kernel::event::{Resumed, RunEvent};
+    use axon_kernel::event::{Cancelled, Resumed, RunEvent};
 
     use super::*;
 
@@ -107,5 +128,19 @@ mod tests {
         let refused = store.append(&run, 0, &event).await.unwrap_err();
         assert!(matches!(refused, StoreError::Conflict { expected: 0, found: 1, .. }));
         assert_eq!(store.events(&run).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn of_ended_runs_the_newest_are_kept_and_open_ones_always() {
+        let store = MemoryStore::default();
+        let open = RunId::new("open");
+        store.append(&open, 0, &[RunEvent::Resumed(Resumed {})]).await.unwrap();
+        let end = [RunEvent::Cancelled(Cancelled { reason: String::new() })];
+        for n in 0..=ENDED_RUNS {
+            store.append(&RunId::new(n.to_string()), 0, &end).await.unwrap();
+        }
+        assert!(store.events(&open).await.is_ok());
+        assert!(matches!(store.events(&RunId::new("0")).await, Err(StoreError::NotFound(_))));
+        assert!(store.events(&RunId::new("1")).await.is_ok());
     }
 }

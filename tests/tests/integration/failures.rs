@@ -299,3 +299,20 @@ async fn one_broken_agent_takes_no_other_down() {
     assert_eq!(sound.status().await.unwrap().generation.0, 1);
     runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_agent_stopped_while_it_starts_leaves_nothing() {
+    let scene = Scene::new(fine()).await;
+    let mut slow = spec(&scene.project, Life::starting(Start::NeverReady));
+    slow.name = "slow".parse().unwrap();
+    slow.runner.start_timeout = Duration::from_secs(600);
+    let runtime = scene.runtime.clone();
+    let starting = tokio::spawn(async move { runtime.start_agent(slow).await });
+    until("its runner is being started", async || scene.project.sockets().len() == 2).await;
+    let stopped = scene.runtime.stop_agent("slow");
+    tokio::time::timeout(Duration::from_secs(20), stopped).await.unwrap().unwrap();
+    until("nothing of it is left", async || scene.project.sockets().len() == 1).await;
+    let refused = starting.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("stopped"), "{refused}");
+    scene.end().await;
+}

@@ -10,6 +10,7 @@ use axon_kernel::ids::Generation;
 use axon_runner::{Exit, Runner, RunnerClient};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::admission::{Full, Gate};
@@ -74,6 +75,8 @@ pub(crate) struct State {
     condition: Condition,
     gate: Gate,
     waiting: Vec<oneshot::Sender<Result<Lease, Failure>>>,
+    /// The task of the launch that is under way; aborting it kills what it has started.
+    launching: Option<JoinHandle<()>>,
     restarts: VecDeque<Instant>,
     settled: Settled,
 }
@@ -101,7 +104,8 @@ impl Actor for AgentActor {
         arguments: AgentArguments,
     ) -> Result<State, ActorProcessingErr> {
         let limits = &arguments.launcher.spec.limits;
-        let state = State {
+        let mut state = State {
+            launching: None,
             gate: Gate::new(limits.concurrency.get(), limits.queue as usize),
             launcher: arguments.launcher,
             generation: Generation::FIRST,
@@ -152,15 +156,18 @@ impl State {
         self.launcher.spec.name.as_str()
     }
 
-    fn launch(&self, myself: &ActorRef<AgentMessage>) {
+    fn launch(&mut self, myself: &ActorRef<AgentMessage>) {
         let (launcher, generation) = (self.launcher.clone(), self.generation);
         let myself = myself.clone();
         tracing::debug!(agent = self.name(), %generation, "launching the runner");
-        tokio::spawn(async move {
+        let launching = tokio::spawn(async move {
             let outcome = Box::new(launcher.launch(generation).await);
             // If the agent has ended meanwhile, the runner in here ends with the message.
             let _ended = myself.cast(AgentMessage::Launched { generation, outcome });
         });
+        if let Some(before) = self.launching.replace(launching) {
+            before.abort();
+        }
     }
 
     fn next_generation(&mut self, myself: &ActorRef<AgentMessage>) {
@@ -305,7 +312,12 @@ impl State {
         let ended =
             Failure::new(FailureKind::Config, format!("agent `{}` was stopped", self.name()));
         let before = std::mem::replace(&mut self.condition, Condition::Parked { cause: ended });
+        let launching = self.launching.take();
         tokio::spawn(async move {
+            if let Some(launching) = launching {
+                launching.abort();
+                let _aborted = launching.await;
+            }
             if let Condition::Up { runner, .. } = before {
                 runner.stop(STOP_GRACE).await;
             }
