@@ -85,6 +85,16 @@ fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Repo
     Session::new(global, host, builder)
 }
 
+/// Says what is wrong with a `.env` file, and never what stands in it: that may be a key.
+fn without_values(error: &dotenvy::Error, file: &std::path::Path) -> String {
+    let dotenvy::Error::LineParse(wrong, _) = error else { return error.to_string() };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    match text.lines().position(|line| line.contains(wrong.trim())) {
+        Some(line) => format!("line {} is not NAME=value", line + 1),
+        None => "a line is not NAME=value".to_owned(),
+    }
+}
+
 /// Reads the surroundings: the process's own, and beside them `.env` of the working directory.
 fn host() -> Result<Host, Report> {
     let process = Host::from_process().map_err(|error| {
@@ -97,8 +107,8 @@ fn host() -> Result<Host, Report> {
     }
     let wrong = |error: dotenvy::Error| {
         Report::config(format!("{} cannot be read", file.display()))
-            .because(error.to_string())
-            .todo("write one NAME=value per line")
+            .because(without_values(&error, &file))
+            .todo("write one NAME=value per line; quote a value that has spaces")
     };
     let mut variables = BTreeMap::new();
     for variable in dotenvy::from_path_iter(&file).map_err(wrong)? {

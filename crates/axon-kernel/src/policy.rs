@@ -87,6 +87,10 @@ impl Policy {
         budget: &Budget,
     ) -> Decision {
         let row = failure.kind.row().row;
+        if let (Seen::Effect(call), Row::Process) = (seen, row) {
+            // Whether or not a retry is left: nobody knows what happened, so somebody must say.
+            return Decision::Ask { tool_call_id: call.clone() };
+        }
         if failed_before < self.retries(failure.kind) && may_repeat(failure, row) {
             if let Seen::Effect(call) = seen {
                 return Decision::Ask { tool_call_id: call.clone() };

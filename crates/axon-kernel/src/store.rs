@@ -35,12 +35,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Returns the messages of `conversation`, oldest first; empty if there is none.
     fn history<'a>(&'a self, conversation: &'a ConversationId) -> StoreFuture<'a, Vec<RawJson>>;
 
-    /// Appends the messages of a finished turn to `conversation`, which must hold `expected`
-    /// messages so far.
+    /// Lets a finished turn join `conversation`, which must hold `expected` messages so far: the
+    /// first `kept` of them stay, and `messages` follow. A turn that rewrote nothing keeps all.
     fn extend_history<'a>(
         &'a self,
         conversation: &'a ConversationId,
         expected: usize,
+        kept: usize,
         messages: &'a [RawJson],
     ) -> StoreFuture<'a, ()>;
 }

@@ -77,7 +77,14 @@ impl RequestError {
     #[must_use]
     pub fn into_failure(self) -> Failure {
         match self {
-            Self::Refused { failure, .. } => *failure,
+            Self::Refused { mut failure, .. } => {
+                // It answers, and in good order: what it could not read was wrong, not the link.
+                if failure.kind == FailureKind::Decode {
+                    failure.kind = FailureKind::Config;
+                    failure.retryable = false;
+                }
+                *failure
+            }
             Self::Garbage { .. } => Failure::new(FailureKind::Decode, self.to_string()),
             Self::Link(_) | Self::Silent { .. } => {
                 Failure::new(FailureKind::RunnerDied, with_sources(&self))
@@ -112,7 +119,9 @@ impl StreamError {
     #[must_use]
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
-            Self::Frame(FrameError::Link(_)) | Self::Ended => FailureKind::RunnerDied,
+            Self::Frame(FrameError::Link(_) | FrameError::Silent { .. }) | Self::Ended => {
+                FailureKind::RunnerDied
+            }
             Self::Frame(FrameError::TooLarge { .. } | FrameError::ByteOrderMark)
             | Self::Format(_)
             | Self::Event { .. } => FailureKind::Decode,
@@ -133,7 +142,6 @@ impl RunnerClient {
         let http = reqwest::Client::builder()
             .no_proxy()
             .unix_socket(socket)
-            .read_timeout(SILENCE_DEADLINE)
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
@@ -350,7 +358,7 @@ impl AttemptStream {
     fn new(
         chunks: impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + Unpin + 'static,
     ) -> Self {
-        let events = Frames::new(chunks, json::MAX_EVENT_BYTES).eventsource();
+        let events = Frames::new(chunks, json::MAX_EVENT_BYTES, SILENCE_DEADLINE).eventsource();
         Self { events: Box::pin(events), last: 0, over: false }
     }
 

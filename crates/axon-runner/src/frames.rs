@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use tokio::time::{Duration, Instant, Sleep};
 
 /// Why a stream of frames was refused.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,12 @@ pub enum FrameError {
     /// The stream starts with a byte-order mark.
     #[error("the event stream starts with a byte-order mark")]
     ByteOrderMark,
+    /// Nothing came, not even a ping.
+    #[error("the runner stayed silent for {} s", after.as_secs())]
+    Silent {
+        /// For how long.
+        after: Duration,
+    },
     /// The connection broke.
     #[error("the connection to the runner broke")]
     Link(#[source] reqwest::Error),
@@ -109,13 +116,16 @@ fn largest_frame(frames: &[u8]) -> usize {
 pub struct Frames<S> {
     chunks: S,
     buffer: FrameBuffer,
+    patience: Duration,
+    silence: Pin<Box<Sleep>>,
     ended: bool,
 }
 
 impl<S> Frames<S> {
-    /// Guards `chunks`; a frame may have `cap` bytes.
-    pub fn new(chunks: S, cap: usize) -> Self {
-        Self { chunks, buffer: FrameBuffer::new(cap), ended: false }
+    /// Guards `chunks`; a frame may have `cap` bytes, and something must come every `patience`.
+    pub fn new(chunks: S, cap: usize, patience: Duration) -> Self {
+        let silence = Box::pin(tokio::time::sleep(patience));
+        Self { chunks, buffer: FrameBuffer::new(cap), patience, silence, ended: false }
     }
 }
 
@@ -127,11 +137,18 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while !self.ended {
-            let chunk = std::task::ready!(Pin::new(&mut self.chunks).poll_next(context));
-            let outcome = match chunk {
-                None => break,
-                Some(Ok(chunk)) => self.buffer.push(&chunk),
-                Some(Err(error)) => Err(FrameError::Link(error)),
+            let outcome = match Pin::new(&mut self.chunks).poll_next(context) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    let until = Instant::now() + self.patience;
+                    self.silence.as_mut().reset(until);
+                    self.buffer.push(&chunk)
+                }
+                Poll::Ready(Some(Err(error))) => Err(FrameError::Link(error)),
+                Poll::Pending => {
+                    std::task::ready!(self.silence.as_mut().poll(context));
+                    Err(FrameError::Silent { after: self.patience })
+                }
             };
             match outcome {
                 Ok(None) => {}
@@ -158,8 +175,10 @@ mod tests {
     const CAP: usize = 256;
 
     fn events(chunks: Vec<Vec<u8>>) -> Vec<Result<(String, String), String>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let _guard = runtime.as_ref().expect("a runtime can be made").enter();
         let chunks = chunks.into_iter().map(|chunk| Ok(Bytes::from(chunk)));
-        Frames::new(stream::iter(chunks), CAP)
+        Frames::new(stream::iter(chunks), CAP, Duration::from_secs(60))
             .eventsource()
             .map(|event| match event {
                 Ok(event) => Ok((event.event, event.data)),
@@ -224,6 +243,21 @@ mod tests {
         }
         let small = "data: x\n\n".repeat(1000);
         assert_eq!(events(vec![small.into_bytes()]).len(), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_the_stream_and_a_ping_does_not() {
+        let pings = stream::iter(0..3).then(|_| async {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            Ok(Bytes::from_static(b": ping\n\n"))
+        });
+        let chunks = Box::pin(pings.chain(stream::pending()));
+        let mut frames = Frames::new(chunks, CAP, Duration::from_secs(60));
+        for _ in 0..3 {
+            assert!(frames.next().await.unwrap().is_ok());
+        }
+        let silent = frames.next().await.unwrap().unwrap_err();
+        assert!(matches!(silent, FrameError::Silent { .. }), "{silent}");
     }
 
     #[test]

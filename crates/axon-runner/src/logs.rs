@@ -1,9 +1,10 @@
 //! What a runner prints, line by line into `tracing`, and its last words kept for error messages.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axon_kernel::wire::LogRecord;
+use axon_kernel::wire::{Launch, LogRecord};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 /// The longest line that is kept; the rest of it is dropped.
@@ -31,6 +32,42 @@ impl LastWords {
     }
 }
 
+/// The shortest value that is looked for; shorter ones would blot out ordinary words.
+const SECRET_BYTES: usize = 6;
+
+/// Whose lines are read, and what must not be passed on from them.
+#[derive(Clone)]
+pub(crate) struct Source {
+    agent: String,
+    secrets: Arc<[String]>,
+}
+
+impl Source {
+    /// The lines of the runner that is launched with `launch`.
+    pub(crate) fn new(launch: &Launch) -> Self {
+        let values = launch.env.values().chain([&launch.token]);
+        let secrets = values.filter(|value| value.len() >= SECRET_BYTES).cloned().collect();
+        Self { agent: launch.agent.clone(), secrets }
+    }
+
+    fn redact<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        let mut line = Cow::Borrowed(line);
+        for secret in self.secrets.iter() {
+            if line.contains(secret) {
+                line = Cow::Owned(line.replace(secret, "[redacted]"));
+            }
+        }
+        line
+    }
+}
+
+/// Shows the agent only.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
 /// Which of a runner's two outputs a line came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
@@ -41,7 +78,7 @@ pub(crate) enum Output {
 /// Reads `pipe` to its end, so that the runner never waits for a reader.
 pub(crate) async fn relay(
     pipe: impl AsyncRead + Unpin,
-    agent: String,
+    source: Source,
     output: Output,
     last_words: LastWords,
 ) {
@@ -49,7 +86,8 @@ pub(crate) async fn relay(
     let mut line = Vec::new();
     while let Ok(true) = next_line(&mut reader, &mut line).await {
         let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end();
+        let text = &*source.redact(text.trim_end());
+        let agent = source.agent.as_str();
         match output {
             Output::Stdout => tracing::info!(target: "axon::runner", agent, stdout = text),
             Output::Stderr => {
@@ -117,11 +155,24 @@ mod tests {
         assert!(!next_line(&mut reader, &mut line).await.unwrap());
     }
 
+    fn source() -> Source {
+        let secrets = ["sk-secret".to_owned(), "token-1".to_owned()];
+        Source { agent: "a".to_owned(), secrets: secrets.into() }
+    }
+
+    #[tokio::test]
+    async fn what_a_runner_was_given_in_secret_is_not_passed_on() {
+        let words = LastWords::default();
+        let text = "the key is sk-secret, and token-1 too\n";
+        relay(text.as_bytes(), source(), Output::Stderr, words.clone()).await;
+        assert_eq!(words.lines(), ["the key is [redacted], and [redacted] too"]);
+    }
+
     #[tokio::test]
     async fn last_words_are_the_last_twenty_lines() {
         let words = LastWords::default();
         let text: String = (0..50).map(|n| format!("line {n}\n")).collect();
-        relay(text.as_bytes(), "a".into(), Output::Stderr, words.clone()).await;
+        relay(text.as_bytes(), source(), Output::Stderr, words.clone()).await;
         let lines = words.lines();
         assert_eq!((lines.len(), lines[0].as_str()), (20, "line 30"));
     }

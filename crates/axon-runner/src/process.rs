@@ -29,8 +29,11 @@ use crate::logs::{self, LastWords, Output};
 /// How long a runner that closed its control socket may take to end by itself.
 const CLOSED_GRACE: Duration = Duration::from_secs(1);
 
+/// How long the last record of a runner that has ended may take to be read.
+const LAST_RECORD: Duration = Duration::from_millis(100);
+
 /// What to launch, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LaunchPlan {
     /// The program and its arguments.
     pub command: Vec<String>,
@@ -42,6 +45,18 @@ pub struct LaunchPlan {
     pub sockets: PathBuf,
     /// The launch data.
     pub launch: Launch,
+}
+
+/// Shows the variables' names only: a proxy's may carry a password.
+impl std::fmt::Debug for LaunchPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaunchPlan")
+            .field("command", &self.command)
+            .field("env", &self.env.keys())
+            .field("directory", &self.directory)
+            .field("launch", &self.launch)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a runner did not become ready.
@@ -180,9 +195,8 @@ impl StartingRunner {
         ];
         let child = spawn(&plan, fds)?;
         let keep = Keep { _folder: folder, _lifeline: lifeline };
-        let agent = plan.launch.agent.clone();
         Ok(Self {
-            process: Process::watch(child, agent, socket, keep),
+            process: Process::watch(child, logs::Source::new(&plan.launch), socket, keep),
             control,
             launch: plan.launch,
         })
@@ -213,16 +227,26 @@ async fn make_ready(
     timeout: Duration,
 ) -> Result<(RunnerClient, ReadyRecord), StartError> {
     let last_words = || process.last_words.lines();
+    let mut handshake = std::pin::pin!(control::handshake(control, &launch));
     let first = tokio::select! {
-        first = control::handshake(control, &launch) => first.map_err(StartError::Sockets)?,
-        exit = process.exited() => return Err(StartError::Ended(exit)),
+        biased;
+        first = &mut handshake => first.map_err(StartError::Sockets)?,
+        exit = process.exited() => {
+            // Its last record may still be on its way.
+            let last = tokio::time::timeout(LAST_RECORD, handshake).await;
+            return Err(match last {
+                Ok(Ok(First::Failed(failure))) => StartError::Refused(failure),
+                _ => StartError::Ended(exit),
+            });
+        }
         () = tokio::time::sleep(timeout) => First::Silence,
     };
     match first {
         First::Ready(ready, rest) => {
             check(&ready, &launch)?;
-            tokio::spawn(control::relay_logs(rest, launch.agent));
-            let client = RunnerClient::new(&process.socket, SecretString::from(launch.token));
+            tokio::spawn(control::relay_logs(rest, launch.agent.clone()));
+            let token = SecretString::from(launch.token.as_str());
+            let client = RunnerClient::new(&process.socket, token);
             Ok((client.map_err(StartError::Client)?, ready))
         }
         First::Failed(failure) => Err(StartError::Refused(failure)),
@@ -324,19 +348,18 @@ struct Process {
 }
 
 impl Process {
-    fn watch(mut child: Child, agent: String, socket: PathBuf, keep: Keep) -> Self {
+    fn watch(mut child: Child, source: logs::Source, socket: PathBuf, keep: Keep) -> Self {
         let pid = child.id().unwrap_or_default();
         let last_words = LastWords::default();
         let (gone, exit) = watch::channel(None);
         // Room for one TERM and one KILL; a third signal would say nothing new.
         let (signals, orders) = mpsc::channel(2);
         let stdout = child.stdout.take().map(|pipe| {
-            tokio::spawn(logs::relay(pipe, agent.clone(), Output::Stdout, last_words.clone()))
+            tokio::spawn(logs::relay(pipe, source.clone(), Output::Stdout, last_words.clone()))
         });
-        let stderr = child
-            .stderr
-            .take()
-            .map(|pipe| tokio::spawn(logs::relay(pipe, agent, Output::Stderr, last_words.clone())));
+        let stderr = child.stderr.take().map(|pipe| {
+            tokio::spawn(logs::relay(pipe, source, Output::Stderr, last_words.clone()))
+        });
         let words = last_words.clone();
         tokio::spawn(async move {
             let status = reap(&mut child, pid, orders).await;

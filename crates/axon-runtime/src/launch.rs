@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
@@ -33,7 +34,8 @@ pub(crate) struct Launcher {
     folder: Option<PathBuf>,
     path: Vec<PathBuf>,
     command: Vec<String>,
-    allow_offline: bool,
+    pub(crate) allow_offline: bool,
+    generations: AtomicU32,
 }
 
 /// Called with each step of building the Python environment.
@@ -88,7 +90,14 @@ impl Launcher {
         };
         let wire = Value::Object(spec.to_wire()).into();
         let allow_offline = surroundings.allow_offline;
-        Ok(Self { spec, wire, host, folder, path, command, allow_offline })
+        let generations = AtomicU32::new(0);
+        Ok(Self { spec, wire, host, folder, path, command, allow_offline, generations })
+    }
+
+    /// Returns the number of the next runner. No two runners of an agent have the same, not even
+    /// when its actor was started again in between.
+    pub(crate) fn next_generation(&self) -> Generation {
+        Generation(self.generations.fetch_add(1, Ordering::Relaxed).saturating_add(1))
     }
 
     /// Launches a runner, waits until it is ready, and has it build the agent.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axon_kernel::event::{RunEvent, Sequenced};
+use axon_kernel::failure::Failure;
 use axon_kernel::ids::RunId;
 use tokio::sync::watch;
 
@@ -15,6 +16,9 @@ const MAX_EVENTS: usize = 4096;
 
 /// How many bytes of events are kept for readers (1 MiB, the design's bound).
 const MAX_BYTES: usize = 1024 * 1024;
+
+/// How large text may grow that nobody has read yet, in bytes.
+const GROWN_BYTES: usize = 4096;
 
 /// What a reader of a run gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,8 @@ struct Kept {
     events: VecDeque<(Arc<Sequenced>, usize)>,
     bytes: usize,
     seq: u64,
+    /// The highest number that a reader has asked for.
+    read: u64,
     /// The text of the events that left the log.
     text: String,
     end: Option<Arc<Sequenced>>,
@@ -58,11 +64,15 @@ impl RunLog {
         &self.run_id
     }
 
-    /// Appends an event; after a terminal one nothing is taken any more.
+    /// Appends an event; after a terminal one nothing is taken any more. Text that nobody has read
+    /// yet grows in place.
     pub(crate) fn push(&self, event: RunEvent) {
         let mut kept = self.kept();
         if kept.end.is_some() {
             tracing::error!(run = %self.run_id, event = event.name(), "an event came after the end");
+            return;
+        }
+        if kept.grow_text(&event) {
             return;
         }
         kept.seq += 1;
@@ -112,13 +122,14 @@ impl RunLog {
 
     /// Returns what a reader that has seen everything up to `cursor` sees next.
     fn after(&self, cursor: u64) -> Next {
-        let kept = self.kept();
+        let mut kept = self.kept();
         let first = kept.seq + 1 - kept.events.len() as u64;
         let wanted = cursor + 1;
         if wanted < first {
             return Next::Lagged { missed: first - wanted, text: kept.text.clone() };
         }
         let index = usize::try_from(wanted - first).unwrap_or(usize::MAX);
+        kept.read = kept.read.max(wanted);
         match kept.events.get(index) {
             Some((event, _)) => Next::Event(event.clone()),
             None if kept.end.is_some() || kept.pause.is_some() => Next::Over,
@@ -139,6 +150,25 @@ enum Next {
 }
 
 impl Kept {
+    /// Appends a piece of text to the newest event, if that is text and was not read yet.
+    fn grow_text(&mut self, event: &RunEvent) -> bool {
+        let (RunEvent::TextDelta(piece), true) = (event, self.read < self.seq) else {
+            return false;
+        };
+        let Some((newest, size)) = self.events.back_mut() else { return false };
+        let Some(RunEvent::TextDelta(text)) = Arc::get_mut(newest).map(|newest| &mut newest.event)
+        else {
+            return false;
+        };
+        if text.text.len() + piece.text.len() > GROWN_BYTES {
+            return false;
+        }
+        text.text.push_str(&piece.text);
+        *size += piece.text.len();
+        self.bytes += piece.text.len();
+        true
+    }
+
     /// Drops the oldest events beyond the bounds, never the newest one.
     fn trim(&mut self) {
         while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
@@ -173,18 +203,21 @@ fn size_of_event(event: &RunEvent) -> usize {
         RunEvent::Completed(completed) => completed.output.get().len(),
         RunEvent::Accepted(accepted) => accepted.prompt.get().len(),
         RunEvent::Log(line) => line.message.len(),
+        RunEvent::AttemptFailed(failed) => size_of_failure(&failed.failure),
+        RunEvent::Failed(failed) | RunEvent::Rejected(failed) => size_of_failure(&failed.failure),
         RunEvent::Started(_)
         | RunEvent::AttemptStarted(_)
-        | RunEvent::AttemptFailed(_)
         | RunEvent::Decided(_)
         | RunEvent::Retracted(_)
         | RunEvent::Paused(_)
         | RunEvent::Resumed(_)
-        | RunEvent::Failed(_)
-        | RunEvent::Cancelled(_)
-        | RunEvent::Rejected(_) => 0,
+        | RunEvent::Cancelled(_) => 0,
     };
     content + 128
+}
+
+fn size_of_failure(failure: &Failure) -> usize {
+    failure.message.len() + failure.traceback.as_ref().map_or(0, String::len)
 }
 
 /// The events of a run, from its first one.
@@ -237,6 +270,7 @@ mod tests {
     async fn a_reader_that_comes_late_sees_everything() {
         let log = Arc::new(RunLog::new(RunId::new("r")));
         log.push(text("a"));
+        log.push(text("b"));
         log.push(end());
         let mut events = log.read();
         let mut seen = Vec::new();
@@ -251,13 +285,28 @@ mod tests {
     async fn a_slow_reader_is_told_what_it_missed_and_goes_on() {
         let log = Arc::new(RunLog::new(RunId::new("r")));
         let mut events = log.read();
-        for _ in 0..MAX_EVENTS + 10 {
-            log.push(text("x"));
+        let piece = "x".repeat(GROWN_BYTES / 2 + 1);
+        let kept = MAX_BYTES / (piece.len() + 128);
+        for _ in 0..kept + 10 {
+            log.push(text(&piece));
         }
-        let lagged = RunUpdate::Lagged { missed: 10, text: "x".repeat(10) };
+        let lagged = RunUpdate::Lagged { missed: 10, text: piece.repeat(10) };
         assert_eq!(events.next().await, Some(lagged));
         let Some(RunUpdate::Event(event)) = events.next().await else { unreachable!() };
         assert_eq!(event.seq, 11);
+    }
+
+    #[tokio::test]
+    async fn text_grows_in_place_until_somebody_reads_it() {
+        let log = Arc::new(RunLog::new(RunId::new("r")));
+        let mut events = log.read();
+        log.push(text("a"));
+        log.push(text("b"));
+        let Some(RunUpdate::Event(first)) = events.next().await else { unreachable!() };
+        log.push(text("c"));
+        let Some(RunUpdate::Event(second)) = events.next().await else { unreachable!() };
+        assert_eq!((first.seq, &first.event), (1, &text("ab")));
+        assert_eq!((second.seq, &second.event), (2, &text("c")));
     }
 
     #[tokio::test]

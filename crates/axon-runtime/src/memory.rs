@@ -63,11 +63,13 @@ impl MemoryStore {
         &self,
         conversation: &ConversationId,
         expected: usize,
+        base: usize,
         messages: &[RawJson],
     ) -> Result<(), StoreError> {
         let mut kept = self.kept();
         let history = kept.conversations.entry(conversation.clone()).or_default();
         check(conversation.as_str(), expected as u64, history.len())?;
+        history.truncate(base);
         history.extend_from_slice(messages);
         Ok(())
     }
@@ -107,9 +109,10 @@ impl Store for MemoryStore {
         &'a self,
         conversation: &'a ConversationId,
         expected: usize,
+        kept: usize,
         messages: &'a [RawJson],
     ) -> StoreFuture<'a, ()> {
-        Box::pin(async move { self.extend_now(conversation, expected, messages) })
+        Box::pin(async move { self.extend_now(conversation, expected, kept, messages) })
     }
 }
 

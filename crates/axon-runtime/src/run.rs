@@ -213,6 +213,10 @@ impl RunBuilder {
         if let Some(problem) = self.invalid.take() {
             return Err(Refusal::Invalid { problem });
         }
+        if self.request.history.is_some() && self.request.conversation.is_some() {
+            let problem = "a run continues its conversation or the history it is given, not both";
+            return Err(Refusal::Invalid { problem: problem.to_owned() });
+        }
         let size = self.request.prompt.get().len();
         if size > MAX_PROMPT_BYTES {
             let problem =

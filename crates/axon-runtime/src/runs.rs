@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axon_kernel::event::{Failed, RunEvent};
-use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::event::RunEvent;
 use axon_kernel::ids::RunId;
 use axon_kernel::store::Store;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -73,7 +72,19 @@ impl Runs {
         if self.actor.cast(RunsMessage::Shutdown { reason, done }).is_ok() {
             let _in_time = tokio::time::timeout(deadline, all_ended).await;
         }
-        self.actor.stop(None);
+        self.end();
+    }
+
+    /// Cancels every run and waits for none.
+    pub(crate) fn abandon(&self, reason: &str) {
+        let (done, _nobody_waits) = oneshot::channel();
+        let _ended = self.actor.cast(RunsMessage::Shutdown { reason: reason.to_owned(), done });
+        self.end();
+    }
+
+    /// Takes no run any more; those that were handed over already are still taken care of.
+    fn end(&self) {
+        let _ended = self.actor.drain();
     }
 }
 
@@ -136,23 +147,32 @@ impl Live {
         let log = driver.log().clone();
         let run = log.run_id().clone();
         self.runs.insert(run.clone(), cancel);
+        let store = driver.store().clone();
         let task = tokio::spawn(driver.drive(admission, cancelled));
         tokio::spawn(async move {
-            let ended = task.await;
-            end_if_open(&log, ended.err());
+            if task.await.is_err() {
+                record_end(store.as_ref(), &log).await;
+            }
             // A runtime that is gone counts no runs.
             let _gone = myself.cast(RunsMessage::Ended(run));
         });
     }
 }
 
-/// Writes the terminal event of a run whose task died without one.
-fn end_if_open(log: &RunLog, died: Option<tokio::task::JoinError>) {
-    if log.is_settled() {
-        return;
+/// Records the end of a run whose task died; for its followers the driver ended it as it went.
+async fn record_end(store: &dyn Store, log: &RunLog) {
+    let run = log.run_id();
+    tracing::error!(%run, "the run's task died");
+    let end = &log.settled().await.event;
+    let recorded = async {
+        let events = store.events(run).await?;
+        if events.iter().any(RunEvent::is_terminal) {
+            return Ok(());
+        }
+        let expected = events.len() as u64;
+        store.append(run, expected, std::slice::from_ref(end)).await.map(drop)
+    };
+    if let Err(error) = recorded.await {
+        tracing::error!(%run, %error, "the end was not recorded");
     }
-    let cause = died.map_or_else(|| "it returned early".to_owned(), |error| error.to_string());
-    tracing::error!(run = %log.run_id(), cause, "the run's task died");
-    let failure = Failure::new(FailureKind::Internal, format!("the run's task died: {cause}"));
-    log.push(RunEvent::Failed(Failed { failure, history: Vec::new() }));
 }

@@ -285,6 +285,7 @@ fn refused(agent: &AgentName, error: PrepareError) -> StartError {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.runs.abandon("the runtime was dropped");
         // Children end with their supervisor, and a runner with the state of its agent's actor.
         self.agents.stop();
     }

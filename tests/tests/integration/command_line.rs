@@ -397,3 +397,30 @@ async fn a_dot_env_file_is_read_and_overrides_nothing() {
     assert_eq!((code, stdout.trim()), (0, "served"), "{stderr}");
     assert_eq!(model.requests()[0].header("authorization"), Some("Bearer sk-from-file"));
 }
+
+#[tokio::test]
+async fn a_malformed_dot_env_is_refused_by_its_line_and_not_quoted() {
+    let project = Project::new();
+    project.write(".env", "A=1\nOPENAI_API_KEY=sk-supersecret another word\n");
+    let (code, stdout, stderr) =
+        run(&project, &["run", "bank_support", "hi", "--dep", "customer_id=123", "--json"]).await;
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("line 2"), "{stderr}");
+    assert!(!(stdout + &stderr).contains("sk-supersecret"));
+}
+
+#[tokio::test]
+async fn a_secret_that_python_prints_is_not_passed_on() {
+    let model = ScriptedModel::start(Reply::text("done")).await;
+    let project = Project::with_model(&model);
+    let module = "import os, sys\nprint(os.environ['OPENAI_API_KEY'])\n\
+                  print(os.environ['OPENAI_API_KEY'], file=sys.stderr)\n\ndef tool() -> str: return ''\n";
+    project.write("agents/leaky/tools.py", module);
+    project.write("agents/leaky/__init__.py", "");
+    let file = "model = \"openai-chat:scripted\"\n[[tools]]\nname = \"tool\"\npython = \"leaky.tools:tool\"\n";
+    project.write("agents/leaky/agent.toml", file);
+    let (code, stdout, stderr) = run(&project, &["-vv", "run", "leaky", "hi"]).await;
+    assert_eq!((code, stdout.trim()), (0, "done"), "{stderr}");
+    assert!(stderr.contains("[redacted]"), "{stderr}");
+    assert!(!stderr.contains("sk-scripted"), "{stderr}");
+}

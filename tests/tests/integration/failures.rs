@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::ConversationId;
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{AgentSpec, Effect, OutputMode, OutputSpec, RunnerProgram};
 use axon_kernel::wire::Before;
 use axon_runtime::{AgentState, Outcome, RunOutcome, Runtime, StartError};
-use axon_test::scripted_runner::{Answer, Death, Endpoint, Life, RunnerScript, Start, Step, When};
+use axon_test::scripted_runner::{
+    Answer, CheckpointStep, CompleteStep, Death, Endpoint, Life, RunnerScript, Start, Step, When,
+};
 use serde_json::json;
 
 use crate::support::{Project, failure, follow, names, output, until};
@@ -315,4 +318,105 @@ async fn an_agent_stopped_while_it_starts_leaves_nothing() {
     let refused = starting.await.unwrap().unwrap_err();
     assert!(refused.to_string().contains("stopped"), "{refused}");
     scene.end().await;
+}
+
+#[tokio::test]
+async fn a_result_answers_its_own_call_and_no_later_one_with_the_same_id() {
+    // Some servers count the calls of each response from 0: the same id comes again.
+    let message = |n: u32| json!({"kind": "request", "parts": [], "n": n});
+    let life = Life::default()
+        .on(
+            When::resumed(),
+            [
+                Step::tool_started("call_0", "count", Effect::Pure),
+                Step::tool_finished("call_0", "count", "second"),
+                Step::complete("{{result.call_0}}"),
+            ],
+        )
+        .always([
+            Step::checkpoint(Before::Tools, [message(1)]),
+            Step::tool_started("call_0", "count", Effect::Pure),
+            Step::tool_finished("call_0", "count", "first"),
+            Step::checkpoint(Before::Model, [message(2)]),
+            Step::Die(Death::signal(9)),
+        ]);
+    let scene = Scene::new(life).await;
+    assert_eq!(output(&scene.run().await.outcome), json!("second"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_history_that_an_agent_rewrites_is_kept_as_it_left_it() {
+    let user = |text: &str| json!({"kind": "request", "parts": [{"part_kind": "user-prompt", "content": text}]});
+    let rewrite = CheckpointStep {
+        before: Before::Model,
+        messages: Some(vec![user("summary").into(), user("{{prompt}}").into()]),
+        base: Some(0),
+        usage: None,
+    };
+    let answer = [json!({"kind": "response", "parts": []}).into()];
+    let complete =
+        CompleteStep { output: json!("ok").into(), messages: Some(answer.into()), usage: None };
+    let scene = Scene::new([Step::Checkpoint(rewrite), Step::Complete(complete)]).await;
+    let agent = scene.runtime.named("agent").unwrap();
+    for turn in 0..4 {
+        let run = agent.run(format!("turn {turn}")).conversation(ConversationId::new("c")).wait();
+        let ended = run.await.unwrap();
+        assert_eq!(output(&ended.outcome), json!("ok"), "turn {turn}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_a_caller_got_wrong_costs_no_runner() {
+    let refusal = Failure::new(FailureKind::Decode, "message_history.0: no such kind");
+    let answer = Answer::refuse(400, refusal);
+    let scene = Scene::new(Life::from(fine()).answering(Endpoint::Start, answer, 1)).await;
+    assert_eq!(failure(&scene.run().await.outcome).kind, FailureKind::Config);
+    assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    let told = Step::Fail(Failure::new(FailureKind::Decode, "the output cannot be written"));
+    let status = scene.runtime.named("agent").unwrap().status().await.unwrap();
+    assert_eq!(status.generation.0, 1);
+    scene.end().await;
+
+    let scene = Scene::new([told]).await;
+    assert_eq!(failure(&scene.run().await.outcome).kind, FailureKind::Decode);
+    let status = scene.runtime.named("agent").unwrap().status().await.unwrap();
+    assert_eq!(status.generation.0, 1);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn every_accepted_run_ends_even_when_the_runtime_goes_that_moment() {
+    for _ in 0..20 {
+        let scene = Scene::with([Step::Hang], |spec| spec.limits.queue = 1000).await;
+        let agent = scene.runtime.named("agent").unwrap();
+        let starting = tokio::spawn(async move {
+            let mut accepted = Vec::new();
+            while let Ok(run) = agent.run("hello").start().await {
+                accepted.push(run);
+                tokio::task::yield_now().await;
+            }
+            accepted
+        });
+        tokio::task::yield_now().await;
+        scene.runtime.shutdown().await;
+        for run in starting.await.unwrap() {
+            let ended = tokio::time::timeout(Duration::from_secs(20), run.outcome()).await;
+            assert!(ended.is_ok(), "{} never ended", run.id());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_offline_model_is_refused_for_one_run_as_for_all() {
+    let project = Project::new();
+    let life = Life { offline: true, ..Life::from(fine()) };
+    let allowed = project.runtime().agent(spec(&project, life.clone())).start().await.unwrap();
+    let ended = allowed.named("agent").unwrap().run("hello").wait().await.unwrap();
+    assert!(matches!(ended.outcome, Outcome::Completed(_)), "{ended:?}");
+    allowed.shutdown().await;
+    let builder = Runtime::builder().host(project.host());
+    let refused = builder.agent(spec(&project, life)).start().await.unwrap_err();
+    assert!(refused.to_string().contains("offline"), "{refused}");
 }

@@ -76,7 +76,7 @@ async fn structured_output_streams_as_growing_partial_objects() {
 async fn two_hundred_concurrent_runs_each_get_their_own_answer() {
     let model = ScriptedModel::start(echo()).await;
     let mut spec = scripted_agent("echo");
-    spec.limits.queue = 200;
+    spec.limits.concurrency = 200.try_into().unwrap();
     let project = Project::with_model(&model);
     let runtime = project.runtime().agent(spec).start().await.unwrap();
     let agent = runtime.named("echo").unwrap();

@@ -19,7 +19,7 @@ use crate::agents::Settled;
 use crate::launch::{Launched, Launcher};
 
 /// How long a runner may take to end after it was asked to.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// What an agent is told.
 #[derive(Debug)]
@@ -63,9 +63,21 @@ impl Lease {
 #[derive(Debug)]
 enum Condition {
     Launching,
-    Up { runner: Arc<Runner>, model: String, offline: bool },
-    Waiting { cause: Failure },
-    Parked { cause: Failure },
+    Up {
+        runner: Arc<Runner>,
+        model: String,
+        offline: bool,
+    },
+    Waiting {
+        cause: Failure,
+    },
+    /// Parked, and trying whether a launch succeeds by now.
+    Probing {
+        cause: Failure,
+    },
+    Parked {
+        cause: Failure,
+    },
 }
 
 #[derive(Debug)]
@@ -107,8 +119,8 @@ impl Actor for AgentActor {
         let mut state = State {
             launching: None,
             gate: Gate::new(limits.concurrency.get(), limits.queue as usize),
+            generation: arguments.launcher.next_generation(),
             launcher: arguments.launcher,
-            generation: Generation::FIRST,
             condition: Condition::Launching,
             waiting: Vec::new(),
             restarts: VecDeque::new(),
@@ -134,13 +146,8 @@ impl Actor for AgentActor {
             }
             AgentMessage::Exited { generation, exit } => state.exited(generation, &exit, &myself),
             AgentMessage::LaunchNow { generation } => {
-                let due = generation == state.generation
-                    && matches!(
-                        state.condition,
-                        Condition::Waiting { .. } | Condition::Parked { .. }
-                    );
-                if due {
-                    state.next_generation(&myself);
+                if generation == state.generation {
+                    state.launch_again(&myself);
                 }
             }
             AgentMessage::Restart => state.restart(&myself),
@@ -170,15 +177,27 @@ impl State {
         }
     }
 
-    fn next_generation(&mut self, myself: &ActorRef<AgentMessage>) {
-        self.generation = self.generation.next();
-        self.condition = Condition::Launching;
+    fn next_generation(&mut self, condition: Condition, myself: &ActorRef<AgentMessage>) {
+        self.generation = self.launcher.next_generation();
+        self.condition = condition;
         self.launch(myself);
+    }
+
+    /// Launches after a wait; a parked agent stays parked until a launch has succeeded.
+    fn launch_again(&mut self, myself: &ActorRef<AgentMessage>) {
+        let condition = match &self.condition {
+            Condition::Waiting { .. } => Condition::Launching,
+            Condition::Parked { cause } => Condition::Probing { cause: cause.clone() },
+            Condition::Launching | Condition::Probing { .. } | Condition::Up { .. } => return,
+        };
+        self.next_generation(condition, myself);
     }
 
     fn lease(&mut self, after: Option<Generation>, reply: oneshot::Sender<Result<Lease, Failure>>) {
         match &self.condition {
-            Condition::Parked { cause } => drop(reply.send(Err(unavailable(self.name(), cause)))),
+            Condition::Parked { cause } | Condition::Probing { cause } => {
+                drop(reply.send(Err(unavailable(self.name(), cause))));
+            }
             Condition::Up { runner, .. } if after.is_none_or(|after| after < self.generation) => {
                 let lease = Lease {
                     client: runner.client().clone(),
@@ -252,7 +271,8 @@ impl State {
         let count = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         let hopeless =
             cause.kind.row().row == Row::Configuration || cause.kind.row().row == Row::Credentials;
-        if hopeless || count > supervision.intensity.max_restarts {
+        let was_parked = matches!(self.condition, Condition::Probing { .. });
+        if hopeless || was_parked || count > supervision.intensity.max_restarts {
             for reply in std::mem::take(&mut self.waiting) {
                 drop(reply.send(Err(unavailable(self.name(), &cause))));
             }
@@ -280,7 +300,7 @@ impl State {
             let runner = runner.clone();
             tokio::spawn(async move { runner.stop(STOP_GRACE).await });
         }
-        self.next_generation(myself);
+        self.next_generation(Condition::Launching, myself);
     }
 
     fn status(&self) -> AgentStatus {
@@ -292,7 +312,7 @@ impl State {
             Condition::Waiting { cause } => {
                 (AgentState::Restarting { cause: cause.to_string() }, None, None)
             }
-            Condition::Parked { cause } => {
+            Condition::Parked { cause } | Condition::Probing { cause } => {
                 (AgentState::Parked { cause: cause.to_string() }, None, None)
             }
         };

@@ -137,7 +137,7 @@ impl AgentHandle {
         args: RawJson,
         deps: Option<RawJson>,
     ) -> Result<RawJson, Failure> {
-        let lease = self.lease(None).await?;
+        let lease = self.lease_in_time().await?;
         let tool_call_id = Some(ToolCallId::new(uuid::Uuid::now_v7().to_string()));
         let request = ToolCallRequest { args, deps, tool_call_id };
         let answer = lease.client.call_tool(target, &request, self.spec().limits.timeout).await;
@@ -151,7 +151,7 @@ impl AgentHandle {
     ///
     /// The [`Failure`] of the runner.
     pub async fn describe(&self) -> Result<RawJson, Failure> {
-        let lease = self.lease(None).await?;
+        let lease = self.lease_in_time().await?;
         lease.client.schema().await.map_err(axon_runner::RequestError::into_failure)
     }
 
@@ -167,6 +167,14 @@ impl AgentHandle {
     pub(crate) async fn lease(&self, after: Option<Generation>) -> Result<Lease, Failure> {
         let leased = self.ask(|reply| AgentMessage::Lease { after, reply }).await;
         leased.map_err(Refusal::into_failure)?
+    }
+
+    async fn lease_in_time(&self) -> Result<Lease, Failure> {
+        let limit = self.spec().limits.timeout;
+        tokio::time::timeout(limit, self.lease(None)).await.unwrap_or_else(|_elapsed| {
+            let message = format!("no runner was up within {} s", limit.as_secs_f64());
+            Err(Failure::new(FailureKind::RunTimeout, message))
+        })
     }
 
     pub(crate) async fn stop(&self) {

@@ -7,8 +7,8 @@ use axon_kernel::event::{
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
 use axon_kernel::wire::{
-    AttemptCompleted, AttemptRequest, Before, Checkpointed, PermitRequest, RunnerEvent, ToolAnswer,
-    ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
+    AttemptCompleted, AttemptRequest, AttemptStarted, Before, Checkpointed, PermitRequest,
+    RunnerEvent, ToolAnswer, ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
 };
 use axon_runner::RequestError;
 use serde_json::Value;
@@ -31,8 +31,10 @@ pub(super) enum AttemptEnd {
 /// How an attempt ended badly.
 #[derive(Debug)]
 pub(super) enum AttemptError {
-    /// It failed; the policy decides what comes next.
+    /// It failed, as we saw ourselves; the policy decides what comes next.
     Failed(Box<Failure>),
+    /// It failed, as the runner told: so the runner is well, whatever the failure is.
+    Told(Box<Failure>),
     /// No runner can be had: the agent has already done what it can.
     Unavailable(Box<Failure>),
     /// The run cannot go on.
@@ -58,8 +60,7 @@ impl Driver {
             .lease(self.sick)
             .await
             .map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
-        let outcome = self.follow(&lease).await;
-        match outcome {
+        match self.follow(&lease).await {
             Err(AttemptError::Failed(failure)) => {
                 Err(AttemptError::Failed(Box::new(self.evidence(*failure, &lease).await)))
             }
@@ -94,6 +95,7 @@ impl Driver {
             };
             match event {
                 RunnerEvent::AttemptStarted(started) => {
+                    self.check_model(&started)?;
                     model = (started.model.clone(), started.offline);
                     let begun = AttemptBegun {
                         attempt: self.attempt,
@@ -112,7 +114,9 @@ impl Driver {
                     let requests = paused.requests;
                     return Ok(AttemptEnd::Paused(PauseReason::Approval { requests }));
                 }
-                RunnerEvent::Failed(failed) => return Err(failed.error.into()),
+                RunnerEvent::Failed(failed) => {
+                    return Err(AttemptError::Told(Box::new(failed.error)));
+                }
                 RunnerEvent::Cancelled(_) => {
                     let message = "the runner stopped in the middle of the attempt";
                     return Err(Failure::new(FailureKind::RunnerDied, message).into());
@@ -127,6 +131,15 @@ impl Driver {
                 | RunnerEvent::Log(_)) => self.take(seq, other, lease).await?,
             }
         }
+    }
+
+    /// Refuses a model that only plays one where that was not allowed: a run can name its own.
+    fn check_model(&self, started: &AttemptStarted) -> Result<(), AttemptError> {
+        if !started.offline || self.agent.launcher.allow_offline {
+            return Ok(());
+        }
+        let message = format!("`{}` is an offline model, which only plays one", started.model);
+        Err(AttemptError::Told(Box::new(Failure::new(FailureKind::Config, message))))
     }
 
     fn attempt_request(&self) -> Result<AttemptRequest, Failure> {
@@ -288,6 +301,9 @@ impl Driver {
         }
         let checkpoint = Checkpoint { base, messages, usage };
         self.transcript.apply(&checkpoint);
+        // What finished is in the messages now. Kept longer, a result could answer the call of a
+        // later step that has the same id.
+        self.results.clear();
         self.emit(RunEvent::Checkpoint(checkpoint)).await?;
         self.shown = false;
         if before != Before::End {

@@ -40,6 +40,7 @@ pub(crate) struct Driver {
     pub(super) shown: bool,
     pub(super) status: RunStatus,
     log: Arc<RunLog>,
+    _end: EndIfOpen,
     store: Arc<dyn Store>,
     accepted_at: Instant,
     recorded: u64,
@@ -47,19 +48,40 @@ pub(crate) struct Driver {
     decisions: Vec<String>,
 }
 
+/// Ends a run for whoever follows it, if its driver goes without having done so.
+#[derive(Debug)]
+struct EndIfOpen(Arc<RunLog>);
+
+impl Drop for EndIfOpen {
+    fn drop(&mut self) {
+        if self.0.is_settled() {
+            return;
+        }
+        let end = if std::thread::panicking() {
+            failed(Failure::new(FailureKind::Internal, "the run's task panicked"), Vec::new())
+        } else {
+            RunEvent::Cancelled(Cancelled { reason: "the runtime has shut down".to_owned() })
+        };
+        self.0.push(end);
+    }
+}
+
 /// The recorded messages of a run, the history before it included.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
     pub(super) messages: Vec<RawJson>,
     pub(super) usage: Option<RawJson>,
-    /// How many messages stood there before the run.
-    before: usize,
+    /// How many messages the conversation holds already.
+    held: usize,
+    /// How many of those still stand: an agent's history processor may rewrite the rest.
+    kept: usize,
     /// Whether an attempt can resume from here.
     pub(super) resumable: bool,
 }
 
 impl Transcript {
     pub(super) fn apply(&mut self, checkpoint: &Checkpoint) {
+        self.kept = self.kept.min(checkpoint.base);
         self.messages.truncate(checkpoint.base);
         self.messages.extend_from_slice(&checkpoint.messages);
         self.usage = Some(checkpoint.usage.clone());
@@ -100,6 +122,7 @@ impl Driver {
             sick: None,
             shown: false,
             status: RunStatus::New,
+            _end: EndIfOpen(log.clone()),
             log,
             store,
             accepted_at,
@@ -115,6 +138,10 @@ impl Driver {
 
     pub(crate) fn log(&self) -> &Arc<RunLog> {
         &self.log
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Records that the run was taken on.
@@ -179,7 +206,7 @@ impl Driver {
                 Err(AttemptError::Unavailable(failure)) => {
                     return Ok(failed(*failure, std::mem::take(&mut self.decisions)));
                 }
-                Err(AttemptError::Failed(failure)) => {
+                Err(AttemptError::Failed(failure) | AttemptError::Told(failure)) => {
                     if let Some(end) = self.after(*failure).await? {
                         return Ok(end);
                     }
@@ -194,7 +221,8 @@ impl Driver {
             (None, Some(conversation)) => self.store.history(conversation).await?,
             (None, None) => Vec::new(),
         };
-        self.transcript.before = history.len();
+        self.transcript.held = history.len();
+        self.transcript.kept = history.len();
         self.transcript.messages = history;
         Ok(())
     }
@@ -202,8 +230,9 @@ impl Driver {
     /// Lets the turn join its conversation, and only then the run complete.
     async fn complete(&mut self, completed: Completed) -> Result<RunEvent, Stuck> {
         if let Some(conversation) = &self.request.conversation {
-            let new = &self.transcript.messages[self.transcript.before..];
-            let joined = self.store.extend_history(conversation, self.transcript.before, new).await;
+            let Transcript { messages, held, kept, .. } = &self.transcript;
+            let new = messages.get(*kept..).unwrap_or_default();
+            let joined = self.store.extend_history(conversation, *held, *kept, new).await;
             if let Err(StoreError::Conflict { .. }) = joined {
                 let message = format!("another turn of conversation `{conversation}` ended first");
                 return Ok(failed(Failure::new(FailureKind::Busy, message), Vec::new()));

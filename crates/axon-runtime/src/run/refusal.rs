@@ -63,9 +63,8 @@ impl Refusal {
     #[must_use]
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
-            Self::NotFound { .. } | Self::Invalid { .. } | Self::Stopped { .. } => {
-                FailureKind::Config
-            }
+            Self::NotFound { .. } | Self::Invalid { .. } => FailureKind::Config,
+            Self::Stopped { .. } => FailureKind::Cancelled,
             Self::Overloaded { .. } => FailureKind::Busy,
             Self::Store(_) => FailureKind::Internal,
         };

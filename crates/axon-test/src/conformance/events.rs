@@ -69,7 +69,7 @@ impl fmt::Debug for Events {
 
 impl Events {
     pub(super) fn new(response: Response, link: Link, request: &Value) -> Self {
-        let frames = Frames::new(response.bytes_stream(), MAX_EVENT_BYTES)
+        let frames = Frames::new(response.bytes_stream(), MAX_EVENT_BYTES, EVENT_WITHIN)
             .eventsource()
             .map(|frame| frame.map_err(|error| expected("a stream of events", error)));
         let attempt = request["attempt"].as_u64().unwrap_or_default();
