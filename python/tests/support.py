@@ -30,19 +30,29 @@ PENDING: Json = {
 PURE = (
     "balance boom leave hang hang_in_thread hang_in_executor asks chatty not_a_number"
     " unserialisable deep once_wrong fails leaks picture describes_deps typed defers surrogate"
-    " spawns holds_the_gil"
+    " spawns holds_the_gil wrong_deep_inside retries_with_a_surrogate asks_with_an_object halves"
+    " anything interrupted grouped exits_in_a_task exits_in_a_callback rude floods"
+    " floods_from_a_thread closes_stdout closes_the_control_socket"
 ).split()
 
 CALLABLES: list[Json] = [
     *({"target": f"tools:{name}", "role": "tool", "effect": "pure"} for name in PURE),
     {"target": "tools:count", "role": "tool", "effect": "once"},
+    {"target": "tools:once_unserialisable", "role": "tool", "effect": "once"},
     {"target": "tools:not_a_function", "role": "tool"},
     *(
         {"target": f"deps:{name}", "role": "deps_factory"}
         for name in ("plain", "coroutine", "in_context", "sync_context", "nothing", "broken")
     ),
-    {"target": "deps:cannot_close", "role": "deps_factory"},
-    *({"target": f"scripted:{name}", "role": "model"} for name in "model made named wrong".split()),
+    *(
+        {"target": f"deps:{name}", "role": "deps_factory"}
+        for name in ("cannot_close", "exits", "exits_at_the_end", "exits_in_validation")
+    ),
+    *(
+        {"target": f"scripted:{name}", "role": "model"}
+        for name in ("model", "made", "named", "wrong", "exits")
+    ),
+    {"target": "scripted:exits", "role": "instructions"},
 ]
 
 _numbers = itertools.count(1)

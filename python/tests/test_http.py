@@ -54,7 +54,6 @@ def test_unknown_run_is_not_found(shared: Runner, verb: str) -> None:
     [
         b"",
         b"{",
-        b"[1,2]",
         b'{"spec":{"tool_timeout":NaN}}',
         b'{"spec":{"tool_timeout":Infinity}}',
         b'{"spec":{"name":"\\ud800"}}',
@@ -62,8 +61,6 @@ def test_unknown_run_is_not_found(shared: Runner, verb: str) -> None:
         b'{"spec":{},"spec":{}}',
         b'{"spec":' + b"[" * 70 + b"]" * 70 + b"}",
         b'{"spec":{"tool_timeout":1e999}}',
-        b'{"unknown":1,"spec":{}}',
-        b"{}",
     ],
 )
 def test_body_that_cannot_be_decoded_is_refused(shared: Runner, body: bytes) -> None:
@@ -72,6 +69,16 @@ def test_body_that_cannot_be_decoded_is_refused(shared: Runner, body: bytes) -> 
     assert answer.status == 400
     assert answer.error["kind"] == "decode"
     assert len(answer.error["message"]) < 600
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1,2]", b"null", b"{}", b'{"unknown":1,"spec":{}}', b'{"spec":[]}']
+)
+def test_body_of_the_wrong_shape_is_a_config_error(shared: Runner, body: bytes) -> None:
+    answer = shared.post("/v1/agents/validate", body)
+
+    assert answer.status == 400
+    assert (answer.error["kind"], answer.error["class"]) == ("config", "Refused")
 
 
 def test_decode_error_shows_where_the_body_begins(shared: Runner) -> None:
@@ -170,9 +177,16 @@ def refusal(runner: Runner, **fields: object) -> Answer:
     "fields",
     [
         {"attempt": 0},
+        {"attempt": "1"},
+        {"attempt": 1.0},
+        {"attempt": True},
+        {"timeout": "1"},
+        {"stream": "true"},
+        {"conversation_id": ""},
         {"run_id": ""},
         {"timeout": -1},
         {"usage_limits": {"no_such_limit": 1}},
+        {"usage_limits": {"request_limit": "1"}},
         {"message_history": [{"kind": "poem"}]},
         {"surprise": True},
     ],
@@ -182,4 +196,20 @@ def test_run_request_outside_the_protocol_is_refused(
 ) -> None:
     answer = refusal(shared, **fields)
 
-    assert (answer.status, answer.error["kind"]) == (400, "decode")
+    assert (answer.status, answer.error["kind"]) == (400, "config")
+    assert answer.error["class"] == "Refused"
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("permit", {"attempt": "1", "seq": 1}),
+        ("permit", {"attempt": 1, "seq": "1"}),
+        ("tool_results", {"attempt": "1", "tool_call_id": "x", "status": "ok"}),
+        ("messages", {"attempt": "1", "content": "hello"}),
+    ],
+)
+def test_number_that_is_text_is_refused(shared: Runner, verb: str, body: Json) -> None:
+    answer = shared.post(f"/v1/runs/never-seen/{verb}", body)
+
+    assert (answer.status, answer.error["kind"]) == (400, "config")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ def child_of(runner: Runner) -> int:
     answer = runner.post("/v1/tools/tools:spawns/call", {})
     pid: int = answer.body["result"]
     return pid
+
+
+def descriptors(pid: int) -> Iterator[str]:
+    """What a process has open; the loader's files come and go while it starts."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(fd)
 
 
 def test_runner_and_its_child_die_when_the_parent_is_gone() -> None:
@@ -67,8 +76,7 @@ def test_runner_whose_parent_is_gone_before_it_starts_dies_at_once() -> None:
 
 def test_child_inherits_none_of_the_runners_descriptors() -> None:
     with Runner(callables=CALLABLES) as runner:
-        child = child_of(runner)
-        links = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
+        links = list(descriptors(child_of(runner)))
 
-        assert len(links) == 3
-        assert not any(link.startswith("socket:") for link in links)
+        assert len(links) >= 3
+        assert not [link for link in links if link.startswith(("socket:", "pipe:", "anon_inode:"))]

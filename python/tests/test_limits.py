@@ -15,12 +15,12 @@ from support import CALLABLES, call, request, rust, spec, structured, text
 CHEAP = ["__init__", "process", "lifeline", "control", "failed", "preflight", "redaction"]
 
 
-def test_event_over_the_limit_fails_the_attempt_as_decode() -> None:
+def test_event_over_the_limit_fails_the_attempt_as_usage_limit() -> None:
     with Runner(callables=CALLABLES, limits={"event_bytes": 20_000}) as runner:
         done = runner.start(request([text("x" * 30_000)], spec())).finish()
 
         assert done.kind == "attempt_failed"
-        assert done.data["error"]["kind"] == "decode"
+        assert done.data["error"]["kind"] == "usage_limit"
         assert done.data["new_messages"] == []
         assert done.data["new_messages_omitted"] is True
 

@@ -153,16 +153,6 @@ def test_timeout_of_the_spec_is_the_default_of_its_tools(shared: Runner) -> None
     assert stream.finish().kind == "attempt_completed"
 
 
-@pytest.mark.parametrize("name", ["not_a_number", "unserialisable", "deep"])
-def test_result_that_json_cannot_carry_fails_the_attempt(shared: Runner, name: str) -> None:
-    stream = shared.start(request([call(name), text()], spec(python(name))))
-    done = stream.finish()
-
-    assert done.kind == "attempt_failed"
-    assert done.data["error"]["kind"] == "decode"
-    assert name in done.data["error"]["message"]
-
-
 def test_recorded_result_is_returned_without_calling_the_function(
     shared: Runner, tmp_path: Path
 ) -> None:

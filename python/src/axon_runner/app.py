@@ -15,7 +15,7 @@ from axon_runner import __version__, describe, failures, tool_calls
 from axon_runner.agents import Agents, Plan
 from axon_runner.attempt import Generation
 from axon_runner.decode import DecodeError, decode
-from axon_runner.encode import EncodeError, encode
+from axon_runner.encode import EncodeError, encode, encode_result, loosely
 from axon_runner.faults import faults
 from axon_runner.http import Head, Reply, Response, Service
 from axon_runner.launch import PROTOCOL, TARGET_PATTERN, ConfigError, Launch
@@ -23,6 +23,7 @@ from axon_runner.memory import ImportedMemory
 from axon_runner.registry import Registry
 from axon_runner.runs import Refused, Runs, refused
 from axon_runner.sse import EventStream
+from axon_runner.user_code import USER_ERRORS
 from axon_runner.wire import (
     Message,
     Permit,
@@ -73,7 +74,7 @@ class App:
             return self._route(head, body)
         except Refused as refusal:
             return _error(refusal.status, refusal.error)
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours becomes a 500
+        except USER_ERRORS as error:
             return _error(500, failures.describe(error, self._generation.redactor))
 
     def _route(self, head: Head, body: bytes) -> Reply:
@@ -151,16 +152,16 @@ class App:
     def _plan(self, spec: dict[str, Any]) -> Plan:
         try:
             return self._agents.plan(spec)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise self._misconfigured(error) from error
 
     def _deps(self, plan: Plan, given: Any) -> Any:
         try:
             return plan.deps.parse(given)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise self._misconfigured(error, phase="deps") from error
 
-    def _misconfigured(self, error: Exception, **known: Any) -> Refused:
+    def _misconfigured(self, error: BaseException, **known: Any) -> Refused:
         redactor = self._generation.redactor
         known |= {"kind": "config", "retryable": False}
         return Refused(400, failures.describe(error, redactor, **known))
@@ -168,11 +169,12 @@ class App:
     async def _call_tool(self, target: str, request: ToolCall) -> Response:
         try:
             result = await tool_calls.call(self._registry, target, request)
-            return Response(200, b'{"result":' + encode(result, self._limits.json_depth) + b"}")
-        except Exception as error:  # noqa: BLE001 - the boundary: what a tool raises is its caller's
+            data = encode_result(target, result, self._limits.json_depth)
+            return Response(200, b'{"result":' + data + b"}")
+        except USER_ERRORS as error:
             return self._tool_failure(target, error)
 
-    def _tool_failure(self, target: str, error: Exception) -> Response:
+    def _tool_failure(self, target: str, error: BaseException) -> Response:
         tool = {"tool_call_id": None, "name": target}
         known: dict[str, Any] = {"kind": "tool", "retryable": False, "tool": tool}
         match error:
@@ -182,13 +184,15 @@ class App:
                 return self._failure(404, error)
             case ConfigError():
                 return self._failure(400, error)
-            case failures.DepsBroken() | EncodeError():
+            case failures.DepsBroken():
                 return self._failure(422, error, tool=tool)
+            case EncodeError():
+                return self._failure(422, error, **known)
             case _:
                 traced = failures.trace(error, self._generation.redactor)
                 return self._failure(422, error, **known, traceback=traced)
 
-    def _failure(self, status: int, error: Exception, **known: Any) -> Response:
+    def _failure(self, status: int, error: BaseException, **known: Any) -> Response:
         return _error(status, failures.describe(error, self._generation.redactor, **known))
 
     def _drain(self) -> Response:
@@ -204,8 +208,8 @@ class App:
             raise Refused(400, failures.plain("decode", str(error))) from None
         except ValidationError as error:
             message = f"the body is no {model.__name__}: {faults(error)}"
-            raise refused(400, "decode", self._generation.redactor.text(message)) from None
+            raise refused(400, "config", self._generation.redactor.text(message)) from None
 
 
 def _error(status: int, error: dict[str, Any], *, close: bool = False) -> Response:
-    return Response(status, encode({"error": error}, fallback=str), close)
+    return Response(status, loosely({"error": error}), close)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,13 +16,15 @@ from pydantic_ai.messages import ModelMessage, ToolReturn, UserContent
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
-from axon_runner.encode import EncodeError, encode
+from axon_runner.encode import EncodeError, EventTooLarge, encode, encode_result, loosely
 from axon_runner.failures import Call, ToolBroken
 from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
+from axon_runner.run_log import RunLog
 from axon_runner.sse import EventStream
 from axon_runner.trace import outgoing
 from axon_runner.transcript import Transcript
+from axon_runner.user_code import USER_ERRORS
 from axon_runner.wire import RunRequest, ToolResult
 
 current_attempt: ContextVar[Attempt] = ContextVar("current_attempt")
@@ -66,7 +68,7 @@ class Attempt:
         self._permits: dict[int, asyncio.Future[None]] = {}
         self._asked: dict[str, asyncio.Future[ToolResult]] = {}
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._log = RunLog(self.stream, self.emit)
         self._seq = 0
 
     @property
@@ -82,10 +84,11 @@ class Attempt:
     def emit(self, kind: str, data: bytes) -> int:
         """Sends one event and returns its sequence number.
 
-        Raises `EncodeError` when the event is larger than the other end reads.
+        Raises `EventTooLarge` when it is larger than the other end reads.
         """
-        if len(data) + _RESERVED_BYTES > self.generation.limits.event_bytes:
-            raise EncodeError(f"a {kind} event of {len(data)} bytes is over the limit")
+        limit = self.generation.limits.event_bytes - _RESERVED_BYTES
+        if len(data) > limit:
+            raise EventTooLarge(f"a {kind} event has {len(data)} bytes; {limit} is the limit")
         self._seq = self.stream.emit(kind, data)
         return self._seq
 
@@ -95,13 +98,7 @@ class Attempt:
 
     def log(self, record: dict[str, Any]) -> None:
         """Sends a log record; safe from any thread."""
-        if threading.get_ident() == self._thread:
-            self._log(record)
-        else:
-            self._loop.call_soon_threadsafe(self._log, record)
-
-    def _log(self, record: dict[str, Any]) -> None:
-        self.emit("log", encode(record, fallback=str))
+        self._log.add(record)
 
     def usage(self) -> bytes:
         """Returns the usage so far; it is mutated in place, so only its bytes may be kept."""
@@ -120,7 +117,11 @@ class Attempt:
             await self._permitted(seq)
 
     def terminal(self, kind: str, fields: dict[str, Any], messages: list[ModelMessage]) -> None:
-        """Sends the last event; messages that do not fit in are left to the checkpoints."""
+        """Sends the last event; messages that do not fit in are left to the checkpoints.
+
+        Raises `EncodeError` when `fields` cannot be sent.
+        """
+        self._log.finish()
         try:
             self._transcript.advance(messages)
             added = b",".join(self._transcript.added())
@@ -179,7 +180,8 @@ class Attempt:
             **outgoing(),
         }
         try:
-            self.say("tool_request", **fields)
+            with _arguments():
+                self.say("tool_request", **fields)
             result = await waiting
         except asyncio.CancelledError:
             self.say("tool_request_cancelled", tool_call_id=call.tool_call_id)
@@ -199,27 +201,46 @@ class Attempt:
             self._finished(call, "ok", encode(result), recorded=True)
             return _restored(result)
         permit = how.permit and how.effect == "once"
-        seq = self.emit("tool_started", self._started(call, args, how.effect, permit))
+        with _arguments():
+            seq = self.emit("tool_started", self._started(call, args, how.effect, permit))
         if permit:
             await self._permitted(seq)
         try:
             result = await run(args, ctx)
         except ModelRetry as error:
-            self._finished(call, "retry", encode(error.message))
+            self._returned(call, "retry", error.message)
             raise
         except ToolFailed as error:
-            self._finished(call, "failed", encode(error.message))
+            self._returned(call, "failed", error.message)
             raise
-        except (ApprovalRequired, CallDeferred):
+        except (ApprovalRequired, CallDeferred) as error:
+            self._deferred(call, error.metadata)
             raise
-        except (Exception, SystemExit) as error:
+        except USER_ERRORS as error:
             raise ToolBroken(call) from error
-        try:
-            data = encode(result, self.generation.limits.json_depth)
-        except EncodeError as error:
-            raise EncodeError(f"tool {call.name} returned what cannot be sent: {error}") from error
-        self._finished(call, "ok", data)
+        self._returned(call, "ok", result)
         return result
+
+    def _returned(self, call: Call, outcome: str, result: Any) -> None:
+        with self._failing(call):
+            data = encode_result(call.name, result, self.generation.limits.json_depth)
+            self._finished(call, outcome, data)
+
+    def _deferred(self, call: Call, metadata: dict[str, Any] | None) -> None:
+        """Refuses metadata that could not be in the requests of `attempt_paused`."""
+        if metadata:
+            with self._failing(call):
+                encode_result(call.name, metadata, self.generation.limits.json_depth - 3)
+
+    @contextmanager
+    def _failing(self, call: Call) -> Iterator[None]:
+        """Ends a call as failed when it gave what cannot be said."""
+        try:
+            yield
+        except EncodeError as error:
+            message = self.generation.redactor.text(str(error))
+            self._finished(call, "failed", encode(message))
+            raise ToolBroken(call) from error
 
     async def _permitted(self, seq: int) -> None:
         waiting: asyncio.Future[None] = self._loop.create_future()
@@ -230,7 +251,7 @@ class Attempt:
             del self._permits[seq]
 
     def _started(self, call: Call, args: dict[str, Any], effect: Effect, permit: bool) -> bytes:
-        return encode(
+        return loosely(
             {
                 "tool_call_id": call.tool_call_id,
                 "step": self.step,
@@ -238,8 +259,7 @@ class Attempt:
                 "args": args,
                 "effect": effect,
                 "permit": permit,
-            },
-            fallback=str,
+            }
         )
 
     def _finished(self, call: Call, outcome: str, result: bytes, *, recorded: bool = False) -> None:
@@ -257,6 +277,15 @@ class Attempt:
 
 def _call(ctx: RunContext[Any]) -> Call:
     return Call(ctx.tool_call_id, ctx.tool_name or "")
+
+
+@contextmanager
+def _arguments() -> Iterator[None]:
+    """Asks the model again when the arguments of its call cannot be said."""
+    try:
+        yield
+    except EncodeError as error:
+        raise ModelRetry(f"The arguments cannot be used: {error}.") from None
 
 
 def _unwrap(result: ToolResult, call: Call) -> Any:

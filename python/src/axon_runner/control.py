@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 _LAUNCH_BYTES = 64 * 1024 * 1024
 _QUEUED_RECORDS = 1024
+_STDERR = 2
 
 
 class Control:
@@ -38,13 +41,20 @@ class Control:
         return bytes(received)
 
     def send_now(self, record: dict[str, Any]) -> None:
-        """Writes `record` before it returns; a parent that is gone is no error."""
+        """Writes `record` before it returns; a parent that is gone is no error.
+
+        When user code has closed the socket, the record goes to stderr, which the parent reads too.
+        """
         line = json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"
         try:
             with self._lock:
                 self._socket.sendall(line)
-        except OSError:
+        except ConnectionError:
             return
+        except OSError as error:
+            told = f"axon_runner: the control socket is closed ({error}); it lost "
+            with suppress(OSError):
+                os.write(_STDERR, told.encode() + line)
 
     def send(self, record: dict[str, Any]) -> None:
         """Queues `record`; drops it when the queue is full."""

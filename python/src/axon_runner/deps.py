@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from axon_runner.failures import DepsBroken
 from axon_runner.faults import faults
 from axon_runner.launch import ConfigError
+from axon_runner.user_code import USER_ERRORS
 
 _NO_TYPE = (None, type(None), object, Any)
 
@@ -60,7 +61,7 @@ class Deps:
         stack = AsyncExitStack()
         try:
             deps = await self._enter(stack, parsed)
-        except Exception as error:
+        except USER_ERRORS as error:
             raise DepsBroken("the deps factory failed") from error
         try:
             yield deps
@@ -69,7 +70,7 @@ class Deps:
             raise
         try:
             await stack.aclose()
-        except Exception as error:
+        except USER_ERRORS as error:
             raise DepsBroken("taking the deps down failed") from error
 
     async def _enter(self, stack: AsyncExitStack, parsed: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -13,14 +13,23 @@ from pydantic_ai.exceptions import ToolRetryError as RetryError
 from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelResponse
 from pydantic_ai.run import AgentRun
 from pydantic_ai.tools import DeferredToolRequests
+from pydantic_core import PydanticSerializationError
 from pydantic_graph import End
 
 from axon_runner import failures
 from axon_runner.agents import Plan
 from axon_runner.attempt import Attempt, current_attempt
-from axon_runner.encode import EncodeError, checked, encode
+from axon_runner.encode import (
+    EncodeError,
+    EventTooLarge,
+    ModelUnsendable,
+    OutputUnsendable,
+    checked,
+    encode,
+)
 from axon_runner.failures import Call, RetriesExhausted, RunnerTimeout, ToolsetBroken
 from axon_runner.partial import PartialOutput
+from axon_runner.user_code import USER_ERRORS
 
 _event_json = TypeAdapter(
     AgentStreamEvent,
@@ -51,9 +60,21 @@ async def drive(attempt: Attempt, plan: Plan, deps: Any, before: asyncio.Task[No
         try:
             attempt.terminal(kind, fields, _messages(attempt))
         except EncodeError as error:
-            attempt.terminal("attempt_failed", _failure(attempt, error), [])
+            fields = _failure(attempt, _unsendable(kind, error))
+            attempt.terminal("attempt_failed", fields, _messages(attempt))
     finally:
         attempt.stream.close()
+
+
+def _unsendable(kind: str, error: EncodeError) -> EncodeError:
+    """Returns what it means that the terminal `kind` could not be sent."""
+    match kind:
+        case "attempt_completed":
+            return OutputUnsendable(f"the output cannot be written as JSON: {error}")
+        case "attempt_paused":
+            return ModelUnsendable(f"the requests cannot be written as JSON: {error}")
+        case _:
+            return error
 
 
 async def _outcome(
@@ -72,7 +93,7 @@ async def _outcome(
         return "attempt_failed", _failure(attempt, error)
     except RunCancelled:
         return "attempt_cancelled", {}
-    except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a terminal
+    except USER_ERRORS as error:
         if isinstance(error, TimeoutError) and limit.expired():
             error = RunnerTimeout(f"the attempt took longer than {timeout:g} seconds")
         return "attempt_failed", _failure(attempt, error)
@@ -83,7 +104,7 @@ async def _run(attempt: Attempt, plan: Plan, deps: Any) -> tuple[str, dict[str, 
     async with plan.deps.made(deps) as made, AsyncExitStack() as stack:
         try:
             run = await stack.enter_async_context(plan.iter(request, made, request.timeout))
-        except Exception as error:
+        except USER_ERRORS as error:
             if failures.known(error):
                 raise
             raise ToolsetBroken("the agent's toolsets could not be entered") from error
@@ -168,10 +189,15 @@ async def _stream_model(
     stream = attempt.stream
     async with node.stream(run.ctx) as events:
         async for event in events:
-            _forward(attempt, event)
+            try:
+                _forward(attempt, event)
+            except EventTooLarge:
+                raise
+            except EncodeError as error:
+                raise ModelUnsendable(f"the model's answer is no JSON: {error}") from error
             value = partial.follow(event)
             if value is not None:
-                attempt.emit("partial_output", b'{"value":' + encode(value) + b"}")
+                _show(attempt, value)
             if stream.full:
                 await stream.drained()
 
@@ -188,7 +214,17 @@ async def _stream_tools(
 
 
 def _forward(attempt: Attempt, event: AgentStreamEvent) -> None:
-    attempt.emit(event.event_kind, checked(_event_json(event, exclude_none=True), _EVENT_DEPTH))
+    try:
+        data = checked(_event_json(event, exclude_none=True), _EVENT_DEPTH)
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise EncodeError(f"a {event.event_kind} event has no JSON form: {error}") from error
+    attempt.emit(event.event_kind, data)
+
+
+def _show(attempt: Attempt, partial: Any) -> None:
+    """Sends what is there of the output; one that cannot be sent is left out."""
+    with suppress(EncodeError):
+        attempt.emit("partial_output", b'{"value":' + encode(partial) + b"}")
 
 
 def _step(run: AgentRun[Any, Any], response: ModelResponse) -> int:

@@ -24,12 +24,19 @@ def describe(error: BaseException, launch: bytes) -> dict[str, Any]:
     described: dict[str, Any] = {
         "kind": "config",
         "class": type(error).__name__,
-        "message": redactor.text(str(error)) or type(error).__name__,
+        "message": redactor.text(_text(error)) or type(error).__name__,
         "retryable": False,
     }
     if not isinstance(error, Unusable):
         described["traceback"] = text[-_TRACEBACK_CHARS:]
     return described
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - user code wrote the class
+        return ""
 
 
 def secrets(launch: bytes) -> list[str]:

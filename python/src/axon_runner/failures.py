@@ -9,12 +9,17 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_ai import exceptions as ai
-from pydantic_core import PydanticSerializationError
 
-from axon_runner.decode import DecodeError
-from axon_runner.encode import EncodeError
+from axon_runner.encode import (
+    EncodeError,
+    EventTooLarge,
+    ModelUnsendable,
+    OutputUnsendable,
+    ResultUnsendable,
+)
 from axon_runner.launch import ConfigError
 from axon_runner.redaction import Redactor
+from axon_runner.user_code import as_text
 
 Kind = Literal[
     "model_rate_limited",
@@ -104,7 +109,8 @@ def _newer(module: str, name: str, row: Row) -> list[tuple[type[BaseException], 
         return []
 
 
-# Subclasses stand before their parents; the first match wins.
+# Subclasses stand before their parents; the first match wins. No row says `decode`: that is only
+# for bodies that could not be read, and what user code or the model made is none.
 TABLE: tuple[tuple[type[BaseException], Row], ...] = (
     (ai.ModelQuotaExceededError, Row("model_quota")),
     (ai.ModelRateLimitError, Row("model_rate_limited", retryable=True)),
@@ -135,9 +141,11 @@ TABLE: tuple[tuple[type[BaseException], Row], ...] = (
     (ConfigError, Row("config")),
     (ImportError, Row("config", traced=True)),
     (SyntaxError, Row("config", traced=True)),
-    (DecodeError, Row("decode")),
-    (EncodeError, Row("decode")),
-    (PydanticSerializationError, Row("decode")),
+    (ResultUnsendable, Row("tool")),
+    (ModelUnsendable, Row("model_behavior", retryable=True)),
+    (OutputUnsendable, Row("output_invalid")),
+    (EventTooLarge, Row("usage_limit")),
+    (EncodeError, Row("internal", traced=True)),
     (ToolBroken, Row("tool", traced=True)),
     (RetriesExhausted, Row("model_behavior", retryable=True)),
     (DepsBroken, Row("toolset", traced=True)),
@@ -181,7 +189,7 @@ def describe(exc: BaseException, redactor: Redactor, **known: Any) -> dict[str, 
     error: dict[str, Any] = {
         "kind": found.kind,
         "class": type(original).__name__,
-        "message": redactor.text(str(original))[:_MESSAGE_CHARS],
+        "message": _message(original, redactor),
         "retryable": found.retryable,
         **_details(exc),
         **known,
@@ -190,7 +198,7 @@ def describe(exc: BaseException, redactor: Redactor, **known: Any) -> dict[str, 
         cause = original.__cause__
         error["cause"] = {
             "class": type(cause).__name__,
-            "message": redactor.text(str(cause))[:_MESSAGE_CHARS],
+            "message": _message(cause, redactor),
         }
     if found.traced and "traceback" not in error:
         error["traceback"] = trace(original, redactor)
@@ -206,6 +214,10 @@ def trace(exc: BaseException, redactor: Redactor) -> str:
     """Returns the end of the traceback of `exc`, without secrets."""
     text = "".join(traceback.format_exception(exc))
     return redactor.text(text)[-_TRACEBACK_CHARS:]
+
+
+def _message(exc: BaseException, redactor: Redactor) -> str:
+    return redactor.text(as_text(exc))[:_MESSAGE_CHARS] or type(exc).__name__
 
 
 def _original(exc: BaseException) -> BaseException:

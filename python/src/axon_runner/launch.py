@@ -33,10 +33,10 @@ class Callable(_Record):
 class Limits(_Record):
     """Bounds that Rust sets and both ends enforce."""
 
-    attempts: int = Field(default=64, ge=1)
-    body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
-    event_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
-    json_depth: int = Field(default=64, ge=1, le=100)
+    attempts: int = Field(default=64, ge=1, strict=True)
+    body_bytes: int = Field(default=16 * 1024 * 1024, ge=1, strict=True)
+    event_bytes: int = Field(default=8 * 1024 * 1024, ge=1, strict=True)
+    json_depth: int = Field(default=64, ge=1, le=100, strict=True)
 
 
 class Launch(_Record):
@@ -44,7 +44,7 @@ class Launch(_Record):
 
     type: Literal["launch"]
     protocol: Literal[1]
-    generation: int
+    generation: int = Field(strict=True)
     token: str = Field(min_length=1, repr=False)
     agent: str
     path: tuple[str, ...] = ()

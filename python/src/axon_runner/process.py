@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from axon_runner import failed, lifeline, preflight
 from axon_runner.control import Control
@@ -22,7 +23,8 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if sys.stdout is not None:  # it is when the descriptor is closed
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     gc.disable()
     control = Control(CONTROL_FD)
     line = control.read_launch()
@@ -33,8 +35,9 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the boundary: whatever it is, Rust is told
         control.send_now({"type": "failed", "error": failed.describe(error, line)})
     control.flush(1.0)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # user code may have closed or replaced it
+            stream.flush()
     os._exit(code)
 
 

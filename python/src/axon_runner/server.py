@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import platform
 import signal
 import socket
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,7 +21,9 @@ from axon_runner.http import Connection
 from axon_runner.launch import PROTOCOL, ConfigError, Launch
 from axon_runner.redaction import Redactor
 from axon_runner.registry import Registry
+from axon_runner.user_code import USER_ERRORS
 
+_log = logging.getLogger(__name__)
 _CANCEL_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _LIFESPAN_SECONDS = 5.0
@@ -33,9 +37,24 @@ def run(control: Control, listen_fd: int, launch: Launch, pydantic_ai: str) -> i
     # Not `asyncio.run`: on its way out it waits for threads, and a tool may have left one behind.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    return loop.run_until_complete(
-        _serve(control, listen_fd, launch, callables, redactor, pydantic_ai)
-    )
+    return _run(loop, _serve(control, listen_fd, launch, callables, redactor, pydantic_ai))
+
+
+def _run(loop: asyncio.AbstractEventLoop, serve: Coroutine[Any, Any, int]) -> int:
+    """Runs `serve` to its end, whatever ends the loop before.
+
+    `SystemExit` and `KeyboardInterrupt` stop a loop when they leave a task or a callback. The
+    boundaries catch them where the runner calls user code; this is for the tasks of user code.
+    """
+    serving = loop.create_task(serve)
+    serving.add_done_callback(lambda _: loop.stop())
+    while not serving.done():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            if not serving.done():
+                _log.exception("a task of user code tried to end the runner")
+    return serving.result()
 
 
 async def _serve(
@@ -61,8 +80,7 @@ async def _serve(
         await _until_stopped(app, terminated)
         server.close()
         await _close(app, connections)
-        async with asyncio.timeout(_LIFESPAN_SECONDS):
-            await lifespan.aclose()
+        await _leave(lifespan)
     return 0
 
 
@@ -76,6 +94,15 @@ async def _enter(stack: AsyncExitStack, target: str, lifespan: Any) -> None:
         stack.enter_context(made)
     else:
         raise ConfigError(f"{target} does not give a context manager; a lifespan has to")
+
+
+async def _leave(stack: AsyncExitStack) -> None:
+    """Leaves every lifespan; one that fails is told, and the runner still ends as it was asked."""
+    try:
+        async with asyncio.timeout(_LIFESPAN_SECONDS):
+            await stack.aclose()
+    except USER_ERRORS:
+        _log.exception("a lifespan could not be left")
 
 
 def _ready(launch: Launch, pydantic_ai: str) -> dict[str, Any]:

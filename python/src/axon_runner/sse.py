@@ -8,6 +8,7 @@ from collections.abc import Callable
 PING_SECONDS = 15.0
 _BUFFERED_EVENTS = 256
 _BUFFERED_BYTES = 4 * 1024 * 1024
+_CROWDED_EVENTS = 4096
 _PING = b": ping\n\n"
 
 
@@ -55,6 +56,11 @@ class EventStream:
         return self._paused and (
             len(self._frames) >= _BUFFERED_EVENTS or self._bytes >= _BUFFERED_BYTES
         )
+
+    @property
+    def crowded(self) -> bool:
+        """Says whether so much waits that what can be left out has to be, however it came."""
+        return len(self._frames) >= _CROWDED_EVENTS or self._bytes >= _BUFFERED_BYTES
 
     async def drained(self) -> None:
         """Waits until the reader has caught up or gone."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_core import PydanticSerializationError
 
-from axon_runner.encode import checked
+from axon_runner.encode import EncodeError, ModelUnsendable, checked
 
 _to_json = TypeAdapter(
     ModelMessage,
@@ -73,4 +74,8 @@ def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
 
 
 def _encode(message: ModelMessage) -> bytes:
-    return checked(_to_json(message), _MESSAGE_DEPTH)
+    try:
+        return checked(_to_json(message), _MESSAGE_DEPTH)
+    except (EncodeError, PydanticSerializationError, UnicodeEncodeError) as error:
+        cls = ModelUnsendable if isinstance(message, ModelResponse) else EncodeError
+        raise cls(f"a message cannot be written as JSON: {error}") from error

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    StrictBool,
     StringConstraints,
     ValidationError,
 )
@@ -26,8 +27,10 @@ _TOOL_TARGET = rf"^(rust|python:{TARGET_PATTERN[1:-1]})$"
 
 Schema = dict[str, JsonValue]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Retries = Annotated[int, Field(ge=0)]
+# Strict: a number that comes as text is a fault of the sender, not a number.
+Integer = Annotated[int, Field(strict=True)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Retries = Annotated[int, Field(ge=0, strict=True)]
 
 
 class _Wire(BaseModel):
@@ -57,12 +60,12 @@ class ToolSpec(_Wire):
     target: Annotated[str, StringConstraints(pattern=_TOOL_TARGET)]
     description: str | None = None
     parameters: Schema | None = None
-    strict: bool | None = None
-    sequential: bool = False
+    strict: StrictBool | None = None
+    sequential: StrictBool = False
     timeout: Seconds | None = None
     max_retries: Retries | None = None
     effect: Effect | None = None
-    requires_approval: bool = False
+    requires_approval: StrictBool = False
 
 
 class OutputSpec(_Wire):
@@ -72,7 +75,7 @@ class OutputSpec(_Wire):
     json_schema: Schema | None = Field(default=None, alias="schema")
     name: Name | None = None
     description: str | None = None
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class Spec(_Wire):
@@ -96,21 +99,26 @@ class Spec(_Wire):
 
 
 def _known_limits(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
     known = {field.name for field in dataclasses.fields(UsageLimits)}
-    if isinstance(value, dict) and (unknown := sorted(value.keys() - known)):
+    if unknown := sorted(value.keys() - known):
         raise ValueError(f"unknown limits: {', '.join(unknown)}")
-    return {"request_limit": None, **value} if isinstance(value, dict) else value
+    # An amount of money is exact only as text.
+    if texts := sorted(k for k, v in value.items() if isinstance(v, str) and k != "cost_limit"):
+        raise ValueError(f"limits that are text and no numbers: {', '.join(texts)}")
+    return {"request_limit": None, **value}
 
 
 class RunRequest(_Wire):
     """Starts or resumes one attempt of a run."""
 
     run_id: Name
-    attempt: int = Field(ge=1)
+    attempt: Annotated[Integer, Field(ge=1)]
     spec: dict[str, Any]
     conversation_id: Name | None = None
     prompt: str | list[UserContent] | None = None
-    stream: bool = True
+    stream: StrictBool = True
     instructions: str | None = None
     deps: Any = None
     message_history: list[ModelMessage] = []
@@ -133,26 +141,26 @@ class ValidateRequest(_Wire):
 class Permit(_Wire):
     """The checkpoint or tool start `seq` is recorded; the attempt may go on."""
 
-    attempt: int
-    seq: int
+    attempt: Integer
+    seq: Integer
 
 
 class ToolResult(_Wire):
     """The answer to a `tool_request`."""
 
-    attempt: int
+    attempt: Integer
     tool_call_id: str
     status: Literal["ok", "retry", "failed", "error"]
     content: Any = None
     message: str | None = None
     kind: str | None = None
-    retryable: bool = False
+    retryable: StrictBool = False
 
 
 class Message(_Wire):
     """Steers a live run."""
 
-    attempt: int
+    attempt: Integer
     content: str | list[UserContent]
     priority: Literal["asap", "when_idle"] = "asap"
 

@@ -1,9 +1,12 @@
 """Deps factories and lifespans of the test agents."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 
 @dataclass
@@ -65,6 +68,23 @@ def broken(given: Any) -> Bank:
     raise ConnectionError("no database")
 
 
+def exits(given: Any) -> Bank:
+    """Tries to end the process."""
+    sys.exit("no deps")
+
+
+@contextmanager
+def exits_at_the_end(given: Any) -> Iterator[Bank]:
+    """Makes deps and tries to end the process when they are taken down."""
+    yield Bank(1, "doomed")
+    sys.exit("no end")
+
+
+def exits_in_validation(given: Annotated[Any, BeforeValidator(exits)]) -> Bank:
+    """Has an argument whose validation tries to end the process."""
+    return Bank(1, "never")
+
+
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     """Lives as long as the runner."""
@@ -76,3 +96,15 @@ async def lifespan() -> AsyncIterator[None]:
 def no_lifespan() -> int:
     """Is no context manager."""
     return 1
+
+
+@asynccontextmanager
+async def lifespan_that_exits() -> AsyncIterator[None]:
+    """Tries to end the process when it is left."""
+    yield
+    sys.exit("lifespan over")
+
+
+def no_lifespan_at_all() -> None:
+    """Tries to end the process when it is entered."""
+    sys.exit("no lifespan")

@@ -1,5 +1,6 @@
 """An agent defined in Python, which knows nothing of Axon."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,6 +40,14 @@ def who(ctx: RunContext[Customer]) -> str:
 def breaks() -> str:
     """Raises."""
     raise RuntimeError("database is gone")
+
+
+def rate(advice: str, risk: float) -> dict[str, Any]:
+    """Makes an output that JSON cannot carry."""
+    return {"advice": advice, "risks": [risk, math.inf]}
+
+
+with_output_function = Agent(model, output_type=rate)
 
 
 class Handle:

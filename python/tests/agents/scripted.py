@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,12 +12,13 @@ from pydantic_ai import exceptions as ai
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-FAILURES: dict[str, Exception] = {
+FAILURES: dict[str, BaseException] = {
     "rate_limited": ai.ModelHTTPError.for_category(
         ai.ModelRateLimitError, status_code=429, model_name="scripted", retry_after=3.0
     ),
     "connection": ai.ModelConnectionError("scripted", "refused", phase="connect"),
     "bug": KeyError("a bug of the model"),
+    "exit": SystemExit("the model exits"),
     "fallback": ai.FallbackExceptionGroup(
         "all failed", [ai.ModelOverloadedError("scripted", "busy")]
     ),
@@ -114,6 +116,11 @@ named = "test"
 def made() -> FunctionModel:
     """Makes the model."""
     return model
+
+
+def exits() -> str:
+    """Tries to end the process."""
+    sys.exit("scripted:exits")
 
 
 wrong = 42

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic_ai import BinaryContent, ModelRetry, RunContext, ToolReturn
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ToolFailed
@@ -90,6 +90,13 @@ def unserialisable() -> object:
     return object()
 
 
+def once_unserialisable(path: str) -> object:
+    """Writes a file, and returns what has no JSON form."""
+    with open(path, "a") as file:
+        file.write("called\n")
+    return object()
+
+
 def deep() -> Any:
     """Returns what is nested too deeply."""
     value: Any = 1
@@ -118,7 +125,7 @@ def leaks() -> str:
 
 def spawns() -> int:
     """Starts a child process and returns its id."""
-    return subprocess.Popen(["sleep", "600"]).pid
+    return subprocess.Popen(["sleep", "600"], close_fds=False).pid
 
 
 def holds_the_gil(path: str) -> str:
@@ -160,6 +167,99 @@ def typed(point: Point) -> str:
 def surrogate() -> str:
     """Raises with text that JSON cannot carry."""
     raise ValueError("lone \ud800 surrogate")
+
+
+def wrong_deep_inside() -> dict[str, Any]:
+    """Returns one number among many that JSON cannot carry."""
+    return {"accounts": [{"balance": 1.5}, {"balance": -math.inf}]}
+
+
+def retries_with_a_surrogate() -> str:
+    """Tells the model what JSON cannot carry."""
+    raise ModelRetry("lone \ud800 surrogate")
+
+
+def asks_with_an_object() -> str:
+    """Asks for approval with metadata that has no JSON form."""
+    raise ApprovalRequired(metadata={"why": object()})
+
+
+def halves(amount: float) -> str:
+    """Takes any number."""
+    return str(amount / 2)
+
+
+def anything(value: Any) -> str:
+    """Takes any value."""
+    return "taken"
+
+
+def interrupted() -> str:
+    """Interrupts."""
+    raise KeyboardInterrupt
+
+
+async def grouped() -> str:
+    """Raises a group that is no `Exception`."""
+    raise BaseExceptionGroup("both", [SystemExit(4), ValueError("no")])
+
+
+async def _exits() -> NoReturn:
+    sys.exit(5)
+
+
+async def exits_in_a_task() -> str:
+    """Tries to end the process from a task of its own."""
+    await asyncio.create_task(_exits())
+    return ""
+
+
+async def exits_in_a_callback() -> str:
+    """Tries to end the process from the event loop."""
+    asyncio.get_running_loop().call_soon(sys.exit, 6)
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+    return "still here"
+
+
+class Rude(Exception):
+    """Fails when it is asked what happened."""
+
+    def __str__(self) -> str:
+        sys.exit(7)
+
+
+def rude() -> str:
+    """Raises what cannot be shown."""
+    raise Rude
+
+
+async def floods(lines: int) -> str:
+    """Logs much and never lets the event loop go."""
+    for number in range(lines):
+        log.info("line %d %s", number, "x" * 1000)
+    return "done"
+
+
+def floods_from_a_thread(lines: int) -> str:
+    """Logs much from a thread."""
+    for number in range(lines):
+        log.info("line %d %s", number, "x" * 1000)
+    return "done"
+
+
+def closes_stdout() -> str:
+    """Closes what the runner flushes at its end."""
+    sys.stdout.close()
+    return "closed"
+
+
+def closes_the_control_socket() -> str:
+    """Closes a descriptor of the runner and logs."""
+    os.close(3)
+    log.warning("nobody hears this")
+    return "closed"
 
 
 not_a_function = 5

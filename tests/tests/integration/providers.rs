@@ -93,9 +93,8 @@ async fn text_of_a_lost_attempt_is_retracted() {
     assert_eq!(output(&outcome), json!("but this"));
     let retracted = seen.iter().position(|event| event.name() == "retracted").unwrap();
     let text_of = |events: &[RunEvent]| -> String {
-        let text = |event: &RunEvent| match event {
-            RunEvent::TextDelta(delta) => Some(delta.text.clone()),
-            _ => None,
+        let text = |event: &RunEvent| {
+            if let RunEvent::TextDelta(delta) = event { Some(delta.text.clone()) } else { None }
         };
         events.iter().filter_map(text).collect()
     };

@@ -86,7 +86,7 @@ impl App {
     /// Lets an attempt in and begins to play it.
     pub(super) fn start(self: &Arc<Self>, request: AttemptRequest) -> Result<EventBody, Refusal> {
         if request.attempt.0 == 0 {
-            return Err(Refusal::decode("attempts are counted from 1"));
+            return Err(Refusal::config("attempts are counted from 1"));
         }
         let model = self.model(&request.spec)?;
         let steps = self.steps(&request);

@@ -198,5 +198,5 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     json::check_depth(body).map_err(|error| wrong(&error))?;
     // What is only carried on is not read below, so that what is no JSON in it is found here.
     serde_json::from_slice::<Value>(body).map_err(|error| wrong(&error))?;
-    serde_json::from_slice(body).map_err(|error| wrong(&error))
+    serde_json::from_slice(body).map_err(|error| Refusal::config(format!("the body: {error}")))
 }
