@@ -41,7 +41,9 @@ async def _stream(
         for word in part.split(" "):
             yield f"{word} "
     else:
-        call = DeltaToolCall(part.tool_name, part.args_as_json_str(), tool_call_id=part.tool_call_id)
+        call = DeltaToolCall(
+            part.tool_name, part.args_as_json_str(), tool_call_id=part.tool_call_id
+        )
         yield {0: call}
 
 

@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
 use anyhow::Context;
 use axon_kernel::event::RunEvent;
@@ -13,6 +12,7 @@ use axon_runner::environment;
 use axon_runtime::{AgentHandle, Host, RunOutcome, RunUpdate, Runtime, load_agent};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::cpu::{of_process, of_this_process};
 use crate::repository;
@@ -97,10 +97,7 @@ impl Axon {
         }
         let mut all = Sample::default();
         while let Some(sample) = workers.join_next().await {
-            let sample = sample??;
-            all.latencies.extend(sample.latencies);
-            all.firsts.extend(sample.firsts);
-            all.events += sample.events;
+            all.add(sample??);
         }
         Ok(all)
     }

@@ -1,10 +1,11 @@
 //! The CPU that processes have used, and what else the machine was busy with.
 
 use std::fs::read_to_string;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 /// Returns what this process has used, all threads, user and system.
 pub(crate) fn of_this_process() -> Duration {

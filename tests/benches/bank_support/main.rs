@@ -1,7 +1,7 @@
 //! What Axon costs: one agent on pydantic-ai alone and the same agent in Axon, in one bench run.
 //!
 //! ```text
-//! cargo bench -p axon-tests --bench bank_support            ten rounds, about three minutes
+//! cargo bench -p axon-tests --bench bank_support            ten rounds, some three minutes
 //! cargo bench -p axon-tests --bench bank_support -- --quick
 //! ```
 //!
@@ -15,13 +15,17 @@
 //! - **Axon** is a `Runtime` in this process with `agents/bank_support` and its runner. Latency is
 //!   taken from the call of the Rust API to the outcome, or to the last event.
 //!
-//! A round takes every workload on both sides, in turn who begins: runs one after the other for
-//! latency, 32 at once for CPU and throughput, and runs of a model that waits 2 ms before each
-//! delta, as real ones do. What both sides are told apart by (`added`, `ratio`) is the median over
-//! the rounds of the difference within one round, shown with its smallest and largest; latencies
-//! are percentiles over all runs. Compared are ratios of one run of this bench on one machine, and
-//! nothing is asserted. CPU is that of the Python process (user and system) and, for Axon, also
-//! that of this process. What else was busy on the machine meanwhile is printed below the table.
+//! A round takes every workload: runs one after the other for latency, 32 at once for CPU and
+//! throughput, and runs of a model that waits 2 ms before each delta, as real ones do wait. Within
+//! a workload the sides take turns every few runs, so that what else disturbs the machine disturbs
+//! both. Axon is compared by the difference or the ratio within each round: shown is the median
+//! over the rounds with the smallest and the largest. Latencies are percentiles over all runs, and
+//! p99 needs many rounds to mean something. CPU is that of the Python process (user and system)
+//! and, for Axon, also that of this process. Nothing is asserted about time: the aims are printed
+//! beside the figures, and below the table how busy the machine was with something else.
+//!
+//! `--tuned` gives bare pydantic-ai the garbage-collection settings that Axon's runner gives
+//! itself, which shows what Axon costs without what it saves.
 
 mod axon;
 mod bare;
@@ -31,6 +35,7 @@ mod model;
 mod round;
 mod table;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,10 +49,13 @@ use bare::Bare;
 use cpu::Machine;
 use figures::Figures;
 use model::Model;
-use round::{Job, Round, Workload};
+use round::{Pair, Round, Workload};
 
 /// No round takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What cargo gives to every bench.
+const BENCH: &str = "--bench";
 
 /// What the bench is asked for.
 #[derive(Clone, Copy, Debug, Parser)]
@@ -56,26 +64,20 @@ struct Options {
     /// How many rounds are measured.
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Two short rounds, to see that it works.
+    /// Two rounds only, to see that it works.
     #[arg(long)]
     quick: bool,
     /// Give bare pydantic-ai the garbage-collection settings of Axon's runner.
     #[arg(long)]
     tuned: bool,
-    /// Be the scripted model: how this program starts itself.
-    #[arg(long, hide = true)]
-    play_model: bool,
-    /// What cargo gives to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let outcome = if options.play_model {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let outcome = if given.get(1).is_some_and(|argument| argument == model::ARGUMENT) {
         model::play()
-    } else if options.bench {
-        bench(options)
+    } else if given.iter().any(|argument| argument == BENCH) {
+        bench(Options::parse_from(given.iter().filter(|argument| *argument != BENCH)))
     } else {
         // `cargo test --benches` starts this too, and has nothing to measure.
         Ok(())
@@ -125,43 +127,37 @@ async fn compare(options: Options) -> anyhow::Result<()> {
 }
 
 async fn measure(options: Options, bare: &mut Bare, axon: &Axon) -> anyhow::Result<Vec<Round>> {
-    say("warming up");
-    for workload in Workload::ALL {
-        both(workload.job(true), true, bare, axon).await?;
-        both(workload.job(true), true, bare, axon).await?;
-    }
     let rounds = if options.quick { 2 } else { options.rounds.max(1) };
     let mut measured = Vec::new();
-    for number in 0..rounds {
-        say(&format!("round {} of {rounds}", number + 1));
+    for number in 0..=rounds {
+        // The first one is the warm-up.
+        say(&format!("round {number} of {rounds}"));
         let mut round = Round::default();
         for workload in Workload::ALL {
-            let job = workload.job(options.quick);
-            round.set(workload, both(job, number % 2 == 0, bare, axon).await?);
+            let late = || format!("{workload:?} took longer than {} s", PATIENCE.as_secs());
+            let both = tokio::time::timeout(PATIENCE, both(workload, bare, axon));
+            round.set(workload, both.await.with_context(late)??);
         }
         measured.push(round);
     }
-    Ok(measured)
+    Ok(measured.split_off(1))
 }
 
-/// Gives `job` to both sides, and returns what each of them took, bare first.
-async fn both(
-    job: Job,
-    bare_begins: bool,
-    bare: &mut Bare,
-    axon: &Axon,
-) -> anyhow::Result<round::Pair> {
-    let late = || format!("a round took longer than {} s: {job:?}", PATIENCE.as_secs());
-    let pair = async {
-        if bare_begins {
-            let bare = bare.measure(job).await?;
-            Ok(round::Pair { bare, axon: axon.measure(job).await? })
+/// Gives the work to both sides in turns, and returns what each of them took.
+async fn both(workload: Workload, bare: &mut Bare, axon: &Axon) -> anyhow::Result<Pair> {
+    let job = workload.job();
+    let mut pair = Pair::default();
+    for turn in 0..workload.turns() {
+        // Whoever comes second in one turn begins the next.
+        if turn % 2 == 0 {
+            pair.bare.add(bare.measure(job).await?);
+            pair.axon.add(axon.measure(job).await?);
         } else {
-            let axon = axon.measure(job).await?;
-            Ok(round::Pair { bare: bare.measure(job).await?, axon })
+            pair.axon.add(axon.measure(job).await?);
+            pair.bare.add(bare.measure(job).await?);
         }
-    };
-    tokio::time::timeout(PATIENCE, pair).await.with_context(late)?
+    }
+    Ok(pair)
 }
 
 /// Returns the root of the repository.

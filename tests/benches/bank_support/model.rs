@@ -10,6 +10,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 
+/// The argument by which this program starts itself as the model.
+pub(crate) const ARGUMENT: &str = "--play-model";
+
 /// How long the model called `paced` waits before each delta.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -29,7 +32,7 @@ impl Model {
     /// Starts this program once more, as the model.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("--play-model")
+            .arg(ARGUMENT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -31,7 +31,7 @@ pub(crate) enum Workload {
     StreamedCrowd,
 }
 
-/// One side's part of a round.
+/// What one side does at a stretch, before it is the other's turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
     pub(crate) runs: u32,
@@ -45,12 +45,21 @@ impl Workload {
     pub(crate) const ALL: [Self; 5] =
         [Self::Whole, Self::Streamed, Self::Paced, Self::WholeCrowd, Self::StreamedCrowd];
 
-    /// Returns what each side has to do.
-    pub(crate) fn job(self, short: bool) -> Job {
+    /// Returns how often each side takes its turn in a round.
+    pub(crate) fn turns(self) -> u32 {
+        match self {
+            Self::Whole | Self::Streamed => 10,
+            Self::Paced => 8,
+            Self::WholeCrowd | Self::StreamedCrowd => 3,
+        }
+    }
+
+    /// Returns what a side does when it is its turn: little, so that what disturbs the machine
+    /// disturbs both sides.
+    pub(crate) fn job(self) -> Job {
         let (runs, concurrency) = match self {
-            Self::Whole | Self::Streamed => (40, 1),
-            Self::Paced => (30, 1),
-            Self::WholeCrowd | Self::StreamedCrowd => (160, CROWD),
+            Self::Whole | Self::Streamed | Self::Paced => (4, 1),
+            Self::WholeCrowd | Self::StreamedCrowd => (2 * CROWD, CROWD),
         };
         let model = match self {
             Self::Paced => "openai-chat:paced",
@@ -59,11 +68,11 @@ impl Workload {
             }
         };
         let stream = !matches!(self, Self::Whole | Self::WholeCrowd);
-        Job { runs: if short { runs / 2 } else { runs }, concurrency, stream, model }
+        Job { runs, concurrency, stream, model }
     }
 }
 
-/// What one side took for one job.
+/// What one side took.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// How long each run took.
@@ -78,6 +87,18 @@ pub(crate) struct Sample {
     pub(crate) rust: Duration,
     /// How long the whole job took.
     pub(crate) wall: Duration,
+}
+
+impl Sample {
+    /// Adds what the same side took at another time.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.firsts.extend(other.firsts);
+        self.events += other.events;
+        self.python += other.python;
+        self.rust += other.rust;
+        self.wall += other.wall;
+    }
 }
 
 /// The lines to and from `bare.py`.
@@ -102,7 +123,7 @@ pub(crate) struct BareSample {
     pub(crate) wall: f64,
 }
 
-/// What both sides took for the same job, one after the other.
+/// What both sides took for the same work, in turns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pair {
     pub(crate) bare: Sample,
