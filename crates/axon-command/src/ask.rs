@@ -22,10 +22,14 @@ struct DescribedAgent {
 }
 
 impl AskArgs {
-    /// Puts the model that was asked for in place of the agent's own.
-    pub(crate) fn choose_model(&self, spec: &mut AgentSpec) {
+    /// Puts what was asked for in place of the agent's own: its model, the time of its runs.
+    pub(crate) fn override_in(&self, spec: &mut AgentSpec) {
         if let Some(model) = &self.model {
             spec.model = Some(model.clone());
+        }
+        if let Some(timeout) = self.timeout {
+            // The start has no longer than a run either.
+            spec.limits.timeout = timeout;
         }
     }
 
@@ -39,9 +43,6 @@ impl AskArgs {
         let mut run = agent.run(prompt);
         if let Some(deps) = deps {
             run = run.deps(deps);
-        }
-        if let Some(timeout) = self.timeout {
-            run = run.timeout(timeout);
         }
         run
     }

@@ -20,7 +20,7 @@ use crate::terminal::{self, BOLD, DIM, styled};
 /// Talks with an agent until the user leaves.
 pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Report> {
     let mut definition = session.find(&args.target)?;
-    args.ask.choose_model(&mut definition.spec);
+    args.ask.override_in(&mut definition.spec);
     ask::check(&args.deps, &definition.spec)?;
     let (runtime, agent) = session.start(definition).await?;
     let ended = talk(&args, &agent, &mut session).await;

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first one is an order to the command, the second one ends the process.
+//! Ctrl-C, SIGTERM and a closed terminal: the first one is an order to the command, the second one ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ pub(crate) enum Signal {
     Interrupt,
     /// What service managers send.
     Terminate,
+    /// The terminal was closed.
+    HangUp,
 }
 
 impl Signal {
@@ -22,6 +24,7 @@ impl Signal {
         match self {
             Self::Interrupt => Exit::of_signal(2),
             Self::Terminate => Exit::of_signal(15),
+            Self::HangUp => Exit::of_signal(1),
         }
     }
 
@@ -29,6 +32,7 @@ impl Signal {
         match self {
             Self::Interrupt => "interrupted (SIGINT)",
             Self::Terminate => "asked to end (SIGTERM)",
+            Self::HangUp => "the terminal was closed (SIGHUP)",
         }
     }
 }
@@ -42,10 +46,11 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the two signals over from their default, which is the end of the process.
+    /// Takes these signals over from their default, which is the end of the process.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         // One is enough: with one pending, the next ends the process.
         let (tell, received) = mpsc::channel(1);
         let pending = Arc::new(AtomicBool::new(false));
@@ -55,6 +60,7 @@ impl Signals {
                 let signal = tokio::select! {
                     _ = interrupt.recv() => Signal::Interrupt,
                     _ = terminate.recv() => Signal::Terminate,
+                    _ = hang_up.recv() => Signal::HangUp,
                 };
                 if busy.swap(true, Ordering::SeqCst) || tell.try_send(signal).is_err() {
                     // The runners end with their lifelines.

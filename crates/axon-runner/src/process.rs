@@ -63,7 +63,7 @@ impl std::fmt::Debug for LaunchPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The socket, the pipe or their folder could not be made.
-    #[error("cannot set up the runner's sockets")]
+    #[error("cannot set up the runner's sockets; TMPDIR has to name a folder that can be written")]
     Sockets(#[source] std::io::Error),
     /// The program could not be started.
     #[error("cannot start `{program}`")]
@@ -117,11 +117,9 @@ impl StartError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Refused(failure) => return failure.as_ref().clone().in_phase("start"),
-            Self::Spawn { .. } | Self::Mismatch { .. } => FailureKind::Config,
+            Self::Spawn { .. } | Self::Mismatch { .. } | Self::Sockets(_) => FailureKind::Config,
             Self::Garbage { .. } => FailureKind::Decode,
-            Self::Sockets(_) | Self::Ended(_) | Self::NotReady { .. } | Self::Client(_) => {
-                FailureKind::RunnerDied
-            }
+            Self::Ended(_) | Self::NotReady { .. } | Self::Client(_) => FailureKind::RunnerDied,
         };
         Failure::new(kind, crate::client::with_sources(&self)).in_phase("start")
     }

@@ -110,9 +110,10 @@ impl RunBuilder {
     }
 
     /// Makes the run a turn of `conversation`: it continues that history, and joins it when it
-    /// succeeds.
-    pub fn conversation(mut self, conversation: ConversationId) -> Self {
-        self.request.conversation = Some(conversation);
+    /// succeeds. Of turns that run at the same time the first to end joins; the others then fail
+    /// as `busy`.
+    pub fn conversation(mut self, conversation: impl Into<ConversationId>) -> Self {
+        self.request.conversation = Some(conversation.into());
         self
     }
 

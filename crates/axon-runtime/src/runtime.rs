@@ -121,7 +121,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts the agents, and returns when each runner is up or could not be launched.
+    /// Starts the agents, and returns when each runner is up, could not be launched, or took longer
+    /// than a run of its agent may.
     ///
     /// # Errors
     ///
@@ -262,7 +263,11 @@ impl Runtime {
     /// Waits for the first launch. An agent that cannot work as it is defined is stopped again.
     async fn settle(&self, handle: &AgentHandle) -> Result<(), StartError> {
         use axon_kernel::failure::Row;
-        let Err(failure) = handle.ready().await else { return Ok(()) };
+        // Whoever asks meanwhile waits for the runner within the deadline of the run.
+        let limit = handle.spec().limits.timeout;
+        let Ok(Err(failure)) = tokio::time::timeout(limit, handle.ready()).await else {
+            return Ok(());
+        };
         if !matches!(failure.kind.row().row, Row::Configuration | Row::Credentials) {
             return Ok(());
         }

@@ -43,7 +43,7 @@ def build(spec: OutputSpec | None) -> Output:
     check = SchemaCheck(schema, "the output schema")
     try:
         answer = _checked(StructuredDict(schema, spec.name, spec.description), check)
-    except UserError:
+    except (UserError, KeyError):  # KeyError: a reference to the whole schema, "#"
         return _recursive(spec, schema, check)
     return Output([_marked(answer, spec), DeferredToolRequests], text=False)
 

@@ -424,3 +424,16 @@ async fn a_secret_that_python_prints_is_not_passed_on() {
     assert!(stderr.contains("[redacted]"), "{stderr}");
     assert!(!stderr.contains("sk-scripted"), "{stderr}");
 }
+
+#[tokio::test]
+async fn an_agent_that_hangs_while_it_starts_is_cut_off_with_the_cause() {
+    let project = Project::new();
+    project.write("stuck.py", "import time\ntime.sleep(1000)\nagent = None\n");
+    project.write("agents/.keep", "");
+    let began = tokio::time::Instant::now();
+    let (code, _, stderr) = run(&project, &["run", "stuck:agent", "hi", "--timeout", "2s"]).await;
+    assert_eq!(code, 124, "{stderr}");
+    assert!(stderr.contains("runner was not up"), "{stderr}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(project.sockets(), Vec::<PathBuf>::new());
+}

@@ -158,6 +158,14 @@ impl Actor for AgentActor {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(launching) = &self.launching {
+            launching.abort();
+        }
+    }
+}
+
 impl State {
     fn name(&self) -> &str {
         self.launcher.spec.name.as_str()

@@ -55,11 +55,10 @@ impl From<Failure> for AttemptError {
 
 impl Driver {
     pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
-        let lease = self
-            .agent
-            .lease(self.sick)
-            .await
-            .map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
+        self.leasing = true;
+        let lease = self.agent.lease(self.sick).await;
+        self.leasing = false;
+        let lease = lease.map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
         match self.follow(&lease).await {
             Err(AttemptError::Failed(failure)) => {
                 Err(AttemptError::Failed(Box::new(self.evidence(*failure, &lease).await)))

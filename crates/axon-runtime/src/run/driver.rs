@@ -34,6 +34,8 @@ pub(crate) struct Driver {
     /// Results of Python tools, by call, so that none runs twice.
     pub(super) results: BTreeMap<ToolCallId, RawJson>,
     pub(super) attempt: Attempt,
+    /// Whether the run waits for a runner.
+    pub(super) leasing: bool,
     /// The generation that there is evidence against.
     pub(super) sick: Option<Generation>,
     /// What the live attempt has shown since its last checkpoint.
@@ -119,6 +121,7 @@ impl Driver {
             transcript: Transcript::default(),
             results: BTreeMap::new(),
             attempt: Attempt(0),
+            leasing: false,
             sick: None,
             shown: false,
             status: RunStatus::New,
@@ -293,9 +296,7 @@ impl Driver {
     }
 
     fn timed_out(&mut self) -> RunEvent {
-        let seconds = self.request.timeout.as_secs_f64();
-        let failure =
-            Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s"));
+        let failure = self.too_late();
         let queued = matches!(self.status, RunStatus::New | RunStatus::Queued);
         let ended = Failed { failure, history: std::mem::take(&mut self.decisions) };
         if queued { RunEvent::Rejected(ended) } else { RunEvent::Failed(ended) }
@@ -303,7 +304,8 @@ impl Driver {
 
     pub(super) fn too_late(&self) -> Failure {
         let seconds = self.request.timeout.as_secs_f64();
-        Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s"))
+        let why = if self.leasing { ": the agent's runner was not up yet" } else { "" };
+        Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s{why}"))
     }
 
     /// Records and shows what happened, if it can have happened.
