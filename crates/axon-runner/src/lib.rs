@@ -14,4 +14,4 @@ pub mod logs;
 pub mod process;
 
 pub use client::{AttemptStream, RequestError, RunnerClient, StreamError};
-pub use process::{Exit, LaunchPlan, Runner, StartError, StartingRunner};
+pub use process::{Exit, LaunchPlan, Living, Runner, StartError, StartingRunner};

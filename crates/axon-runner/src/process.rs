@@ -45,6 +45,36 @@ pub struct LaunchPlan {
     pub sockets: PathBuf,
     /// The launch data.
     pub launch: Launch,
+    /// Where the process is counted until it has really ended.
+    pub living: Living,
+}
+
+/// Counts processes until each has ended, was reaped, and left nothing behind.
+#[derive(Clone, Debug, Default)]
+pub struct Living(watch::Sender<usize>);
+
+impl Living {
+    /// Waits until no counted process is left.
+    pub async fn none(&self) {
+        // The sender lives in `self`, so the channel cannot close.
+        let mut living = self.0.subscribe();
+        let _none = living.wait_for(|living| *living == 0).await;
+    }
+
+    fn begin(&self) -> Life {
+        self.0.send_modify(|living| *living += 1);
+        Life(self.clone())
+    }
+}
+
+/// One counted process.
+#[derive(Debug)]
+struct Life(Living);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|living| *living -= 1);
+    }
 }
 
 /// Shows the variables' names only: a proxy's may carry a password.
@@ -192,7 +222,7 @@ impl StartingRunner {
             (OwnedFd::from(watched), LIFELINE_FD),
         ];
         let child = spawn(&plan, fds)?;
-        let keep = Keep { _folder: folder, _lifeline: lifeline };
+        let keep = Keep { _folder: folder, _lifeline: lifeline, _life: plan.living.begin() };
         Ok(Self {
             process: Process::watch(child, logs::Source::new(&plan.launch), socket, keep),
             control,
@@ -329,11 +359,12 @@ impl Runner {
     }
 }
 
-/// What must live exactly as long as the process.
+/// What must live exactly as long as the process; its life is counted out last.
 #[derive(Debug)]
 struct Keep {
     _folder: TempDir,
     _lifeline: std::io::PipeWriter,
+    _life: Life,
 }
 
 #[derive(Debug)]

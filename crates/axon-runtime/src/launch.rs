@@ -14,7 +14,7 @@ use axon_kernel::spec::{AgentSpec, RunnerProgram};
 use axon_kernel::wire::{Launch, Validated};
 use axon_runner::embedded::{self, LayDownError};
 use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
-use axon_runner::{LaunchPlan, Runner, StartingRunner};
+use axon_runner::{LaunchPlan, Living, Runner, StartingRunner};
 use serde_json::Value;
 
 use crate::agents_dir::AgentDefinition;
@@ -36,6 +36,7 @@ pub(crate) struct Launcher {
     command: Vec<String>,
     pub(crate) allow_offline: bool,
     generations: AtomicU32,
+    pub(crate) living: Living,
 }
 
 /// Called with each step of building the Python environment.
@@ -90,8 +91,8 @@ impl Launcher {
         };
         let wire = Value::Object(spec.to_wire()).into();
         let allow_offline = surroundings.allow_offline;
-        let generations = AtomicU32::new(0);
-        Ok(Self { spec, wire, host, folder, path, command, allow_offline, generations })
+        let (generations, living) = (AtomicU32::new(0), Living::default());
+        Ok(Self { spec, wire, host, folder, path, command, allow_offline, generations, living })
     }
 
     /// Returns the number of the next runner. No two runners of an agent have the same, not even
@@ -171,6 +172,7 @@ impl Launcher {
             directory: self.host.directory.clone(),
             sockets: self.host.sockets.clone(),
             launch,
+            living: self.living.clone(),
         }
     }
 

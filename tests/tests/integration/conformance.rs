@@ -13,8 +13,8 @@ use axon_kernel::wire::{
     ToolCallRequest, ToolResultRequest,
 };
 use axon_runner::{
-    AttemptStream, LaunchPlan, RequestError, Runner, StartError, StartingRunner, StreamError,
-    embedded, environment,
+    AttemptStream, LaunchPlan, Living, RequestError, Runner, StartError, StartingRunner,
+    StreamError, embedded, environment,
 };
 use axon_runtime::Host;
 use axon_test::conformance::{Target, check};
@@ -65,7 +65,14 @@ fn plan(command: Vec<String>, folder: &Path) -> LaunchPlan {
     launch.callables = serde_json::from_value(balance).expect("it is a callable");
     launch.limits.attempts = 64;
     let (directory, sockets) = (folder.to_owned(), folder.to_owned());
-    LaunchPlan { command, env: BTreeMap::new(), directory, sockets, launch }
+    LaunchPlan {
+        command,
+        env: BTreeMap::new(),
+        directory,
+        sockets,
+        launch,
+        living: Living::default(),
+    }
 }
 
 fn request(run: &str, prompt: &str) -> AttemptRequest {

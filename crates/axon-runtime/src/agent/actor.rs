@@ -340,7 +340,7 @@ impl State {
         let ended =
             Failure::new(FailureKind::Config, format!("agent `{}` was stopped", self.name()));
         let before = std::mem::replace(&mut self.condition, Condition::Parked { cause: ended });
-        let launching = self.launching.take();
+        let (launching, launcher) = (self.launching.take(), self.launcher.clone());
         tokio::spawn(async move {
             if let Some(launching) = launching {
                 launching.abort();
@@ -349,6 +349,8 @@ impl State {
             if let Condition::Up { runner, .. } = before {
                 runner.stop(STOP_GRACE).await;
             }
+            // Killed ones, too: an aborted launch, and what was replaced a moment ago.
+            let _in_time = tokio::time::timeout(STOP_GRACE, launcher.living.none()).await;
             myself.stop(None);
             // Whoever waited may have given up.
             let _gone = done.send(());
