@@ -6,8 +6,10 @@
 //! grammar; what Rust code fills in is held to the same rules by [`AgentSpec::check`].
 
 mod check;
+mod conversation;
 mod duration;
 mod error;
+mod fallback;
 mod file;
 mod interpolate;
 mod limits;
@@ -32,13 +34,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use check::{Broken, Rule};
+pub use conversation::{ConversationSpec, WhenBusy};
 pub use error::{Position, Problem, SpecError, What};
+pub use fallback::Fallback;
 pub use file::AgentFile;
 pub use limits::{Limits, Usd, UsdError};
 pub use load::FileText;
 pub use names::{AgentName, EnvName, ModelName, ModelSource, NameError, PythonTarget, ToolName};
 pub use print::PrintError;
-pub use runner::{DEFAULT_START_TIMEOUT, RunnerProgram, RunnerSpec};
+pub use runner::{
+    DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, RunnerProgram, RunnerSpec,
+};
 pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
 pub use tool::{Effect, ToolSpec, ToolTarget};
 pub use wire::{Callable, Role};
@@ -82,6 +88,10 @@ pub struct AgentSpec {
     pub tools: Vec<ToolSpec>,
     /// How much it may do.
     pub limits: Limits,
+    /// How it keeps the turns of one conversation apart.
+    pub conversation: ConversationSpec,
+    /// Who answers when its own model cannot.
+    pub fallback: Fallback,
     /// How its runner is restarted.
     pub supervision: Supervision,
     /// What a run does about each class of failure, where that departs from the default.
@@ -186,6 +196,8 @@ impl AgentSpec {
             output: None,
             tools: Vec::new(),
             limits: Limits::default(),
+            conversation: ConversationSpec::default(),
+            fallback: Fallback::default(),
             supervision: Supervision::default(),
             policy: BTreeMap::new(),
             metadata: Map::new(),
@@ -219,6 +231,8 @@ impl fmt::Debug for AgentSpec {
             .field("output", &self.output)
             .field("tools", &self.tools)
             .field("limits", &self.limits)
+            .field("conversation", &self.conversation)
+            .field("fallback", &self.fallback)
             .field("supervision", &self.supervision)
             .field("policy", &self.policy)
             .finish_non_exhaustive()

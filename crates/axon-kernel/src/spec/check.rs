@@ -1,14 +1,19 @@
 //! The rules that every agent keeps, whether it comes from a file or from Rust code.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{AgentSpec, Backoff, RunnerProgram};
+use super::{AgentSpec, Backoff, RunnerProgram, Then};
+use crate::failure::{FailureKind, Row};
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
 use crate::provider::{self, ProviderError};
 use crate::schema::SchemaError;
+
+/// The shortest heartbeat that tells a stuck runner from a busy one.
+const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// A rule that an agent breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +53,37 @@ pub enum Rule {
         /// The largest that is allowed.
         max: u64,
     },
+    /// A time is too short.
+    #[error("{} is too short: give at least {}", human(*.found), human(*.min))]
+    TooShort {
+        /// The time.
+        found: Duration,
+        /// The shortest that is allowed.
+        min: Duration,
+    },
     /// The bounds of a wait are in the wrong order.
     #[error("backoff.min must not be longer than backoff.max")]
     Backoff,
+    /// An agent's fallback is the agent itself.
+    #[error("the agent cannot fall back to itself: name another agent")]
+    OwnFallback,
+    /// A rule falls back, and there is nothing to fall back to.
+    #[error(
+        "there is nothing to fall back to: add [fallback] with a model or an agent, or write \
+         then = \"fail\""
+    )]
+    NoFallback,
+    /// A rule about a sick runner falls back, and only another model is named.
+    #[error(
+        "another model does not help where the runner is at fault: name an agent in [fallback]"
+    )]
+    NoFallbackAgent,
+    /// A rule falls back where a run has to end.
+    #[error("`{kind}` ends a run for good: nothing can answer in its place")]
+    FinalKind {
+        /// The kind of failure.
+        kind: FailureKind,
+    },
     /// A command names no program.
     #[error("a command needs at least the program's name")]
     EmptyCommand,
@@ -86,6 +119,7 @@ impl AgentSpec {
         self.check_tools(&mut broken);
         self.check_runner(&mut broken);
         self.check_limits(&mut broken);
+        self.check_ladder(&mut broken);
         if let Some(output) = &self.output
             && let Err(error) = output.schema.clone().for_output()
         {
@@ -104,13 +138,15 @@ impl AgentSpec {
     }
 
     fn check_model(&self, broken: &mut Broke) {
-        match &self.model {
-            None if self.runner.module.is_none() => broken.add("/model", Rule::NoModel),
-            None => {}
-            Some(model) => {
-                if let Err(error) = provider::of(model) {
-                    broken.add("/model", error);
-                }
+        if self.model.is_none() && self.runner.module.is_none() {
+            broken.add("/model", Rule::NoModel);
+        }
+        for (pointer, model) in [("/model", &self.model), ("/fallback/model", &self.fallback.model)]
+        {
+            if let Some(model) = model
+                && let Err(error) = provider::of(model)
+            {
+                broken.add(pointer, error);
             }
         }
         if let Some(url) = self.provider.as_ref().and_then(|provider| provider.base_url.as_deref())
@@ -165,6 +201,10 @@ impl AgentSpec {
             broken.add(format!("/runner/env/{variable}"), Rule::Nul);
         }
         broken.range("/runner/replicas", Some(runner.replicas.get().into()), 1..=64);
+        if runner.heartbeat < MIN_HEARTBEAT {
+            let rule = Rule::TooShort { found: runner.heartbeat, min: MIN_HEARTBEAT };
+            broken.add("/runner/heartbeat", rule);
+        }
     }
 
     fn check_limits(&self, broken: &mut Broke) {
@@ -172,6 +212,9 @@ impl AgentSpec {
         broken.range("/limits/concurrency", Some(limits.concurrency.get().into()), 1..=10_000);
         broken.range("/limits/queue", Some(limits.queue.into()), 0..=100_000);
         broken.range("/limits/requests", Some(limits.requests), 1..=1_000_000);
+    }
+
+    fn check_ladder(&self, broken: &mut Broke) {
         let intensity = self.supervision.intensity;
         let restarts = Some(intensity.max_restarts.into());
         broken.range("/supervision/intensity/max_restarts", restarts, 0..=1_000);
@@ -179,6 +222,29 @@ impl AgentSpec {
         for (kind, rule) in &self.policy {
             broken.range(format!("/policy/{kind}/retry"), rule.retry.map(u64::from), 0..=100);
             broken.backoff(format!("/policy/{kind}/backoff"), rule.backoff);
+            if rule.then == Some(Then::Fallback)
+                && let Err(rule) = self.can_fall_back(*kind)
+            {
+                broken.add(format!("/policy/{kind}/then"), rule);
+            }
+        }
+        if self.fallback.agent.as_ref() == Some(&self.name) {
+            broken.add("/fallback/agent", Rule::OwnFallback);
+        }
+    }
+
+    fn can_fall_back(&self, kind: FailureKind) -> Result<(), Rule> {
+        match kind.row().row {
+            Row::Stopped | Row::Configuration => Err(Rule::FinalKind { kind }),
+            _ if self.fallback.is_empty() => Err(Rule::NoFallback),
+            Row::Process if self.fallback.agent.is_none() => Err(Rule::NoFallbackAgent),
+            Row::Transient
+            | Row::Behavior
+            | Row::Process
+            | Row::Unmapped
+            | Row::Tool
+            | Row::Deterministic
+            | Row::Credentials => Ok(()),
         }
     }
 }
@@ -207,6 +273,10 @@ impl Broke {
             self.add(pointer, Rule::Backoff);
         }
     }
+}
+
+fn human(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(time)
 }
 
 fn has_nul(text: &str) -> bool {

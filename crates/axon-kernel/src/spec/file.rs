@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::{
-    AgentName, Effect, EndStrategy, EnvName, Limits, ModelName, OutputMode, PolicyRule,
-    ProviderSpec, PythonTarget, Retries, Supervision, ToolName,
+    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, Limits, ModelName,
+    OutputMode, PolicyRule, ProviderSpec, PythonTarget, Retries, Supervision, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -69,6 +69,12 @@ pub struct AgentFile {
     /// How much the agent may do.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// How the turns of one conversation are kept apart.
+    #[serde(skip_serializing_if = "is_default")]
+    pub conversation: ConversationSpec,
+    /// Who answers when the agent's own model cannot.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fallback: Fallback,
     /// How the runner is restarted.
     #[serde(skip_serializing_if = "is_default")]
     pub supervision: Supervision,
@@ -131,6 +137,14 @@ pub struct RunnerFile {
     #[serde(with = "super::duration::option", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration::schema")]
     pub start_timeout: Option<Duration>,
+    /// No sign of life from the runner for this long means that it is stuck (60s; at least 100ms).
+    #[serde(with = "super::duration::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration::schema")]
+    pub heartbeat: Option<Duration>,
+    /// How long a cancelled run may take to stop by itself before its runner is killed (1s).
+    #[serde(with = "super::duration::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration::schema")]
+    pub cancel_grace: Option<Duration>,
 }
 
 /// The `[deps]` of an `agent.toml`.

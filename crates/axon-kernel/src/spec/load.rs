@@ -11,8 +11,8 @@ use super::file::{AgentFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
 use super::source::Source;
 use super::unknown::unknown_keys;
 use super::{
-    AgentName, AgentSpec, DEFAULT_START_TIMEOUT, DepsSpec, OutputSpec, Rule, RunnerProgram,
-    RunnerSpec, ToolSpec, ToolTarget,
+    AgentName, AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, DepsSpec,
+    OutputSpec, Rule, RunnerProgram, RunnerSpec, ToolSpec, ToolTarget,
 };
 use crate::prompt::Template;
 use crate::schema::Schema;
@@ -109,6 +109,8 @@ impl Load<'_, '_> {
             .map(|(index, tool)| self.tool(index, tool))
             .collect();
         spec.limits = file.limits;
+        spec.conversation = file.conversation;
+        spec.fallback = file.fallback;
         spec.supervision = file.supervision;
         spec.policy = file.policy;
         spec.metadata = file.metadata;
@@ -149,6 +151,8 @@ impl Load<'_, '_> {
             env: file.env,
             lifespan: file.lifespan,
             start_timeout: file.start_timeout.unwrap_or(DEFAULT_START_TIMEOUT),
+            heartbeat: file.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
+            cancel_grace: file.cancel_grace.unwrap_or(DEFAULT_CANCEL_GRACE),
         }
     }
 

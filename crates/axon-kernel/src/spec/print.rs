@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 use super::file::{AgentFile, DepsFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
 use super::interpolate::escape;
 use super::source::child;
-use super::{AgentSpec, DEFAULT_START_TIMEOUT, RunnerProgram, ToolSpec, ToolTarget};
+use super::{
+    AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, RunnerProgram,
+    ToolSpec, ToolTarget,
+};
 
 /// A value that no TOML file can hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +158,8 @@ impl From<&AgentSpec> for AgentFile {
             }),
             tools: spec.tools.iter().map(tool).collect(),
             limits: spec.limits.clone(),
+            conversation: spec.conversation,
+            fallback: spec.fallback.clone(),
             supervision: spec.supervision,
             policy: spec.policy.clone(),
             metadata: spec.metadata.clone(),
@@ -179,6 +184,8 @@ fn runner(spec: &AgentSpec) -> RunnerFile {
         env: runner.env.clone(),
         lifespan: runner.lifespan.clone(),
         start_timeout: Some(runner.start_timeout).filter(|time| *time != DEFAULT_START_TIMEOUT),
+        heartbeat: Some(runner.heartbeat).filter(|time| *time != DEFAULT_HEARTBEAT),
+        cancel_grace: Some(runner.cancel_grace).filter(|time| *time != DEFAULT_CANCEL_GRACE),
     }
 }
 

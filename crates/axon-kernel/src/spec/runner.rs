@@ -10,6 +10,12 @@ use super::names::{EnvName, PythonTarget};
 /// How long a runner may take to be ready, where the agent does not say.
 pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a runner may show no sign of life, where the agent does not say.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// How long a cancelled run may take to stop by itself, where the agent does not say.
+pub const DEFAULT_CANCEL_GRACE: Duration = Duration::from_secs(1);
+
 /// The process that runs an agent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RunnerSpec {
@@ -27,6 +33,10 @@ pub struct RunnerSpec {
     pub lifespan: Option<PythonTarget>,
     /// How long it may take to be ready.
     pub start_timeout: Duration,
+    /// No sign of life for this long means that it is stuck; at least 100 ms.
+    pub heartbeat: Duration,
+    /// How long a cancelled run may take to stop by itself before the runner is killed.
+    pub cancel_grace: Duration,
 }
 
 /// What is started as the runner.
@@ -53,6 +63,8 @@ impl Default for RunnerSpec {
             env: BTreeMap::new(),
             lifespan: None,
             start_timeout: DEFAULT_START_TIMEOUT,
+            heartbeat: DEFAULT_HEARTBEAT,
+            cancel_grace: DEFAULT_CANCEL_GRACE,
         }
     }
 }
@@ -68,6 +80,8 @@ impl fmt::Debug for RunnerSpec {
             .field("env", &self.env.keys())
             .field("lifespan", &self.lifespan)
             .field("start_timeout", &self.start_timeout)
+            .field("heartbeat", &self.heartbeat)
+            .field("cancel_grace", &self.cancel_grace)
             .finish()
     }
 }

@@ -90,4 +90,6 @@ pub enum Then {
     Fail,
     /// The failure goes to whoever handed the message over.
     Escalate,
+    /// The agent's `[fallback]` answers; where that has been tried, the run fails.
+    Fallback,
 }

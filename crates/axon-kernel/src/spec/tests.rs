@@ -1,5 +1,7 @@
 //! What a user sees of `agent.toml`: what is read, what is refused and how, what is printed.
 
+mod ladder;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -56,6 +58,8 @@ pass_env = ["DATABASE_URL"]
 env = { TZ = "UTC", TOKEN = "${TOKEN}" }
 lifespan = "bank.deps:lifespan"
 start_timeout = "5s"
+heartbeat = "100ms"
+cancel_grace = "3s"
 [deps]
 schema = { type = "object", properties = { name = { type = "string" } }, required = ["name"] }
 factory = "bank.deps:make"
@@ -87,6 +91,11 @@ timeout = "10s"
 requests = 10
 total_tokens = 50_000
 cost = 0.5
+[conversation]
+when_busy = "steer"
+[fallback]
+model = "openai:gpt-5-mini"
+agent = "simple_support"
 [supervision]
 intensity = { max_restarts = 5, within = "10s" }
 backoff = { min = "100ms", max = "3s" }
@@ -94,6 +103,7 @@ on_exhausted = "escalate"
 [policy]
 model_rate_limited = { retry = 5, backoff = { min = "1s" } }
 tool = { then = "escalate" }
+model_auth = { then = "fallback" }
 [metadata]
 team = "support"
 "#;
@@ -423,6 +433,19 @@ fn tool(index: usize) -> impl Strategy<Value = ToolSpec> {
     )
 }
 
+fn fallback() -> impl Strategy<Value = Fallback> {
+    (prop::option::of(target()), prop::option::of("other_[a-z]{0,8}")).prop_map(|(model, agent)| {
+        Fallback {
+            model: model.map(|model| ModelName::try_from(format!("python:{model}")).unwrap()),
+            agent: agent.map(|agent| AgentName::try_from(agent).unwrap()),
+        }
+    })
+}
+
+fn when_busy() -> impl Strategy<Value = WhenBusy> {
+    prop_oneof![Just(WhenBusy::Queue), Just(WhenBusy::Reject), Just(WhenBusy::Steer)]
+}
+
 prop_compose! {
     fn spec()(
         (name, model, instructions) in (name_text(), target(), prop::option::of("[ -|~${}é\n]{0,30}")),
@@ -435,6 +458,8 @@ prop_compose! {
         (command, tokens, cost) in
             (any::<bool>(), any::<Option<u32>>(), prop::option::of(any::<u32>())),
         retry in prop::option::of(0..=100_u32),
+        (heartbeat, grace) in (100..10_000_000_u64, span()),
+        (answers, busy) in (fallback(), when_busy()),
     ) -> AgentSpec {
         let mut spec = AgentSpec::new(AgentName::try_from(name).unwrap());
         spec.model = Some(ModelName::try_from(format!("python:{model}")).unwrap());
@@ -446,13 +471,17 @@ prop_compose! {
             env.into_iter().map(|(key, value)| (EnvName::try_from(key).unwrap(), value)).collect();
         (spec.limits.timeout, spec.runner.start_timeout) = (timeout, start);
         spec.supervision.intensity.within = within;
+        spec.runner.heartbeat = Duration::from_millis(heartbeat);
+        spec.runner.cancel_grace = grace;
+        (spec.fallback, spec.conversation.when_busy) = (answers, busy);
         if command {
             spec.runner.program = RunnerProgram::Command(vec!["run ${it}".to_owned()]);
         }
         spec.limits.total_tokens = tokens.map(u64::from);
         spec.limits.cost = cost.map(|micros| Usd::from_micros(micros.into()));
         spec.retries.tools = retry;
-        let rule = PolicyRule { retry, ..PolicyRule::default() };
+        let then = (!spec.fallback.is_empty()).then_some(Then::Fallback);
+        let rule = PolicyRule { retry, then, ..PolicyRule::default() };
         spec.policy = [(FailureKind::Busy, rule)].into();
         spec
     }

@@ -51,12 +51,13 @@ impl AgentSpec {
             }
         }
         let factory = self.deps.factory.iter().map(|target| (Role::DepsFactory, target.clone()));
-        let model = self.model.as_ref().and_then(|model| model.python_target());
+        let models = self.model.iter().chain(&self.fallback.model);
+        let models = models.filter_map(|model| model.python_target());
         let lifespan = self.runner.lifespan.iter().map(|target| (Role::Lifespan, target.clone()));
         let instructions =
             self.dynamic_instructions.iter().map(|target| (Role::Instructions, target.clone()));
         let others = factory
-            .chain(model.map(|target| (Role::Model, target)))
+            .chain(models.map(|target| (Role::Model, target)))
             .chain(lifespan)
             .chain(instructions);
         found.extend(others.map(|key| (key, None)));
