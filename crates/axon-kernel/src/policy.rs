@@ -1,7 +1,12 @@
 //! The failure ladder: what a run does after a failure. Restarting a process is not decided here:
 //! that is the agent's, on evidence about the process.
 
+mod chain;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, FailureKind, Row};
 use crate::ids::{Attempt, ToolCallId};
-use crate::spec::{Backoff, PolicyRule, Then};
+use crate::spec::{AgentName, AgentSpec, Backoff, Fallback, ModelName, PolicyRule, Then};
+
+pub use chain::Chain;
 
 /// What a run does after a failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +27,11 @@ pub enum Decision {
         /// Milliseconds to wait first.
         after_ms: u64,
     },
+    /// Let somebody else answer.
+    Fallback {
+        /// Who.
+        to: FallbackTo,
+    },
     /// Hand the failure to whoever handed the message over.
     Escalate,
     /// End the run with the failure.
@@ -29,6 +41,37 @@ pub enum Decision {
         /// The call in doubt.
         tool_call_id: ToolCallId,
     },
+}
+
+/// Who answers in place of an agent's own model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackTo {
+    /// Another model, in the same run, from its last checkpoint.
+    Model(ModelName),
+    /// Another agent, which gets the prompt.
+    Agent(AgentName),
+}
+
+impl fmt::Display for FallbackTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(model) => write!(f, "model `{model}`"),
+            Self::Agent(agent) => write!(f, "agent `{agent}`"),
+        }
+    }
+}
+
+/// What a run has tried before a failure; [`Chain::tried`] knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// How often the same kind of failure came before, since the run began or last fell back: each
+    /// kind has its own limit, and each model gets it anew.
+    pub failed_before: u32,
+    /// Whether the fallback model is used up.
+    pub fallback_model: bool,
+    /// Whether the fallback agent is used up. Nothing is tried after it.
+    pub fallback_agent: bool,
 }
 
 /// What the failed attempt had already let out.
@@ -55,13 +98,18 @@ pub struct Budget {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     rules: BTreeMap<FailureKind, PolicyRule>,
+    fallback: Fallback,
 }
 
 impl Policy {
-    /// Makes a policy of the overrides that an agent's definition names.
+    /// Makes the policy of an agent.
+    ///
+    /// A fallback model that is the agent's model already is none: that would be a blind retry.
     #[must_use]
-    pub fn new(rules: BTreeMap<FailureKind, PolicyRule>) -> Self {
-        Self { rules }
+    pub fn of(agent: &AgentSpec) -> Self {
+        let mut fallback = agent.fallback.clone();
+        fallback.model = fallback.model.filter(|model| agent.model.as_ref() != Some(model));
+        Self { rules: agent.policy.clone(), fallback }
     }
 
     /// Returns how many retries `kind` is allowed.
@@ -74,35 +122,67 @@ impl Policy {
         self.rules.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Decides what a run does after `failure` of its attempt `attempt`.
+    /// Decides what a run does after `failure`: it is retried, falls back, is escalated or fails,
+    /// the first of these that its row, its rule and its deadline allow.
     ///
-    /// `failed_before` counts the earlier failures of the same kind in this run, so that each kind
-    /// has its own limit.
+    /// What may have taken effect is never repeated, neither by a retry nor by anybody else: then
+    /// a person is asked.
     #[must_use]
     pub fn decide(
         &self,
         failure: &Failure,
-        failed_before: u32,
+        tried: &Tried,
         seen: &Seen,
         budget: &Budget,
     ) -> Decision {
-        let row = failure.kind.row().row;
-        if let (Seen::Effect(call), Row::Process) = (seen, row) {
-            // Whether or not a retry is left: nobody knows what happened, so somebody must say.
+        let kind = failure.kind;
+        let next = self
+            .retry(failure, tried, budget)
+            .or_else(|| self.fall_back(kind, tried, budget))
+            .unwrap_or_else(|| self.give_up(kind));
+        let Seen::Effect(call) = seen else { return next };
+        // With its runner gone nobody knows what happened, whether or not anything is left to try.
+        let unknown = kind.row().row == Row::Process;
+        if unknown || matches!(next, Decision::Retry { .. } | Decision::Fallback { .. }) {
             return Decision::Ask { tool_call_id: call.clone() };
         }
-        if failed_before < self.retries(failure.kind) && may_repeat(failure, row) {
-            if let Seen::Effect(call) = seen {
-                return Decision::Ask { tool_call_id: call.clone() };
-            }
-            let bounds = self.rule(failure.kind).backoff.or(default_backoff(row));
-            let after = wait(failure, failed_before, budget.jitter, bounds);
-            if after < budget.remaining {
-                return Decision::Retry { after_ms: crate::event::millis(after) };
-            }
+        next
+    }
+
+    fn retry(&self, failure: &Failure, tried: &Tried, budget: &Budget) -> Option<Decision> {
+        let row = failure.kind.row().row;
+        let left = tried.failed_before < self.retries(failure.kind) && !tried.fallback_agent;
+        if !left || !may_repeat(failure, row) {
+            return None;
         }
-        match (self.rule(failure.kind).then, row) {
-            (Some(Then::Escalate), _) | (None, Row::Credentials) => Decision::Escalate,
+        let bounds = self.rule(failure.kind).backoff.or(default_backoff(row));
+        let after = wait(failure, tried.failed_before, budget.jitter, bounds);
+        (after < budget.remaining)
+            .then(|| Decision::Retry { after_ms: crate::event::millis(after) })
+    }
+
+    fn fall_back(&self, kind: FailureKind, tried: &Tried, budget: &Budget) -> Option<Decision> {
+        let row = kind.row().row;
+        let wanted = match (self.rule(kind).then, row) {
+            (_, Row::Stopped | Row::Configuration) => false,
+            (Some(then), _) => then == Then::Fallback,
+            (None, row) => matches!(row, Row::Transient | Row::Behavior | Row::Deterministic),
+        };
+        if !wanted || tried.fallback_agent || budget.remaining.is_zero() {
+            return None;
+        }
+        // Another model does not help where the process is at fault.
+        let model = (!tried.fallback_model && row != Row::Process)
+            .then(|| self.fallback.model.clone().map(FallbackTo::Model))
+            .flatten();
+        let to = model.or_else(|| self.fallback.agent.clone().map(FallbackTo::Agent))?;
+        Some(Decision::Fallback { to })
+    }
+
+    fn give_up(&self, kind: FailureKind) -> Decision {
+        match (self.rule(kind).then, kind.row().row) {
+            (Some(Then::Escalate), _) => Decision::Escalate,
+            (None | Some(Then::Fallback), Row::Credentials) => Decision::Escalate,
             _ => Decision::Fail,
         }
     }
@@ -146,65 +226,16 @@ pub fn reason(failure: &Failure, attempt: Attempt, decision: &Decision) -> Strin
         Decision::Retry { after_ms } => {
             format!("attempt {attempt} ended with {kind}: retried after {after_ms} ms")
         }
+        Decision::Fallback { to } => {
+            format!("attempt {attempt} ended with {kind}: fell back to {to}")
+        }
         Decision::Escalate => {
-            format!("attempt {attempt} ended with {kind}: escalated, it cannot heal itself")
+            format!("attempt {attempt} ended with {kind}: escalated")
         }
         Decision::Fail => format!("attempt {attempt} ended with {kind}: given up"),
         Decision::Ask { tool_call_id } => format!(
             "attempt {attempt} ended with {kind} while call {tool_call_id} may have taken effect: \
              a person must decide"
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BUDGET: Budget = Budget { remaining: Duration::from_secs(60), jitter: 0.5 };
-
-    fn decide(kind: FailureKind, before: u32, seen: &Seen) -> Decision {
-        Policy::default().decide(&Failure::new(kind, "x"), before, seen, &BUDGET)
-    }
-
-    #[test]
-    fn transient_failures_are_retried_to_a_limit() {
-        let kind = FailureKind::ModelOverloaded;
-        assert!(matches!(decide(kind, 2, &Seen::Text), Decision::Retry { .. }));
-        assert_eq!(decide(kind, 3, &Seen::Text), Decision::Fail);
-    }
-
-    #[test]
-    fn credentials_escalate_at_once() {
-        for kind in [FailureKind::ModelAuth, FailureKind::ModelQuota, FailureKind::ModelNotFound] {
-            assert_eq!(decide(kind, 0, &Seen::Nothing), Decision::Escalate);
-        }
-    }
-
-    #[test]
-    fn a_possible_effect_is_never_repeated() {
-        let call = ToolCallId::new("c1");
-        let seen = Seen::Effect(call.clone());
-        let decision = decide(FailureKind::RunnerDied, 0, &seen);
-        assert_eq!(decision, Decision::Ask { tool_call_id: call });
-    }
-
-    #[test]
-    fn deadlines_and_cancels_are_final_even_with_a_rule() {
-        let rule = PolicyRule { retry: Some(5), ..PolicyRule::default() };
-        let policy = Policy::new([(FailureKind::RunTimeout, rule)].into());
-        let failure = Failure::new(FailureKind::RunTimeout, "late");
-        assert_eq!(policy.decide(&failure, 0, &Seen::Nothing, &BUDGET), Decision::Fail);
-    }
-
-    #[test]
-    fn a_wait_beyond_the_deadline_is_not_begun() {
-        let mut failure = Failure::new(FailureKind::ModelRateLimited, "slow down");
-        failure.retry_after = Some(120.0);
-        let decision = Policy::default().decide(&failure, 0, &Seen::Nothing, &BUDGET);
-        assert_eq!(decision, Decision::Fail);
-        failure.retry_after = Some(2.0);
-        let decision = Policy::default().decide(&failure, 0, &Seen::Nothing, &BUDGET);
-        assert_eq!(decision, Decision::Retry { after_ms: 2100 });
     }
 }

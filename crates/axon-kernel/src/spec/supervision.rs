@@ -90,6 +90,6 @@ pub enum Then {
     Fail,
     /// The failure goes to whoever handed the message over.
     Escalate,
-    /// The agent's `[fallback]` answers; where that has been tried, the run fails.
+    /// The agent's `[fallback]` answers; once that has been tried, the run ends as without a rule.
     Fallback,
 }

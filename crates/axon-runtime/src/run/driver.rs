@@ -10,7 +10,7 @@ use axon_kernel::event::{
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Attempt, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
-use axon_kernel::policy::{self, Budget, Decision, Policy, Seen};
+use axon_kernel::policy::{self, Budget, Decision, Policy, Seen, Tried};
 use axon_kernel::run::{IllegalEvent, RunStatus};
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{Store, StoreError};
@@ -259,8 +259,8 @@ impl Driver {
         };
         let budget = Budget { remaining: self.remaining(), jitter: jitter() };
         let before = self.failures.entry(failure.kind).or_default();
-        let policy = Policy::new(self.agent.spec().policy.clone());
-        let decision = policy.decide(&failure, *before, &seen, &budget);
+        let tried = Tried { failed_before: *before, ..Tried::default() };
+        let decision = Policy::of(self.agent.spec()).decide(&failure, &tried, &seen, &budget);
         *before += 1;
         let reason = policy::reason(&failure, attempt, &decision);
         tracing::warn!(
@@ -285,7 +285,7 @@ impl Driver {
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
                 Ok(None)
             }
-            Decision::Escalate | Decision::Fail => {
+            Decision::Fallback { .. } | Decision::Escalate | Decision::Fail => {
                 Ok(Some(failed(failure, std::mem::take(&mut self.decisions))))
             }
             Decision::Ask { tool_call_id } => {
