@@ -32,7 +32,8 @@ PURE = (
     " unserialisable deep once_wrong fails leaks picture describes_deps typed defers surrogate"
     " spawns holds_the_gil wrong_deep_inside retries_with_a_surrogate asks_with_an_object halves"
     " anything interrupted grouped exits_in_a_task exits_in_a_callback rude floods"
-    " floods_from_a_thread closes_stdout closes_the_control_socket"
+    " floods_from_a_thread closes_stdout closes_the_control_socket sleeps sleeps_in_executor"
+    " leaves_a_thread stops_iterating"
 ).split()
 
 CALLABLES: list[Json] = [
@@ -53,6 +54,7 @@ CALLABLES: list[Json] = [
         for name in ("model", "made", "named", "wrong", "exits")
     ),
     {"target": "scripted:exits", "role": "instructions"},
+    {"target": "scripted:waits", "role": "instructions"},
 ]
 
 _numbers = itertools.count(1)

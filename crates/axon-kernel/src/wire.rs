@@ -15,7 +15,7 @@ pub use events::{
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
 pub use requests::{
     AttemptRequest, ErrorBody, Health, PermitRequest, ToolAnswer, ToolCallRequest, ToolCallResult,
-    ToolResultRequest, ValidateRequest, Validated,
+    ToolResultRequest, Unfinished, ValidateRequest, Validated,
 };
 
 /// The version of the protocol.

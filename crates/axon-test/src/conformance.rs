@@ -8,11 +8,11 @@
 //! agent in its own way:
 //!
 //! * Model `python:conformance_agent:model`. To the prompts `rust tool`, `rust tools`,
-//!   `python tool`, `once tool`, `broken tool` and `approval` it answers with the tool calls that
+//!   `python tool`, `once tool`, `broken tool`, `slow tool` and `approval` it answers with the tool calls that
 //!   `conformance_agent.py` lists; after them, and after anything else, with text:
 //!   `The result is RESULT.` (joined by ` and `), or `You said PROMPT.`. To `hang` it begins its
 //!   answer and never ends it, to `fail` it fails as rate-limited for 3 seconds.
-//! * Tools `add(left, right)`, `transfer(amount)` and `broken()` in the runner, `lookup(key)` and
+//! * Tools `add(left, right)`, `transfer(amount)`, `broken()` and `linger()` in the runner, `lookup(key)` and
 //!   `refund(amount)` in Rust. Each request's spec describes them.
 
 mod agent;

@@ -49,9 +49,10 @@ mod stage;
 mod step;
 mod stream;
 mod tools;
+mod unfinished;
 
 pub use process::main;
 pub use script::{
     Answer, AnswerPlay, Endpoint, Life, OnTerm, Play, RunnerScript, Start, ToolPlay, When,
 };
-pub use step::{CheckpointStep, CompleteStep, Death, DeathBy, EventStep, Step};
+pub use step::{CheckpointStep, CompleteStep, Death, DeathBy, EventStep, Step, UnfinishedStep};

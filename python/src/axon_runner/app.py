@@ -131,6 +131,7 @@ class App:
             "generation": self._generation.number,
             "axon_runner": __version__,
             "draining": self.runs.draining,
+            "unfinished": self._generation.threads.unfinished(),
         }
 
     def _validate(self, body: bytes) -> Response:
@@ -168,7 +169,9 @@ class App:
 
     async def _call_tool(self, target: str, request: ToolCall) -> Response:
         try:
-            result = await tool_calls.call(self._registry, target, request)
+            result = await tool_calls.call(
+                self._registry, target, request, self._generation.threads
+            )
             data = encode_result(target, result, self._limits.json_depth)
             return Response(200, b'{"result":' + data + b"}")
         except USER_ERRORS as error:

@@ -16,12 +16,14 @@ from pydantic_ai.messages import ModelMessage, ToolReturn, UserContent
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
+from axon_runner import threads
 from axon_runner.encode import EncodeError, EventTooLarge, encode, encode_result, loosely
 from axon_runner.failures import Call, ToolBroken
 from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
 from axon_runner.run_log import RunLog
 from axon_runner.sse import EventStream
+from axon_runner.threads import Caller, Threads
 from axon_runner.trace import outgoing
 from axon_runner.transcript import Transcript
 from axon_runner.user_code import USER_ERRORS
@@ -44,6 +46,7 @@ class Generation:
     number: int
     limits: Limits
     redactor: Redactor
+    threads: Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ class Attempt:
     def over(self) -> bool:
         """Says whether the attempt has nothing more to say."""
         return self.task is not None and self.task.done()
+
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the attempt's user code runs."""
+        return Caller(self.request.run_id, lambda: self.over)
 
     def cancel(self) -> None:
         """Cancels the attempt; its task says so on the stream."""
@@ -206,7 +214,8 @@ class Attempt:
         if permit:
             await self._permitted(seq)
         try:
-            result = await run(args, ctx)
+            with threads.tool(call.name):
+                result = await run(args, ctx)
         except ModelRetry as error:
             self._returned(call, "retry", error.message)
             raise

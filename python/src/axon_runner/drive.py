@@ -56,7 +56,8 @@ async def drive(attempt: Attempt, plan: Plan, deps: Any, before: asyncio.Task[No
         offline=plan.model.offline,
     )
     try:
-        kind, fields = await _outcome(attempt, plan, deps, before)
+        with attempt.generation.threads.used_by(attempt.caller):
+            kind, fields = await _outcome(attempt, plan, deps, before)
         try:
             attempt.terminal(kind, fields, _messages(attempt))
         except EncodeError as error:

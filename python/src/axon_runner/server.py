@@ -21,6 +21,7 @@ from axon_runner.http import Connection
 from axon_runner.launch import PROTOCOL, ConfigError, Launch
 from axon_runner.redaction import Redactor
 from axon_runner.registry import Registry
+from axon_runner.threads import Threads
 from axon_runner.user_code import USER_ERRORS
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ async def _serve(
     redactor: Redactor,
     pydantic_ai: str,
 ) -> int:
-    generation = Generation(launch.generation, launch.limits, redactor)
+    threads = Threads()
+    threads.used_by_loop()
+    generation = Generation(launch.generation, launch.limits, redactor, threads)
     async with AsyncExitStack() as lifespan:
         for target, entry in callables.find("lifespan"):
             await _enter(lifespan, target, entry.value)

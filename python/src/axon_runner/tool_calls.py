@@ -14,6 +14,7 @@ from axon_runner.deps import Deps
 from axon_runner.faults import faults
 from axon_runner.launch import ConfigError
 from axon_runner.registry import Registry
+from axon_runner.threads import Caller, Threads
 from axon_runner.toolset import function_tool
 from axon_runner.wire import ToolCall
 
@@ -26,7 +27,7 @@ class NotRegistered(ConfigError):
     """The target is not a registered tool."""
 
 
-async def call(registry: Registry, target: str, request: ToolCall) -> Any:
+async def call(registry: Registry, target: str, request: ToolCall, threads: Threads) -> Any:
     """Returns what the tool `target` returns.
 
     Raises `InvalidArguments`, `NotRegistered`, `ConfigError`, and whatever the tool raises.
@@ -49,7 +50,9 @@ async def call(registry: Registry, target: str, request: ToolCall) -> Any:
             tool_name=tool.name,
             tool_call_id=request.tool_call_id,
         )
-        return await tool.function_schema.call(args, ctx)
+        # Whoever hangs up leaves the call behind, which has no run.
+        with threads.used_by(Caller(None, lambda: False, tool.name)):
+            return await tool.function_schema.call(args, ctx)
 
 
 def _deps(registry: Registry, request: ToolCall) -> Deps:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import anyio
-from pydantic_ai import RunContext, _utils
+from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ModelRetry, UserError
 from pydantic_ai.tools import Tool
 from pydantic_ai.toolsets import FunctionToolset
@@ -26,11 +25,6 @@ from axon_runner.schemas import SchemaArguments, SchemaCheck
 from axon_runner.wire import ToolSpec
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
-
-# Private, so it may be missing elsewhere in the tested range; a cancelled call then waits.
-_abandon_threads: Callable[[], AbstractContextManager[None]] = getattr(
-    _utils, "abandon_threads_on_cancel", nullcontext
-)
 
 
 def build(
@@ -81,16 +75,15 @@ def _python(spec: ToolSpec, entry: Registered, seconds: float | None) -> Tool:
     how = PythonCall(spec.effect or entry.effect)
 
     async def run(args: dict[str, Any], ctx: RunContext[Any]) -> Any:
-        with _abandon_threads():
-            if seconds is None:
+        if seconds is None:
+            return await schema.call(args, ctx)
+        try:
+            with anyio.fail_after(seconds) as scope:
                 return await schema.call(args, ctx)
-            try:
-                with anyio.fail_after(seconds) as scope:
-                    return await schema.call(args, ctx)
-            except TimeoutError:
-                if not scope.cancelled_caught:
-                    raise
-                raise ModelRetry(f"Timed out after {seconds:g} seconds.") from None
+        except TimeoutError:
+            if not scope.cancelled_caught:
+                raise
+            raise ModelRetry(f"Timed out after {seconds:g} seconds.") from None
 
     async def call(ctx: RunContext[Any], /, **args: Any) -> Any:
         return await current_attempt.get().call_python(ctx, args, run, how)

@@ -1,6 +1,8 @@
 """An agent defined in Python, which knows nothing of Axon."""
 
 import math
+import os
+import time
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -34,6 +36,14 @@ agent = Agent(
 def who(ctx: RunContext[Customer]) -> str:
     """Says who the customer is."""
     return f"{ctx.deps.name} is {ctx.deps.age}"
+
+
+@agent.tool_plain
+def sleeps(path: str) -> str:
+    """Sleeps in a thread until the file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return "awake"
 
 
 @agent.tool_plain

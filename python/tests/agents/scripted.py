@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -121,6 +123,13 @@ def made() -> FunctionModel:
 def exits() -> str:
     """Tries to end the process."""
     sys.exit("scripted:exits")
+
+
+def waits() -> str:
+    """Waits for a file before it says anything."""
+    while not os.path.exists(os.environ["WAIT_FOR"]):
+        time.sleep(0.01)
+    return "Go on."
 
 
 wrong = 42

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -49,6 +50,32 @@ def hang_in_thread() -> str:
     """Never returns, in a thread."""
     threading.Event().wait()
     return ""
+
+
+def sleeps(path: str) -> str:
+    """Sleeps in a thread until the file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return "awake"
+
+
+async def sleeps_in_executor(path: str) -> str:
+    """Does the same in a thread of the event loop's own executor."""
+    return await asyncio.to_thread(sleeps, path)
+
+
+async def leaves_a_thread(path: str) -> str:
+    """Starts the same, and does not wait for it."""
+    _left.append(asyncio.ensure_future(asyncio.to_thread(sleeps, path)))
+    return "started"
+
+
+_left: list[asyncio.Future[str]] = []
+
+
+def stops_iterating() -> str:
+    """Raises what no future can carry."""
+    raise StopIteration("no more")
 
 
 async def hang_in_executor() -> str:

@@ -153,7 +153,7 @@ pub struct ErrorBody {
 }
 
 /// `GET /healthz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// Whether it takes requests.
     pub ok: bool,
@@ -165,4 +165,19 @@ pub struct Health {
     pub protocol: u32,
     /// The generation it was launched as.
     pub generation: Generation,
+    /// What still runs in the process although nobody waits for it: a thread cannot be stopped.
+    #[serde(default)]
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A Python tool that runs on after its call was cancelled or timed out, or its attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The run; absent for a tool that was called directly.
+    #[serde(default)]
+    pub run_id: Option<RunId>,
+    /// The tool's name, or `user code` for what is no tool (instructions, validators).
+    pub tool: String,
+    /// For how many seconds it has been running.
+    pub seconds: f64,
 }

@@ -9,7 +9,7 @@ use axon_kernel::spec::Effect;
 use axon_kernel::wire::{Before, LaunchCallable};
 use serde_json::{Value, json};
 
-use crate::scripted_runner::{Life, RunnerScript, Step, ToolPlay, When, message};
+use crate::scripted_runner::{Life, RunnerScript, Step, ToolPlay, UnfinishedStep, When, message};
 
 /// The source of the agent's Python module.
 const MODULE: &str = include_str!("conformance_agent.py");
@@ -28,6 +28,7 @@ pub(super) fn callables() -> Vec<LaunchCallable> {
         {"target": "conformance_agent:add", "role": "tool", "effect": "pure"},
         {"target": "conformance_agent:transfer", "role": "tool", "effect": "once"},
         {"target": "conformance_agent:broken", "role": "tool", "effect": "pure"},
+        {"target": "conformance_agent:linger", "role": "tool", "effect": "pure"},
         {"target": "conformance_agent:model", "role": "model"},
     ]);
     serde_json::from_value(callables).expect("the callables above are callables")
@@ -46,6 +47,7 @@ pub(super) fn spec() -> Value {
              "parameters": object("amount", "integer")},
             {"name": "add", "target": "python:conformance_agent:add", "effect": "pure"},
             {"name": "transfer", "target": "python:conformance_agent:transfer", "effect": "once"},
+            {"name": "linger", "target": "python:conformance_agent:linger", "effect": "pure"},
             {"name": "broken", "target": "python:conformance_agent:broken", "effect": "pure"},
         ],
     })
@@ -76,6 +78,7 @@ pub(super) fn script() -> RunnerScript {
             python_tool("transfer", Effect::Once, json!("transferred 7")),
         )
         .on(When::prompt("broken tool"), broken_tool())
+        .on(When::prompt("slow tool"), slow_tool())
         .on(
             When::prompt("approval"),
             [Step::pause(json!([
@@ -155,6 +158,15 @@ fn resumed_once_tool() -> Vec<Step> {
         ),
         Step::complete(RESULT),
     ]
+}
+
+fn slow_tool() -> Vec<Step> {
+    let left = UnfinishedStep { tool: "linger".to_owned(), for_ms: Some(1000) };
+    let mut steps = after_tools(Step::tool_started("call-1", "linger", Effect::Pure));
+    steps.truncate(2);
+    steps.insert(1, Step::Unfinished(left));
+    steps.push(Step::Hang);
+    steps
 }
 
 fn broken_tool() -> Vec<Step> {

@@ -1,6 +1,7 @@
 """The agent of the runner protocol's conformance suite: a model that obeys the prompt."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from pydantic_ai import exceptions as ai
@@ -24,6 +25,7 @@ CALLS = {
     ],
     "python tool": [ToolCallPart("add", '{"left":2,"right":3}', "call-1")],
     "once tool": [ToolCallPart("transfer", '{"amount":7}', "call-1")],
+    "slow tool": [ToolCallPart("linger", "{}", "call-1")],
     "broken tool": [ToolCallPart("broken", "{}", "call-1")],
     "approval": [ToolCallPart("refund", '{"amount":7}', "call-1")],
 }
@@ -37,6 +39,12 @@ def add(left: int, right: int) -> int:
 def transfer(amount: int) -> str:
     """Transfers money."""
     return f"transferred {amount}"
+
+
+def linger() -> str:
+    """Takes a second, whatever happens meanwhile."""
+    time.sleep(1)
+    return "at last"
 
 
 def broken() -> str:

@@ -152,6 +152,27 @@ impl Link {
         })
     }
 
+    /// Returns what the runner says that runs on although nobody waits for it.
+    pub(super) async fn unfinished(&self) -> Result<Vec<Value>, Disagreement> {
+        let health = self.get("/healthz").await?.ok()?;
+        let unfinished = health["unfinished"].as_array().cloned();
+        unfinished.ok_or_else(|| expected("what is unfinished", health))
+    }
+
+    /// Waits until nothing runs on that nobody waits for.
+    pub(super) async fn finished(&self, within: Duration) -> Verdict {
+        let waiting = async {
+            while !self.unfinished().await?.is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(())
+        };
+        let waited = tokio::time::timeout(within, waiting).await;
+        waited.unwrap_or_else(|_elapsed| {
+            Err(expected(format!("nothing unfinished within {within:?}"), "something still is"))
+        })
+    }
+
     pub(super) async fn permit(&self, run: &Value, attempt: u64, seq: u64) -> Answered {
         let body = json!({"attempt": attempt, "seq": seq});
         self.post(&format!("/v1/runs/{}/permit", text(run)), &body).await

@@ -9,6 +9,7 @@ use axon_kernel::spec::Role;
 use axon_kernel::wire::{AttemptRequest, Health, Launch, ToolCallRequest, Validated};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::fill::{Known, prompt_of};
 use super::performance::Performance;
@@ -19,6 +20,7 @@ use super::spec;
 use super::stage::Stage;
 use super::step::Step;
 use super::stream::EventBody;
+use super::unfinished::Left;
 
 /// The model of a spec that names none.
 const MODEL: &str = "scripted";
@@ -31,13 +33,14 @@ pub(super) struct App {
     runs: Runs,
     /// How often each of the life's answers was given.
     answered: Vec<AtomicU32>,
+    left: watch::Sender<Vec<Left>>,
 }
 
 impl App {
     pub(super) fn new(launch: Launch, life: Life) -> Self {
         let runs = Runs::new(launch.limits.attempts);
         let answered = life.answers.iter().map(|_| AtomicU32::new(0)).collect();
-        Self { launch, life, runs, answered }
+        Self { launch, life, runs, answered, left: watch::Sender::default() }
     }
 
     pub(super) fn launch(&self) -> &Launch {
@@ -70,7 +73,13 @@ impl App {
             attempts: self.runs.live(),
             protocol: self.launch.protocol,
             generation: self.launch.generation,
+            unfinished: self.left.borrow().iter().filter_map(Left::unfinished).collect(),
         }
+    }
+
+    /// Has a tool of an attempt run on when the attempt is over.
+    pub(super) fn leave(&self, left: Left) {
+        self.left.send_modify(|all| all.push(left));
     }
 
     pub(super) fn validate(&self, spec: &RawJson) -> Result<Validated, Refusal> {

@@ -69,6 +69,7 @@ impl Performance {
             Step::Partial(_) => {}
             Step::ToolStarted(started) => self.tool_started(started).await,
             Step::ToolFinished(finished) => self.tool_finished(finished).await,
+            Step::Unfinished(step) => stage.leave(step),
             Step::ToolRequests(requests) => return self.tool_requests(requests).await,
             Step::Checkpoint(checkpoint) => stage.checkpoint(checkpoint).await,
             Step::Log(record) => {

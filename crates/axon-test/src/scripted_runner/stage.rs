@@ -17,8 +17,9 @@ use super::app::App;
 use super::attempt::LiveAttempt;
 use super::fill::prompt_of;
 use super::message;
-use super::step::CheckpointStep;
+use super::step::{CheckpointStep, UnfinishedStep};
 use super::stream::Piece;
+use super::unfinished::Left;
 
 /// Where an attempt is played.
 #[derive(Debug)]
@@ -109,6 +110,11 @@ impl Stage {
         if self.pieces.send(Piece::Flushed(done)).await.is_ok() {
             let _nobody_listens = flushed.await;
         }
+    }
+
+    /// Has a tool run on when the attempt is over.
+    pub(super) fn leave(&self, step: UnfinishedStep) {
+        self.app.leave(Left::new(self.request.run_id.clone(), self.attempt.clone(), step));
     }
 
     pub(super) async fn text(&mut self, text: String) {

@@ -27,6 +27,8 @@ pub enum Step {
     ToolStarted(ToolStarted),
     /// A Python tool ended. A result that the request has recorded is given instead.
     ToolFinished(ToolFinished),
+    /// A tool begins that runs on when the attempt is over, which the runner's health tells.
+    Unfinished(UnfinishedStep),
     /// Calls of Rust tools, made together; the step ends when all are answered. The attempt fails
     /// when one is answered with an error.
     ToolRequests(Vec<ToolRequested>),
@@ -95,6 +97,11 @@ impl Step {
         })
     }
 
+    /// Begins a tool that runs on when the attempt is over, for ever.
+    pub fn unfinished(tool: impl Into<String>) -> Self {
+        Self::Unfinished(UnfinishedStep { tool: tool.into(), for_ms: None })
+    }
+
     /// Calls a Rust tool; `{{result.ID}}` is its answer in later steps.
     pub fn tool_request(id: &str, tool: &str, args: impl Into<Value>) -> Self {
         Self::tool_requests([(id, tool, args.into())])
@@ -151,6 +158,16 @@ impl Step {
     pub fn pause(requests: impl Into<Value>) -> Self {
         Self::Pause(requests.into().into())
     }
+}
+
+/// A tool that runs on when the attempt is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfinishedStep {
+    /// Its name.
+    pub tool: String,
+    /// For how many milliseconds from this step on it runs. Absent: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
 }
 
 /// A checkpoint.

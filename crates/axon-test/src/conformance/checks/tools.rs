@@ -1,5 +1,7 @@
 //! Checks of tools, in Rust and in the runner.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Subject;
@@ -18,6 +20,7 @@ checks! {
     tool_call_waits_as_long_as_it_takes
     python_tool_tells_its_start_and_its_end
     python_tool_that_broke_ends_the_attempt
+    python_tool_that_outlives_its_attempt_is_told_until_it_ends
     tool_that_needs_approval_pauses_the_attempt
 }
 
@@ -129,6 +132,23 @@ async fn python_tool_that_broke_ends_the_attempt(subject: &Subject<'_>) -> Verdi
     same("class", &error["class"], &json!("ValueError"))?;
     same("message", &error["message"], &json!("the tool is broken"))?;
     same("tool", &error["tool"], &json!({"tool_call_id": "call-1", "name": "broken"}))
+}
+
+async fn python_tool_that_outlives_its_attempt_is_told_until_it_ends(
+    subject: &Subject<'_>,
+) -> Verdict {
+    let link = subject.link();
+    let mut events = link.open(&request("slow tool")).await?;
+    events.until("tool_started").await?;
+    same("unfinished", link.unfinished().await?, Vec::<Value>::new())?;
+    link.cancel(&events.run).await?.says(202)?;
+    events.end("attempt_cancelled").await?;
+    let left = link.unfinished().await?;
+    let told: Vec<(&Value, &str)> =
+        left.iter().map(|left| (&left["run_id"], left["tool"].as_str().unwrap_or(""))).collect();
+    same("unfinished", told, vec![(&events.run, "linger")])?;
+    holds(left[0]["seconds"].is_number(), "for how long it has been running", &left[0])?;
+    link.finished(Duration::from_secs(5)).await
 }
 
 async fn tool_that_needs_approval_pauses_the_attempt(subject: &Subject<'_>) -> Verdict {

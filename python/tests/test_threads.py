@@ -1,0 +1,152 @@
+"""What still runs in a thread when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import DEADLINE, Json, Runner, Stream
+from support import CALLABLES, call, python, request, spec, text
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """The file that the sleeping threads wait for."""
+    path = tmp_path / "wake"
+    yield path
+    path.touch()
+
+
+def unfinished(runner: Runner) -> list[Json]:
+    """What the runner says that still runs."""
+    found: list[Json] = runner.get("/healthz").body["unfinished"]
+    return found
+
+
+def wait_until_finished(runner: Runner) -> None:
+    """Waits until nothing runs that nobody waits for."""
+    until = time.monotonic() + DEADLINE
+    while unfinished(runner):
+        assert time.monotonic() < until, unfinished(runner)
+
+
+def sleeping(runner: Runner, file: Path, tool: str = "sleeps", **fields: object) -> Stream:
+    """An attempt whose tool sleeps until the file is there."""
+    script = [call(tool, {"path": str(file)}), text()]
+    stream = runner.start(request(script, spec(python(tool)), **fields))
+    stream.until("tool_started")
+    return stream
+
+
+@pytest.mark.parametrize("tool", ["sleeps", "sleeps_in_executor"])
+def test_cancelled_attempt_ends_at_once_and_its_thread_is_told(
+    shared: Runner, file: Path, tool: str
+) -> None:
+    stream = sleeping(shared, file, tool)
+    assert unfinished(shared) == []
+    shared.delete(stream)
+
+    assert stream.finish().kind == "attempt_cancelled"
+    (left,) = unfinished(shared)
+    assert (left["run_id"], left["tool"]) == (stream.run_id, tool)
+    assert 0 <= left["seconds"] < DEADLINE
+    assert shared.get("/healthz").body["attempts"] == 0
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_disconnected_attempt_leaves_its_thread(shared: Runner, file: Path) -> None:
+    stream = sleeping(shared, file)
+    stream.hang_up()
+    until = time.monotonic() + DEADLINE
+    while not unfinished(shared):
+        assert time.monotonic() < until
+
+    assert unfinished(shared)[0]["run_id"] == stream.run_id
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_tool_over_its_timeout_is_told_while_the_attempt_goes_on(
+    shared: Runner, file: Path
+) -> None:
+    script = [call("sleeps", {"path": str(file)}), text()]
+    stream = shared.start(request(script, spec(python("sleeps", timeout=0.05))))
+    stream.until("tool_finished")
+
+    assert [left["tool"] for left in unfinished(shared)] == ["sleeps"]
+    assert stream.finish().kind == "attempt_completed"
+    assert len(unfinished(shared)) == 1
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_attempt_over_its_timeout_leaves_its_thread(shared: Runner, file: Path) -> None:
+    stream = sleeping(shared, file, timeout=0.2)
+
+    assert stream.finish().data["error"]["kind"] == "run_timeout"
+    assert [left["run_id"] for left in unfinished(shared)] == [stream.run_id]
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_thread_that_a_tool_left_on_purpose_is_told_when_the_attempt_is_over(
+    shared: Runner, file: Path
+) -> None:
+    stream = sleeping(shared, file, "leaves_a_thread")
+
+    assert stream.finish().kind == "attempt_completed"
+    assert [left["tool"] for left in unfinished(shared)] == ["leaves_a_thread"]
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_tool_of_an_agent_defined_in_python_is_told(file: Path) -> None:
+    with Runner(module="helpdesk:agent", callables=CALLABLES) as runner:
+        script = [call("sleeps", {"path": str(file)}), text()]
+        agent = {"module": "helpdesk:agent"}
+        stream = runner.start(request(script, agent, deps={"name": "Ada"}))
+        stream.until("tool_started")
+        runner.delete(stream)
+
+        assert stream.finish().kind == "attempt_cancelled"
+        (left,) = unfinished(runner)
+        assert (left["run_id"], left["tool"]) == (stream.run_id, "sleeps")
+        file.touch()
+        wait_until_finished(runner)
+
+
+def test_sync_instructions_are_told_as_user_code(file: Path) -> None:
+    with Runner(callables=CALLABLES, env={"WAIT_FOR": str(file)}) as runner:
+        agent = spec(dynamic_instructions=["scripted:waits"])
+        stream = runner.start(request([text()], agent, timeout=0.2))
+
+        assert stream.finish().data["error"]["kind"] == "run_timeout"
+        assert [left["tool"] for left in unfinished(runner)] == ["user code"]
+
+
+def test_directly_called_tool_is_told_when_its_caller_has_gone(shared: Runner, file: Path) -> None:
+    connection = shared.connect()
+    body = f'{{"args": {{"path": "{file}"}}}}'
+    connection.request("POST", "/v1/tools/tools:sleeps/call", body, shared.headers())
+    assert unfinished(shared) == []
+    connection.close()
+    until = time.monotonic() + DEADLINE
+    while not unfinished(shared):
+        assert time.monotonic() < until
+
+    (left,) = unfinished(shared)
+    assert (left["run_id"], left["tool"]) == (None, "sleeps")
+    file.touch()
+    wait_until_finished(shared)
+
+
+def test_stop_iteration_of_a_tool_is_a_failure_like_any_other(shared: Runner) -> None:
+    agent = spec(python("stops_iterating"))
+    done = shared.start(request([call("stops_iterating"), text()], agent)).finish()
+
+    assert done.data["error"]["kind"] == "tool"
+    assert done.data["error"]["tool"]["name"] == "stops_iterating"
