@@ -7,7 +7,7 @@
 
 mod check;
 mod conversation;
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod fallback;
 mod file;

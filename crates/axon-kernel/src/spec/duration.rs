@@ -28,13 +28,13 @@ impl de::Visitor<'_> for Visitor {
     }
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
     deserializer.deserialize_str(Visitor)
 }
 
-pub(super) fn serialize<S: Serializer>(
+pub(crate) fn serialize<S: Serializer>(
     duration: &Duration,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -42,7 +42,7 @@ pub(super) fn serialize<S: Serializer>(
 }
 
 /// Returns the JSON Schema of a duration.
-pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
         "pattern": r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$",
@@ -51,11 +51,11 @@ pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The same for a duration that need not be given.
-pub(super) mod option {
+pub(crate) mod option {
     use super::{Deserializer, Duration, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde hands the field over as it is")]
-    pub(in crate::spec) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -65,7 +65,7 @@ pub(super) mod option {
         }
     }
 
-    pub(in crate::spec) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         super::deserialize(deserializer).map(Some)
