@@ -5,12 +5,14 @@
 //!
 //! To start reading: [`spec`] says what an agent is, [`event`] what happens in a run, [`run`] which
 //! orders of events are legal, [`failure`] and [`policy`] what a failure means and what is done
-//! about it, [`breaker`] when a provider is left alone, [`wire`] how a runner is spoken to.
+//! about it, [`breaker`] when a provider is left alone, [`budget`] what runs may use, [`wire`] how
+//! a runner is spoken to.
 //!
 //! The invariant: no run can have two outcomes, whatever order its events arrive in
 //! ([`run::RunStatus::next`] is the only way on).
 
 pub mod breaker;
+pub mod budget;
 pub mod event;
 pub mod failure;
 pub mod ids;

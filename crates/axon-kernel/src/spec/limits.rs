@@ -79,7 +79,7 @@ impl Limits {
 }
 
 /// An amount of US dollars, exact to a millionth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd {
     micros: u64,
 }
