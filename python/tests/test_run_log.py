@@ -47,7 +47,7 @@ def test_few_records_are_all_sent(shared: Runner) -> None:
 def test_what_waits_for_a_slow_reader_is_bounded(in_a_thread: bool) -> None:
     async def test() -> list[bytes]:
         said: list[bytes] = []
-        stream = EventStream(lambda: None)
+        stream = EventStream(lambda: None, 15)
 
         def emit(kind: str, data: bytes) -> int:
             said.append(data)

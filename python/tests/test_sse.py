@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import pytest
-
-from axon_runner import sse
 from axon_runner.sse import EventStream
 
 
@@ -25,12 +22,12 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 class Wire:
     """What a stream writes, and how it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_seconds: float = 60) -> None:
         self.writes: list[bytes] = []
         self.ended = False
         self.hung_up = False
         self.written = asyncio.Event()
-        self.stream = EventStream(self.disconnected)
+        self.stream = EventStream(self.disconnected, ping_seconds)
         self.stream.attach(self.write)
 
     def write(self, data: bytes, last: bool) -> None:
@@ -54,15 +51,13 @@ def test_events_of_one_tick_are_one_write_and_the_last_ends_it() -> None:
     run(test())
 
 
-def test_quiet_stream_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_stream_pings() -> None:
     async def test() -> None:
-        wire = Wire()
+        wire = Wire(ping_seconds=0.001)
         await wire.written.wait()
         assert wire.writes == [b": ping\n\n"]
         wire.stream.disconnected()
 
-    assert sse.PING_SECONDS == 15
-    monkeypatch.setattr(sse, "PING_SECONDS", 0.001)
     run(test())
 
 

@@ -12,6 +12,13 @@ from harness import DEADLINE, Json, Runner, Stream
 from support import CALLABLES, call, python, request, spec, text
 
 
+@pytest.fixture(scope="module")
+def own() -> Iterator[Runner]:
+    """A runner in which no other test has left a thread behind."""
+    with Runner(callables=CALLABLES) as runner:
+        yield runner
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
     """The file that the sleeping threads wait for."""
@@ -43,65 +50,63 @@ def sleeping(runner: Runner, file: Path, tool: str = "sleeps", **fields: object)
 
 @pytest.mark.parametrize("tool", ["sleeps", "sleeps_in_executor"])
 def test_cancelled_attempt_ends_at_once_and_its_thread_is_told(
-    shared: Runner, file: Path, tool: str
+    own: Runner, file: Path, tool: str
 ) -> None:
-    stream = sleeping(shared, file, tool)
-    assert unfinished(shared) == []
-    shared.delete(stream)
+    stream = sleeping(own, file, tool)
+    assert unfinished(own) == []
+    own.delete(stream)
 
     assert stream.finish().kind == "attempt_cancelled"
-    (left,) = unfinished(shared)
+    (left,) = unfinished(own)
     assert (left["run_id"], left["tool"]) == (stream.run_id, tool)
     assert 0 <= left["seconds"] < DEADLINE
-    assert shared.get("/healthz").body["attempts"] == 0
+    assert own.get("/healthz").body["attempts"] == 0
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
-def test_disconnected_attempt_leaves_its_thread(shared: Runner, file: Path) -> None:
-    stream = sleeping(shared, file)
+def test_disconnected_attempt_leaves_its_thread(own: Runner, file: Path) -> None:
+    stream = sleeping(own, file)
     stream.hang_up()
     until = time.monotonic() + DEADLINE
-    while not unfinished(shared):
+    while not unfinished(own):
         assert time.monotonic() < until
 
-    assert unfinished(shared)[0]["run_id"] == stream.run_id
+    assert unfinished(own)[0]["run_id"] == stream.run_id
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
-def test_tool_over_its_timeout_is_told_while_the_attempt_goes_on(
-    shared: Runner, file: Path
-) -> None:
+def test_tool_over_its_timeout_is_told_while_the_attempt_goes_on(own: Runner, file: Path) -> None:
     script = [call("sleeps", {"path": str(file)}), text()]
-    stream = shared.start(request(script, spec(python("sleeps", timeout=0.05))))
+    stream = own.start(request(script, spec(python("sleeps", timeout=0.05))))
     stream.until("tool_finished")
 
-    assert [left["tool"] for left in unfinished(shared)] == ["sleeps"]
+    assert [left["tool"] for left in unfinished(own)] == ["sleeps"]
     assert stream.finish().kind == "attempt_completed"
-    assert len(unfinished(shared)) == 1
+    assert len(unfinished(own)) == 1
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
-def test_attempt_over_its_timeout_leaves_its_thread(shared: Runner, file: Path) -> None:
-    stream = sleeping(shared, file, timeout=0.2)
+def test_attempt_over_its_timeout_leaves_its_thread(own: Runner, file: Path) -> None:
+    stream = sleeping(own, file, timeout=0.2)
 
     assert stream.finish().data["error"]["kind"] == "run_timeout"
-    assert [left["run_id"] for left in unfinished(shared)] == [stream.run_id]
+    assert [left["run_id"] for left in unfinished(own)] == [stream.run_id]
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
 def test_thread_that_a_tool_left_on_purpose_is_told_when_the_attempt_is_over(
-    shared: Runner, file: Path
+    own: Runner, file: Path
 ) -> None:
-    stream = sleeping(shared, file, "leaves_a_thread")
+    stream = sleeping(own, file, "leaves_a_thread")
 
     assert stream.finish().kind == "attempt_completed"
-    assert [left["tool"] for left in unfinished(shared)] == ["leaves_a_thread"]
+    assert [left["tool"] for left in unfinished(own)] == ["leaves_a_thread"]
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
 def test_tool_of_an_agent_defined_in_python_is_told(file: Path) -> None:
@@ -128,25 +133,25 @@ def test_sync_instructions_are_told_as_user_code(file: Path) -> None:
         assert [left["tool"] for left in unfinished(runner)] == ["user code"]
 
 
-def test_directly_called_tool_is_told_when_its_caller_has_gone(shared: Runner, file: Path) -> None:
-    connection = shared.connect()
+def test_directly_called_tool_is_told_when_its_caller_has_gone(own: Runner, file: Path) -> None:
+    connection = own.connect()
     body = f'{{"args": {{"path": "{file}"}}}}'
-    connection.request("POST", "/v1/tools/tools:sleeps/call", body, shared.headers())
-    assert unfinished(shared) == []
+    connection.request("POST", "/v1/tools/tools:sleeps/call", body, own.headers())
+    assert unfinished(own) == []
     connection.close()
     until = time.monotonic() + DEADLINE
-    while not unfinished(shared):
+    while not unfinished(own):
         assert time.monotonic() < until
 
-    (left,) = unfinished(shared)
+    (left,) = unfinished(own)
     assert (left["run_id"], left["tool"]) == (None, "sleeps")
     file.touch()
-    wait_until_finished(shared)
+    wait_until_finished(own)
 
 
-def test_stop_iteration_of_a_tool_is_a_failure_like_any_other(shared: Runner) -> None:
+def test_stop_iteration_of_a_tool_is_a_failure_like_any_other(own: Runner) -> None:
     agent = spec(python("stops_iterating"))
-    done = shared.start(request([call("stops_iterating"), text()], agent)).finish()
+    done = own.start(request([call("stops_iterating"), text()], agent)).finish()
 
     assert done.data["error"]["kind"] == "tool"
     assert done.data["error"]["tool"]["name"] == "stops_iterating"

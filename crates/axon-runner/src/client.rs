@@ -26,9 +26,6 @@ use crate::frames::{FrameError, Frames};
 /// How long a runner may take to answer a request that is no run.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a runner may stay silent on a stream; it pings every 15 s.
-const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
-
 /// The bytes of an answer that an error message quotes.
 const EXCERPT_BYTES: usize = 200;
 
@@ -37,6 +34,7 @@ const EXCERPT_BYTES: usize = 200;
 pub struct RunnerClient {
     http: reqwest::Client,
     token: SecretString,
+    heartbeat: Duration,
 }
 
 /// Why a request to a runner failed.
@@ -133,19 +131,24 @@ impl StreamError {
 }
 
 impl RunnerClient {
-    /// Makes a client for the runner that listens on `socket`.
+    /// Makes a client for the runner that listens on `socket` and never stays silent on a stream
+    /// for longer than `heartbeat`, unless it is stuck.
     ///
     /// # Errors
     ///
     /// [`reqwest::Error`] if the client cannot be set up.
-    pub fn new(socket: &Path, token: SecretString) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        socket: &Path,
+        token: SecretString,
+        heartbeat: Duration,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .unix_socket(socket)
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(Duration::from_secs(30))
             .build()?;
-        Ok(Self { http, token })
+        Ok(Self { http, token, heartbeat })
     }
 
     /// Asks whether the runner is well.
@@ -192,7 +195,7 @@ impl RunnerClient {
             let body = body_of(response).await?;
             return Err(garbage(status, &body));
         }
-        Ok(AttemptStream::new(response.bytes_stream()))
+        Ok(AttemptStream::new(response.bytes_stream(), self.heartbeat))
     }
 
     /// Permits the runner to go on after the event `permit.seq`.
@@ -357,8 +360,9 @@ pub struct AttemptStream {
 impl AttemptStream {
     fn new(
         chunks: impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + Unpin + 'static,
+        heartbeat: Duration,
     ) -> Self {
-        let events = Frames::new(chunks, json::MAX_EVENT_BYTES, SILENCE_DEADLINE).eventsource();
+        let events = Frames::new(chunks, json::MAX_EVENT_BYTES, heartbeat).eventsource();
         Self { events: Box::pin(events), last: 0, over: false }
     }
 

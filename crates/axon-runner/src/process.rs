@@ -274,7 +274,7 @@ async fn make_ready(
             check(&ready, &launch)?;
             tokio::spawn(control::relay_logs(rest, launch.agent.clone()));
             let token = SecretString::from(launch.token.as_str());
-            let client = RunnerClient::new(&process.socket, token);
+            let client = RunnerClient::new(&process.socket, token, launch.limits.heartbeat());
             Ok((client.map_err(StartError::Client)?, ready))
         }
         First::Failed(failure) => Err(StartError::Refused(failure)),

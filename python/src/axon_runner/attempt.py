@@ -34,6 +34,7 @@ current_attempt: ContextVar[Attempt] = ContextVar("current_attempt")
 _usage_json = TypeAdapter(RunUsage).serializer.to_json
 _tool_return: TypeAdapter[ToolReturn[Any]] = TypeAdapter(ToolReturn)
 _RESERVED_BYTES = 4096
+_PINGS = 4  # in each heartbeat: one may be late, and one be lost in what is said just then
 
 Run = Callable[[dict[str, Any], RunContext[Any]], Awaitable[Any]]
 Before = Literal["model", "tools", "end"]
@@ -63,7 +64,8 @@ class Attempt:
     def __init__(self, request: RunRequest, generation: Generation) -> None:
         self.request = request
         self.generation = generation
-        self.stream = EventStream(self.cancel)
+        heartbeat = generation.limits.heartbeat_ms / 1000
+        self.stream = EventStream(self.cancel, heartbeat / _PINGS)
         self.run: AgentRun[Any, Any] | None = None
         self.task: asyncio.Task[None] | None = None
         self.step = 0
@@ -213,6 +215,9 @@ class Attempt:
             seq = self.emit("tool_started", self._started(call, args, how.effect, permit))
         if permit:
             await self._permitted(seq)
+        else:
+            # The event is written before the tool can block the loop, or end the process.
+            await asyncio.sleep(0)
         try:
             with threads.tool(call.name):
                 result = await run(args, ctx)

@@ -37,6 +37,7 @@ class Limits(_Record):
     body_bytes: int = Field(default=16 * 1024 * 1024, ge=1, strict=True)
     event_bytes: int = Field(default=8 * 1024 * 1024, ge=1, strict=True)
     json_depth: int = Field(default=64, ge=1, le=100, strict=True)
+    heartbeat_ms: int = Field(default=60_000, ge=1, strict=True)
 
 
 class Launch(_Record):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-PING_SECONDS = 15.0
 _BUFFERED_EVENTS = 256
 _BUFFERED_BYTES = 4 * 1024 * 1024
 _CROWDED_EVENTS = 4096
@@ -15,12 +14,15 @@ _PING = b": ping\n\n"
 class EventStream:
     """Numbers events from 1 and joins those of one loop tick into a single write.
 
+    When it has nothing to say it says so every `ping_seconds`, for as long as the loop turns.
+
     While the reader is slow the frames wait here. The buffer is bounded by its writers: whoever
     emits in a loop awaits `drained` when `full`.
     """
 
-    def __init__(self, on_disconnect: Callable[[], None]) -> None:
+    def __init__(self, on_disconnect: Callable[[], None], ping_seconds: float) -> None:
         self._on_disconnect = on_disconnect
+        self._ping_seconds = ping_seconds
         self._write: Callable[[bytes, bool], None] | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
@@ -127,7 +129,7 @@ class EventStream:
         self._finished.set_result(None)
 
     def _schedule_ping(self) -> None:
-        self._ping = asyncio.get_running_loop().call_later(PING_SECONDS, self._on_ping)
+        self._ping = asyncio.get_running_loop().call_later(self._ping_seconds, self._on_ping)
 
     def _on_ping(self) -> None:
         if self._quiet and not self._paused and self._write is not None:

@@ -1,5 +1,7 @@
 //! The runner protocol: the suite against both runners, and what a scripted runner can play.
 
+mod stuck;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! What passes over the control socket: launch data one way, ready and log records the other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LogRecord, PROTOCOL};
+use super::{DEFAULT_HEARTBEAT, LogRecord, PROTOCOL};
 use crate::failure::Failure;
 use crate::ids::Generation;
 use crate::spec::{AgentSpec, Callable};
@@ -53,6 +54,26 @@ pub struct LaunchLimits {
     pub event_bytes: usize,
     /// The deepest nesting of JSON.
     pub json_depth: usize,
+    /// After how many milliseconds of silence on a stream the runner counts as stuck; it says
+    /// something every quarter of it.
+    #[serde(default = "default_heartbeat_ms")]
+    pub heartbeat_ms: u64,
+}
+
+impl LaunchLimits {
+    /// Returns the heartbeat as a duration.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+}
+
+fn default_heartbeat_ms() -> u64 {
+    millis(DEFAULT_HEARTBEAT)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Launch {
@@ -74,6 +95,7 @@ impl Launch {
                 body_bytes: crate::json::MAX_BODY_BYTES,
                 event_bytes: crate::json::MAX_EVENT_BYTES,
                 json_depth: crate::json::MAX_DEPTH,
+                heartbeat_ms: millis(DEFAULT_HEARTBEAT),
             },
         }
     }

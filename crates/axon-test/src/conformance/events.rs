@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt};
 use reqwest::Response;
 use serde_json::Value;
 
+use super::launched::LIMITS;
 use super::link::{Link, text};
 use super::report::{Disagreement, Verdict, expected, holds, same};
 
@@ -69,7 +70,7 @@ impl fmt::Debug for Events {
 
 impl Events {
     pub(super) fn new(response: Response, link: Link, request: &Value) -> Self {
-        let frames = Frames::new(response.bytes_stream(), MAX_EVENT_BYTES, EVENT_WITHIN)
+        let frames = Frames::new(response.bytes_stream(), MAX_EVENT_BYTES, LIMITS.heartbeat())
             .eventsource()
             .map(|frame| frame.map_err(|error| expected("a stream of events", error)));
         let attempt = request["attempt"].as_u64().unwrap_or_default();
@@ -147,7 +148,12 @@ impl Events {
 
     /// Checks that the runner says nothing, as one that waits.
     pub(super) async fn is_silent(&mut self) -> Verdict {
-        match tokio::time::timeout(SILENCE, self.frames.next()).await {
+        self.is_silent_for(SILENCE).await
+    }
+
+    /// Checks that the runner has no event for so long, and yet shows that it is alive.
+    pub(super) async fn is_silent_for(&mut self, silence: Duration) -> Verdict {
+        match tokio::time::timeout(silence, self.frames.next()).await {
             Err(_elapsed) => Ok(()),
             Ok(next) => Err(expected(
                 format!("silence after {}", self.kinds()),

@@ -29,6 +29,7 @@ pub(super) const LIMITS: LaunchLimits = LaunchLimits {
     body_bytes: 64 * 1024,
     event_bytes: axon_kernel::json::MAX_EVENT_BYTES,
     json_depth: axon_kernel::json::MAX_DEPTH,
+    heartbeat_ms: 3000,
 };
 
 /// A process that got its launch data.

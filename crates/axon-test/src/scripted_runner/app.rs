@@ -100,7 +100,8 @@ impl App {
         let model = self.model(&request.spec)?;
         let steps = self.steps(&request);
         let admitted = self.runs.admit(&request.run_id, request.attempt)?;
-        let (pieces, body) = EventBody::new(admitted.attempt.clone());
+        let heartbeat = self.launch.limits.heartbeat();
+        let (pieces, body) = EventBody::new(admitted.attempt.clone(), heartbeat);
         let known = Known {
             prompt: prompt_of(&request),
             run: request.run_id.clone(),

@@ -13,9 +13,6 @@ use tokio::time::Interval;
 
 use super::attempt::LiveAttempt;
 
-/// After how much silence a comment is sent.
-const PING: Duration = Duration::from_secs(15);
-
 /// How many pieces wait for a slow reader before the attempt is held up.
 const PIECES: usize = 64;
 
@@ -40,10 +37,14 @@ pub(super) struct EventBody {
 }
 
 impl EventBody {
-    /// Makes a body, and the end through which it is filled.
-    pub(super) fn new(attempt: Arc<LiveAttempt>) -> (mpsc::Sender<Piece>, Self) {
+    /// Makes a body that says something every quarter of `heartbeat`, and the end through which it
+    /// is filled.
+    pub(super) fn new(
+        attempt: Arc<LiveAttempt>,
+        heartbeat: Duration,
+    ) -> (mpsc::Sender<Piece>, Self) {
         let (sender, pieces) = mpsc::channel(PIECES);
-        let mut ping = tokio::time::interval(PING);
+        let mut ping = tokio::time::interval((heartbeat / 4).max(Duration::from_millis(1)));
         ping.reset();
         (sender, Self { pieces, flushing: None, ping, attempt })
     }

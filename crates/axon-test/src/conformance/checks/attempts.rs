@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Subject;
 use crate::conformance::agent::request;
 use crate::conformance::events::Event;
+use crate::conformance::launched::LIMITS;
 use crate::conformance::report::{Verdict, expected, holds, same};
 
 checks! {
@@ -18,6 +19,7 @@ checks! {
     delete_cancels_the_attempt
     disconnect_cancels_the_attempt
     timeout_fails_the_attempt
+    quiet_stream_shows_that_the_runner_is_alive
 }
 
 async fn attempt_tells_who_answers_and_ends_with_the_output(subject: &Subject<'_>) -> Verdict {
@@ -103,4 +105,11 @@ async fn timeout_fails_the_attempt(subject: &Subject<'_>) -> Verdict {
     let ended = tokio::time::timeout(Duration::from_secs(3), events.end("attempt_failed")).await;
     let ended = ended.map_err(|_elapsed| expected("an end after 0.3 s", "none after 3 s"))??;
     same("kind", &ended.data["error"]["kind"], &json!("run_timeout"))
+}
+
+async fn quiet_stream_shows_that_the_runner_is_alive(subject: &Subject<'_>) -> Verdict {
+    let mut events = subject.link().open(&request("rust tool")).await?;
+    events.until("tool_request").await?;
+    // The stream counts as broken after one heartbeat without even a comment.
+    events.is_silent_for(LIMITS.heartbeat() + Duration::from_millis(500)).await
 }

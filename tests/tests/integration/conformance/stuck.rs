@@ -1,0 +1,138 @@
+//! Runners that do not move any more: how that is seen, and how they are ended.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use axon_kernel::wire::{AttemptRequest, RunnerEvent};
+use axon_runner::frames::FrameError;
+use axon_runner::{AttemptStream, LaunchPlan, Runner, StartingRunner, StreamError};
+use axon_test::scripted_runner::{Death, RunnerScript, Step};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{DEADLINE, READY_WITHIN, SCRIPTED, plan, python, request};
+
+/// A module with tools that stand still, each in its own way.
+const TOOLS: &str = r#"
+import ctypes, re, time
+
+async def blocks() -> str:
+    """Blocks the event loop."""
+    time.sleep(600)
+
+async def holds_the_gil() -> str:
+    """Never leaves C, and so never lets the interpreter go."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+async def sleeps_with_the_gil() -> str:
+    """Sleeps in C without letting the interpreter go."""
+    while True:
+        ctypes.PyDLL(None).usleep(500_000)
+"#;
+
+/// A runner that a test may end, and the folder that it needs.
+struct Launched {
+    runner: Runner,
+    _folder: TempDir,
+}
+
+async fn launch(plan: LaunchPlan, folder: TempDir) -> Launched {
+    let starting = StartingRunner::launch(plan).expect("there is such a program");
+    let runner = starting.ready(READY_WITHIN).await.expect("the runner becomes ready");
+    Launched { runner, _folder: folder }
+}
+
+async fn scripted(script: impl Into<RunnerScript>, heartbeat: Duration) -> Launched {
+    let folder = tempfile::tempdir().unwrap();
+    let command = script.into().command(SCRIPTED, folder.path()).unwrap();
+    let mut plan = plan(command, folder.path());
+    plan.launch.limits.heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap();
+    launch(plan, folder).await
+}
+
+async fn python_runner(heartbeat: Duration) -> Launched {
+    let (interpreter, sources) = tokio::task::spawn_blocking(python).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("stuck.py"), TOOLS).unwrap();
+    let words = [interpreter.as_path(), Path::new("-I"), sources.as_path()];
+    let command = words.map(|word| word.display().to_string()).to_vec();
+    let mut plan = plan(command, folder.path());
+    plan.env = BTreeMap::from([("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())]);
+    plan.launch.path = vec![folder.path().display().to_string()];
+    let tool = |name| json!({"target": format!("stuck:{name}"), "role": "tool", "effect": "pure"});
+    let tools = ["blocks", "holds_the_gil", "sleeps_with_the_gil"].map(tool);
+    plan.launch.callables = serde_json::from_value(json!(tools)).unwrap();
+    plan.launch.limits.heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap();
+    launch(plan, folder).await
+}
+
+/// A request whose model calls every tool of the spec, and so this one.
+fn calls(tool: &str) -> AttemptRequest {
+    let tools = [json!({"name": tool, "target": format!("python:stuck:{tool}")})];
+    let request = json!({
+        "run_id": "stuck", "attempt": 1, "prompt": "Go", "stream": false,
+        "spec": {"model": "test", "tools": tools},
+    });
+    serde_json::from_str(&request.to_string()).unwrap()
+}
+
+impl Launched {
+    async fn attempt(&self, request: &AttemptRequest) -> AttemptStream {
+        self.runner.client().attempt(request).await.expect("the attempt is let in")
+    }
+
+    /// Follows an attempt to the start of its tool.
+    async fn begun(&self, tool: &str) -> AttemptStream {
+        let request = calls(tool);
+        let mut stream = self.attempt(&request).await;
+        while let Some((seq, event)) = stream.next().await.unwrap() {
+            match event {
+                RunnerEvent::Checkpoint(_) => {
+                    let permit = axon_kernel::wire::PermitRequest { attempt: request.attempt, seq };
+                    self.runner.client().permit(&request.run_id, permit).await.unwrap();
+                }
+                RunnerEvent::ToolStarted(_) => return stream,
+                _ => {}
+            }
+        }
+        panic!("the tool never started")
+    }
+}
+
+async fn is_silent(mut stream: AttemptStream, heartbeat: Duration) {
+    let error = loop {
+        let next = tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time");
+        match next {
+            Ok(event) => assert!(event.is_some(), "the attempt ended"),
+            Err(error) => break error,
+        }
+    };
+    let StreamError::Frame(FrameError::Silent { after }) = error else { panic!("{error}") };
+    assert_eq!(after, heartbeat);
+}
+
+#[tokio::test]
+async fn runner_that_stopped_is_seen_after_one_heartbeat() {
+    let heartbeat = Duration::from_millis(300);
+    let launched = scripted([Step::text("Well"), Death::signal(19).into()], heartbeat).await;
+    is_silent(launched.attempt(&request("r", "x")).await, heartbeat).await;
+}
+
+#[tokio::test]
+async fn runner_that_is_only_slow_is_not_silent() {
+    let slow = [Step::SleepMs(900), Step::complete("at last")];
+    let launched = scripted(slow, Duration::from_millis(300)).await;
+    let mut stream = launched.attempt(&request("r", "x")).await;
+    while let Some((_, event)) = stream.next().await.unwrap() {
+        assert!(!matches!(event, RunnerEvent::Failed(_)), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn python_runner_whose_event_loop_is_blocked_is_seen_after_one_heartbeat() {
+    let heartbeat = Duration::from_secs(1);
+    let launched = python_runner(heartbeat).await;
+    let stream = launched.begun("blocks").await;
+    is_silent(stream, heartbeat).await;
+}
