@@ -7,11 +7,14 @@
 
 pub mod client;
 mod control;
+mod dump;
 pub mod embedded;
 pub mod environment;
+mod exit;
 pub mod frames;
 pub mod logs;
 pub mod process;
 
 pub use client::{AttemptStream, RequestError, RunnerClient, StreamError};
-pub use process::{Exit, LaunchPlan, Living, Runner, StartError, StartingRunner};
+pub use exit::Exit;
+pub use process::{LaunchPlan, Living, Runner, StartError, StartingRunner};

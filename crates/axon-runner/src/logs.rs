@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axon_kernel::wire::{Launch, LogRecord};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use crate::dump::StackDump;
+
 /// The longest line that is kept; the rest of it is dropped.
 const LINE_BYTES: usize = 8 * 1024;
 
@@ -68,30 +70,33 @@ impl std::fmt::Debug for Source {
     }
 }
 
+/// What is kept of a runner's standard error.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stderr {
+    pub(crate) last_words: LastWords,
+    pub(crate) dump: Arc<StackDump>,
+}
+
 /// Which of a runner's two outputs a line came from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Output {
     Stdout,
-    Stderr,
+    Stderr(Stderr),
 }
 
 /// Reads `pipe` to its end, so that the runner never waits for a reader.
-pub(crate) async fn relay(
-    pipe: impl AsyncRead + Unpin,
-    source: Source,
-    output: Output,
-    last_words: LastWords,
-) {
+pub(crate) async fn relay(pipe: impl AsyncRead + Unpin, source: Source, output: Output) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while let Ok(true) = next_line(&mut reader, &mut line).await {
         let text = String::from_utf8_lossy(&line);
         let text = &*source.redact(text.trim_end());
         let agent = source.agent.as_str();
-        match output {
+        match &output {
             Output::Stdout => tracing::info!(target: "axon::runner", agent, stdout = text),
-            Output::Stderr => {
-                last_words.push(text);
+            Output::Stderr(stderr) if stderr.dump.take(text) => {}
+            Output::Stderr(stderr) => {
+                stderr.last_words.push(text);
                 tracing::info!(target: "axon::runner", agent, stderr = text);
             }
         }
@@ -162,18 +167,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_runner_was_given_in_secret_is_not_passed_on() {
-        let words = LastWords::default();
+        let stderr = Stderr::default();
         let text = "the key is sk-secret, and token-1 too\n";
-        relay(text.as_bytes(), source(), Output::Stderr, words.clone()).await;
-        assert_eq!(words.lines(), ["the key is [redacted], and [redacted] too"]);
+        relay(text.as_bytes(), source(), Output::Stderr(stderr.clone())).await;
+        assert_eq!(stderr.last_words.lines(), ["the key is [redacted], and [redacted] too"]);
     }
 
     #[tokio::test]
     async fn last_words_are_the_last_twenty_lines() {
-        let words = LastWords::default();
+        let stderr = Stderr::default();
         let text: String = (0..50).map(|n| format!("line {n}\n")).collect();
-        relay(text.as_bytes(), source(), Output::Stderr, words.clone()).await;
-        let lines = words.lines();
+        relay(text.as_bytes(), source(), Output::Stderr(stderr.clone())).await;
+        let lines = stderr.last_words.lines();
         assert_eq!((lines.len(), lines[0].as_str()), (20, "line 30"));
     }
 }

@@ -16,15 +16,15 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::wire::{CONTROL_FD, LIFELINE_FD, LISTEN_FD, Launch, ReadyRecord};
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::client::RunnerClient;
 use crate::control::{self, First};
-use crate::logs::{self, LastWords, Output};
+use crate::exit::{End, Exit, Orders, quoted, reap};
+use crate::logs::{self, Output, Stderr};
 
 /// How long a runner that closed its control socket may take to end by itself.
 const CLOSED_GRACE: Duration = Duration::from_secs(1);
@@ -155,36 +155,6 @@ impl StartError {
     }
 }
 
-/// How a runner ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit code, if it exited.
-    pub code: Option<i32>,
-    /// The signal that ended it, if one did.
-    pub signal: Option<i32>,
-    /// The last lines of its standard error.
-    pub last_words: Vec<String>,
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.code, self.signal) {
-            (Some(code), _) => write!(f, "exit code {code}")?,
-            (None, Some(9)) => f.write_str("killed (SIGKILL)")?,
-            (None, Some(signal)) => write!(f, "ended by signal {signal}")?,
-            (None, None) => f.write_str("ended for an unknown reason")?,
-        }
-        f.write_str(&quoted(&self.last_words))
-    }
-}
-
-fn quoted(last_words: &[String]) -> String {
-    match last_words {
-        [] => "; it wrote nothing to its standard error".to_owned(),
-        lines => format!("; its last words:\n  {}", lines.join("\n  ")),
-    }
-}
-
 /// A runner that was launched and is not ready yet. Dropping it kills the process group.
 #[derive(Debug)]
 pub struct StartingRunner {
@@ -254,7 +224,7 @@ async fn make_ready(
     launch: Launch,
     timeout: Duration,
 ) -> Result<(RunnerClient, ReadyRecord), StartError> {
-    let last_words = || process.last_words.lines();
+    let last_words = || process.stderr.last_words.lines();
     let mut handshake = std::pin::pin!(control::handshake(control, &launch));
     let first = tokio::select! {
         biased;
@@ -352,10 +322,26 @@ impl Runner {
         self.process.exited()
     }
 
-    /// Asks the process to end, kills its group after `grace`, and waits for its real end.
+    /// Asks the process group to end by SIGTERM, kills it by SIGKILL after `grace`, and waits until
+    /// the process was reaped. One that is stopped or holds its interpreter ends too.
     pub async fn stop(&self, grace: Duration) -> Exit {
         self.process.stop(grace).await;
         self.exited().await
+    }
+
+    /// Kills the process group at once, by SIGKILL; [`Runner::exited`] tells its end.
+    pub fn kill(&self) {
+        self.process.end(End::Kill);
+    }
+
+    /// Asks the process, and nothing else of its group, by SIGUSR1 for the stacks of all its
+    /// threads, and returns what it writes to its standard error: at most the last 64 KiB.
+    ///
+    /// Takes 2 s at most. The text is empty when nothing comes: the process has ended, is stopped,
+    /// or ignores the signal. One that dies of it counts as asked to end ([`Exit::asked`]).
+    pub async fn stack_dump(&self) -> String {
+        let ask = || self.process.orders.send_modify(Orders::dump);
+        self.process.stderr.dump.collect(ask, self.exited()).await
     }
 }
 
@@ -371,39 +357,41 @@ struct Keep {
 struct Process {
     pid: u32,
     socket: PathBuf,
-    last_words: LastWords,
+    stderr: Stderr,
     exit: watch::Receiver<Option<Exit>>,
-    signals: mpsc::Sender<Signal>,
+    orders: watch::Sender<Orders>,
 }
 
 impl Process {
     fn watch(mut child: Child, source: logs::Source, socket: PathBuf, keep: Keep) -> Self {
         let pid = child.id().unwrap_or_default();
-        let last_words = LastWords::default();
+        let stderr = Stderr::default();
         let (gone, exit) = watch::channel(None);
-        // Room for one TERM and one KILL; a third signal would say nothing new.
-        let (signals, orders) = mpsc::channel(2);
-        let stdout = child.stdout.take().map(|pipe| {
-            tokio::spawn(logs::relay(pipe, source.clone(), Output::Stdout, last_words.clone()))
-        });
-        let stderr = child.stderr.take().map(|pipe| {
-            tokio::spawn(logs::relay(pipe, source, Output::Stderr, last_words.clone()))
-        });
-        let words = last_words.clone();
+        let (orders, wanted) = watch::channel(Orders::default());
+        let relays = [
+            child
+                .stdout
+                .take()
+                .map(|pipe| tokio::spawn(logs::relay(pipe, source.clone(), Output::Stdout))),
+            child.stderr.take().map(|pipe| {
+                tokio::spawn(logs::relay(pipe, source, Output::Stderr(stderr.clone())))
+            }),
+        ];
+        let words = stderr.last_words.clone();
         tokio::spawn(async move {
-            let status = reap(&mut child, pid, orders).await;
+            let reaped = reap(&mut child, pid, wanted).await;
             // What it wrote just before its end is still in the pipe; a grandchild that holds the
             // pipe open must not delay the news.
             let drained = async {
-                for relay in [stdout, stderr].into_iter().flatten() {
+                for relay in relays.into_iter().flatten() {
                     let _ended = relay.await;
                 }
             };
             let _in_time = tokio::time::timeout(Duration::from_millis(100), drained).await;
             drop(keep);
-            gone.send_replace(Some(exit_of(status, words.lines())));
+            gone.send_replace(Some(reaped.saying(words.lines())));
         });
-        Self { pid, socket, last_words, exit, signals }
+        Self { pid, socket, stderr, exit, orders }
     }
 
     fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
@@ -411,59 +399,22 @@ impl Process {
         async move { wait_for(&mut exit).await }
     }
 
+    fn end(&self, end: End) {
+        self.orders.send_modify(|orders| orders.end(end));
+    }
+
     async fn stop(&self, grace: Duration) {
-        // Two orders are enough: where the channel is full, both were given already.
         if !grace.is_zero() {
-            let _gone_already = self.signals.send(Signal::TERM).await;
+            self.end(End::Term);
         }
         if tokio::time::timeout(grace, self.exited()).await.is_err() {
-            let _gone_already = self.signals.send(Signal::KILL).await;
+            self.end(End::Kill);
         }
     }
 }
 
 async fn wait_for(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
-    let unknown = Exit { code: None, signal: None, last_words: Vec::new() };
-    exit.wait_for(Option::is_some).await.map_or(unknown, |exit| {
-        exit.clone().unwrap_or_else(|| Exit { code: None, signal: None, last_words: Vec::new() })
-    })
-}
-
-/// Waits for the process, carrying out signals meanwhile, and sweeps its group afterwards. When
-/// nobody holds the other end of `orders` any more, the group is killed.
-async fn reap(
-    child: &mut Child,
-    pid: u32,
-    mut orders: mpsc::Receiver<Signal>,
-) -> std::io::Result<std::process::ExitStatus> {
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status,
-            order = orders.recv() => {
-                let abandoned = order.is_none();
-                signal_group(pid, order.unwrap_or(Signal::KILL));
-                if abandoned {
-                    break child.wait().await;
-                }
-            }
-        }
-    };
-    signal_group(pid, Signal::KILL);
-    status
-}
-
-fn signal_group(pid: u32, signal: Signal) {
-    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
-        // The group may be empty already: then there is nobody left to signal.
-        let _empty = kill_process_group(group, signal);
-    }
-}
-
-fn exit_of(status: std::io::Result<std::process::ExitStatus>, last_words: Vec<String>) -> Exit {
-    use std::os::unix::process::ExitStatusExt;
-    match status {
-        Ok(status) => Exit { code: status.code(), signal: status.signal(), last_words },
-        Err(_) => Exit { code: None, signal: None, last_words },
-    }
+    let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+    // The task that waits for the process is gone, as it is at the end of the tokio runtime.
+    ended.unwrap_or(Exit { code: None, signal: None, asked: true, last_words: Vec::new() })
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::app::App;
 use super::descriptors::{self, Descriptors};
-use super::script::{Life, OnTerm, RunnerScript, Start};
+use super::script::{Life, OnDump, OnTerm, RunnerScript, Start};
 use super::server;
 
 /// How long connections may stay open when the process is about to exit.
@@ -78,6 +78,7 @@ async fn live(
         pid: std::process::id(),
         versions: [("scripted_runner".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
     };
+    answer_dumps(life.on_dump)?;
     match &life.start {
         Start::Ready => {}
         Start::ReadyAfterMs(millis) => tokio::time::sleep(Duration::from_millis(*millis)).await,
@@ -151,6 +152,25 @@ fn stopped(app: Arc<App>) -> io::Result<impl Future<Output = ()> + Send + 'stati
             }
         }
     })
+}
+
+/// A stack dump as a Python runner writes it.
+const DUMP: &str = "Thread 0x0000000000000001 (most recent call first):\n  \
+                    File \"runner-script.json\", line 1 in scripted\n";
+
+fn answer_dumps(on_dump: OnDump) -> io::Result<()> {
+    if on_dump == OnDump::Die {
+        return Ok(());
+    }
+    let mut asked = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            if on_dump == OnDump::Write {
+                let _nobody_listens = io::stderr().write_all(DUMP.as_bytes());
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The control socket.

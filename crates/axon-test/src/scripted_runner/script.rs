@@ -87,6 +87,8 @@ pub struct Life {
     pub offline: bool,
     /// What it does on SIGTERM.
     pub on_term: OnTerm,
+    /// What it does when it is asked for a stack dump, by SIGUSR1.
+    pub on_dump: OnDump,
     /// Answers out of the ordinary; the first that fits and is not used up is given.
     pub answers: Vec<AnswerPlay>,
     /// What attempts do; the first that fits is played.
@@ -185,6 +187,19 @@ pub enum OnTerm {
     Exit,
     /// Nothing: it must be killed.
     Ignore,
+}
+
+/// What a process does when it is asked for a stack dump, by SIGUSR1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDump {
+    /// It writes one, of a single frame, to its standard error.
+    #[default]
+    Write,
+    /// Nothing.
+    Ignore,
+    /// It dies, as a program does that knows nothing of SIGUSR1.
+    Die,
 }
 
 /// An answer out of the ordinary.

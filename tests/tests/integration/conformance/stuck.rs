@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use axon_kernel::wire::{AttemptRequest, RunnerEvent};
+use axon_kernel::wire::{AttemptRequest, PermitRequest, RunnerEvent};
 use axon_runner::frames::FrameError;
 use axon_runner::{AttemptStream, LaunchPlan, Runner, StartingRunner, StreamError};
-use axon_test::scripted_runner::{Death, RunnerScript, Step};
+use axon_test::scripted_runner::{Death, Life, OnDump, OnTerm, RunnerScript, Step};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -87,16 +87,29 @@ impl Launched {
         let request = calls(tool);
         let mut stream = self.attempt(&request).await;
         while let Some((seq, event)) = stream.next().await.unwrap() {
-            match event {
-                RunnerEvent::Checkpoint(_) => {
-                    let permit = axon_kernel::wire::PermitRequest { attempt: request.attempt, seq };
-                    self.runner.client().permit(&request.run_id, permit).await.unwrap();
-                }
-                RunnerEvent::ToolStarted(_) => return stream,
-                _ => {}
+            if matches!(event, RunnerEvent::Checkpoint(_)) {
+                let permit = PermitRequest { attempt: request.attempt, seq };
+                self.runner.client().permit(&request.run_id, permit).await.unwrap();
+            }
+            if matches!(event, RunnerEvent::ToolStarted(_)) {
+                return stream;
             }
         }
         panic!("the tool never started")
+    }
+
+    /// Asks for stack dumps until one shows `function`.
+    async fn dump_in(&self, function: &str) -> String {
+        let line = format!(" in {function}\n");
+        let shown = async {
+            loop {
+                let dump = self.runner.stack_dump().await;
+                if dump.contains(&line) {
+                    return dump;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, shown).await.expect("the function stands still")
     }
 }
 
@@ -135,4 +148,78 @@ async fn python_runner_whose_event_loop_is_blocked_is_seen_after_one_heartbeat()
     let launched = python_runner(heartbeat).await;
     let stream = launched.begun("blocks").await;
     is_silent(stream, heartbeat).await;
+}
+
+#[tokio::test]
+async fn python_runner_that_stands_still_writes_its_stacks_and_can_be_killed() {
+    for tool in ["blocks", "holds_the_gil", "sleeps_with_the_gil"] {
+        let launched = python_runner(DEADLINE).await;
+        let _stream = launched.begun(tool).await;
+        let dump = launched.dump_in(tool).await;
+        assert!(dump.contains("stuck.py\", line"), "{tool}: {dump}");
+        assert!(dump.contains(" in main\n"), "the whole stack of {tool}: {dump}");
+        launched.runner.kill();
+        let exit = launched.runner.exited().await;
+        assert_eq!((exit.signal, exit.asked), (Some(9), true));
+        let words = exit.last_words.join("\n");
+        assert!(!words.contains("most recent call first"), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn python_runner_that_holds_its_interpreter_is_killed_after_the_grace() {
+    let launched = python_runner(DEADLINE).await;
+    let _stream = launched.begun("holds_the_gil").await;
+    let exit = launched.runner.stop(Duration::from_millis(200)).await;
+    assert_eq!((exit.signal, exit.asked), (Some(9), true));
+}
+
+#[tokio::test]
+async fn stack_dumps_come_one_after_the_other_and_harm_nothing() {
+    let life = Life { on_term: OnTerm::Ignore, ..Life::from([Step::complete("fine")]) };
+    let launched = scripted(life, DEADLINE).await;
+    let runner = &launched.runner;
+    let dumps = futures_util::future::join(runner.stack_dump(), runner.stack_dump()).await;
+    assert!(dumps.0.contains("in scripted"), "{}", dumps.0);
+    assert_eq!(dumps.0, dumps.1);
+    assert!(runner.client().health().await.unwrap().ok);
+    let exit = runner.stop(Duration::from_millis(50)).await;
+    assert_eq!((exit.signal, exit.asked, exit.last_words), (Some(9), true, Vec::new()));
+    assert_eq!(runner.stack_dump().await, "", "it is gone, and nobody is signalled");
+}
+
+#[tokio::test]
+async fn program_without_a_stack_dump_gives_none() {
+    let ignores = Life { on_dump: OnDump::Ignore, ..Life::default() };
+    let launched = scripted(ignores, DEADLINE).await;
+    assert_eq!(launched.runner.stack_dump().await, "");
+    assert!(launched.runner.client().health().await.unwrap().ok);
+    let dies = scripted(Life { on_dump: OnDump::Die, ..Life::default() }, DEADLINE).await;
+    assert_eq!(dies.runner.stack_dump().await, "");
+    let exit = dies.runner.exited().await;
+    assert_eq!((exit.signal, exit.asked), (Some(10), true));
+}
+
+#[tokio::test]
+async fn stopped_runner_gives_no_stacks_and_ends_all_the_same() {
+    let launched = scripted([Step::text("Well"), Death::signal(19).into()], DEADLINE).await;
+    let mut stream = launched.attempt(&request("r", "x")).await;
+    stream.next().await.unwrap();
+    stream.next().await.unwrap();
+    assert_eq!(launched.runner.stack_dump().await, "");
+    let exit = launched.runner.stop(Duration::from_millis(50)).await;
+    assert_eq!((exit.signal, exit.asked), (Some(9), true));
+}
+
+#[tokio::test]
+async fn end_that_nobody_asked_for_is_told_from_one_that_was() {
+    for death in [Death::signal(9), Death::signal(15), Death::code(3)] {
+        let launched = scripted([death.clone().into()], DEADLINE).await;
+        let _stream = launched.attempt(&request("r", "x")).await;
+        assert!(!launched.runner.exited().await.asked, "{death:?}");
+        assert!(!launched.runner.stop(DEADLINE).await.asked, "it had ended already: {death:?}");
+    }
+    let launched = scripted(Life::default(), DEADLINE).await;
+    let exit = launched.runner.stop(DEADLINE).await;
+    assert_eq!((exit.code, exit.asked), (Some(0), true));
 }
