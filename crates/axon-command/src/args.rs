@@ -204,7 +204,8 @@ pub(crate) struct ValidateArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  axon schema agent > agent.schema.json      then, in agent.toml: #:schema ../../agent.schema.json")]
+  axon schema agent > agent.schema.json      then, in agent.toml: #:schema ../../agent.schema.json
+  axon schema config > axon.schema.json      then, in agents/axon.toml: #:schema ../axon.schema.json")]
 pub(crate) struct SchemaArgs {
     /// Of what.
     #[arg(value_enum)]
@@ -216,6 +217,8 @@ pub(crate) struct SchemaArgs {
 pub(crate) enum SchemaOf {
     /// The file agent.toml.
     Agent,
+    /// The file axon.toml, which lies beside the agents and holds for all of them.
+    Config,
     /// The events of a run, as `axon run --json` prints them.
     Events,
 }

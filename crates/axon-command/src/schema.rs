@@ -1,5 +1,6 @@
 //! `axon schema`: JSON Schemas of what users write and read.
 
+use axon_kernel::config::Config;
 use axon_kernel::event::Sequenced;
 use axon_kernel::spec::AgentFile;
 
@@ -11,6 +12,7 @@ use crate::terminal;
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Report> {
     let schema = match args.of {
         SchemaOf::Agent => AgentFile::schema(),
+        SchemaOf::Config => Config::schema(),
         SchemaOf::Events => schemars::schema_for!(Sequenced).to_value(),
     };
     terminal::answer(&format!("{schema:#}"))?;

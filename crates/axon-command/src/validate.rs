@@ -1,6 +1,8 @@
-//! `axon validate`: checks definitions without starting anything.
+//! `axon validate`: checks definitions and settings without starting anything.
 
 use axon_kernel::failure::Row;
+use axon_kernel::spec::SpecError;
+use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, nearest};
 
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
@@ -8,7 +10,8 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::terminal;
 
-/// Checks one agent or all of them: what is in order on stdout, what is not on stderr.
+/// Checks one agent, or all of them and the settings: what is in order on stdout, what is not on
+/// stderr.
 pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report> {
     let names = match &args.agent {
         Some(name) => vec![name.clone()],
@@ -26,6 +29,9 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
             }
         }
     }
+    if args.agent.is_none() {
+        check_settings(&names, session)?;
+    }
     match broken {
         0 => Ok(Exit::OK),
         _ => Err(Report::config(format!("{broken} of {} agents are broken", names.len()))),
@@ -35,6 +41,7 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
 /// Returns what is worth a note about an agent that is in order.
 fn check(name: &str, session: &Session) -> Result<String, Report> {
     let agent = session.load(name)?;
+    check_fallback(&agent, session)?;
     match agent.check(&session.host) {
         Ok(()) => Ok(String::new()),
         // A key is missing here, which says nothing about the definition.
@@ -42,5 +49,111 @@ fn check(name: &str, session: &Session) -> Result<String, Report> {
             Ok(format!("  (here {})", failure.message))
         }
         Err(failure) => Err(Report::from(failure).about(format!("agent `{name}` is broken"))),
+    }
+}
+
+/// Checks that the agent exists that `agent` falls back to.
+fn check_fallback(agent: &AgentDefinition, session: &Session) -> Result<(), Report> {
+    let Some(fallback) = &agent.spec.fallback.agent else { return Ok(()) };
+    let names = session.names();
+    if names.iter().any(|name| name == fallback.as_str()) {
+        return Ok(());
+    }
+    let name = &agent.spec.name;
+    let report = Report::config(format!("agent `{name}` is broken"))
+        .because(format!("it falls back to the agent `{fallback}`, which does not exist"));
+    Err(match nearest(fallback.as_str(), names.iter().map(String::as_str)) {
+        Some(near) => report.todo(format!("did you mean `{near}`?")),
+        None => report.todo(format!("axon new {fallback}")),
+    })
+}
+
+/// Checks what holds for all of the agents called `names`, where there is such a file.
+fn check_settings(names: &[String], session: &Session) -> Result<(), Report> {
+    let file = config_file(session.folder());
+    if !file.exists() {
+        return Ok(());
+    }
+    let config = load_config(session.folder(), &session.host).map_err(|error| match error {
+        FolderError::Spec(error) => wrong(&error),
+        FolderError::NotFound { .. } | FolderError::Read { .. } => error.into(),
+    })?;
+    config.check_agents(names.iter().map(String::as_str)).map_err(|error| wrong(&error))?;
+    Ok(terminal::answer(&format!("ok  {}", file.display()))?)
+}
+
+/// Tells what is wrong with the settings.
+fn wrong(error: &SpecError) -> Report {
+    error
+        .problems
+        .iter()
+        .map(|problem| format!("{}:{problem}", error.path))
+        .fold(Report::config(format!("{} is broken", error.path)), Report::because)
+        .todo("correct the file; `axon schema config` gives editors its schema")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axon_runtime::{Host, Runtime};
+
+    use super::*;
+    use crate::args::{GlobalArgs, LogFormat};
+
+    struct Project(tempfile::TempDir);
+
+    impl Project {
+        fn new() -> Self {
+            let project = Self(tempfile::tempdir().unwrap());
+            for name in ["triage", "fraud"] {
+                project.write(&format!("{name}/agent.toml"), "model = 'test'");
+            }
+            project
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            let path = self.0.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        /// Returns what validating everything ends with, on one line.
+        fn validate(&self) -> Result<Exit, String> {
+            let agents = Some(self.0.path().to_owned());
+            let args = GlobalArgs { agents, verbose: 0, log: LogFormat::Human };
+            let variables = BTreeMap::from([("OPEN".to_owned(), "20s".to_owned())]);
+            let host = Host::new(self.0.path().to_owned(), variables);
+            let session = Session::new(&args, host, Runtime::builder()).unwrap();
+            run(&ValidateArgs { agent: None }, &session).map_err(|report| report.in_a_line())
+        }
+    }
+
+    #[tokio::test]
+    async fn settings_are_checked_with_the_agents() {
+        let project = Project::new();
+        assert_eq!(project.validate(), Ok(Exit::OK));
+        project.write(
+            "axon.toml",
+            "breaker = { open = '${OPEN}' }\n[groups.desk]\nagents = ['triage', 'fraud']",
+        );
+        assert_eq!(project.validate(), Ok(Exit::OK));
+        for (text, message) in [
+            ("[starts]\nat_onze = 1", "axon.toml:2:1: starts: unknown key `at_onze`; did you mean"),
+            ("[groups.desk]\nagents = ['froud']", "axon.toml:2:11: groups.desk.agents[0]: there"),
+        ] {
+            project.write("axon.toml", text);
+            let error = project.validate().unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn falling_back_to_an_agent_that_does_not_exist_is_refused() {
+        let project = Project::new();
+        project.write("triage/agent.toml", "model = 'test'\n[fallback]\nagent = 'fraud'");
+        assert_eq!(project.validate(), Ok(Exit::OK));
+        project.write("triage/agent.toml", "model = 'test'\n[fallback]\nagent = 'gone'");
+        assert_eq!(project.validate(), Err("1 of 2 agents are broken".to_owned()));
     }
 }

@@ -5,6 +5,9 @@
 //! and cost are known only afterwards: they are charged, and once a limit is used up nothing more
 //! may be reserved.
 //!
+//! Time does not add up where runs go on side by side, so an allowance of it is handed on and
+//! capped, and no more: whoever has the clock turns it into a deadline.
+//!
 //! The invariant: whatever the order of the calls, what the runs below a node have reserved never
 //! exceeds what the node was allowed.
 
@@ -39,8 +42,7 @@ pub struct Allowance {
     /// How much money, in US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Usd>,
-    /// How long. Runs side by side do not add up to it, so a ledger hands it on and does no more:
-    /// whoever has the clock turns it into a deadline.
+    /// How long, from its beginning.
     #[serde(with = "crate::spec::duration::option", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::spec::duration::schema")]
     pub wall: Option<Duration>,

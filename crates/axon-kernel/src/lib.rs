@@ -3,7 +3,7 @@
 //! Two drivers are meant to run this logic: the local runtime (`axon-runtime`), and a distributed
 //! durable engine. So everything here is a type or a pure function over what the caller hands in.
 //!
-//! To start reading: [`spec`] says what an agent is, [`event`] what happens in a run, [`run`] which
+//! To start reading: [`spec`] says what an agent is, [`config`] what holds for all of them, [`event`] what happens in a run, [`run`] which
 //! orders of events are legal, [`failure`] and [`policy`] what a failure means and what is done
 //! about it, [`breaker`] when a provider is left alone, [`budget`] what runs may use, [`wire`] how
 //! a runner is spoken to.
@@ -13,6 +13,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod config;
 pub mod event;
 pub mod failure;
 pub mod ids;

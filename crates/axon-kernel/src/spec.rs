@@ -5,24 +5,24 @@
 //! from a file has no unset variable, no schema that cannot be compiled and no name outside its
 //! grammar; what Rust code fills in is held to the same rules by [`AgentSpec::check`].
 
-mod check;
+pub(crate) mod check;
 mod conversation;
 pub(crate) mod duration;
 mod error;
 mod fallback;
-mod file;
+pub(crate) mod file;
 mod interpolate;
 mod limits;
-mod load;
+pub(crate) mod load;
 mod names;
 mod print;
 mod runner;
-mod source;
+pub(crate) mod source;
 mod supervision;
 #[cfg(test)]
 mod tests;
 mod tool;
-mod unknown;
+pub(crate) mod unknown;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -40,7 +40,9 @@ pub use fallback::Fallback;
 pub use file::AgentFile;
 pub use limits::{Limits, Usd, UsdError};
 pub use load::FileText;
-pub use names::{AgentName, EnvName, ModelName, ModelSource, NameError, PythonTarget, ToolName};
+pub use names::{
+    AgentName, EnvName, GroupName, ModelName, ModelSource, NameError, PythonTarget, ToolName,
+};
 pub use print::PrintError;
 pub use runner::{
     DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, RunnerProgram, RunnerSpec,

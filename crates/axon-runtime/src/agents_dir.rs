@@ -1,7 +1,10 @@
-//! Agents as folders: `agents/NAME/agent.toml` with the agent's own Python package beside it.
+//! Agents as folders: `agents/NAME/agent.toml` with the agent's own Python package beside it, and
+//! `agents/axon.toml` with what holds for all of them.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use axon_kernel::config::Config;
 use axon_kernel::failure::Failure;
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, SpecError};
 
@@ -37,7 +40,7 @@ impl From<AgentSpec> for AgentDefinition {
     }
 }
 
-/// Why an agent could not be read from its folder.
+/// Why an agent, or what holds for all of them, could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// There is no such agent.
@@ -84,11 +87,8 @@ pub fn load_agent(agents: &Path, name: &str, host: &Host) -> Result<AgentDefinit
     if !file.is_file() {
         return Err(not_found());
     }
-    let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .map_err(|source| FolderError::Read { path: path.to_owned(), source })
-    };
-    let text = read(&file)?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|source| FolderError::Read { path: file.clone(), source })?;
     let shown = file.display().to_string();
     let spec = AgentSpec::from_toml(
         valid,
@@ -110,6 +110,31 @@ pub fn load_agents(agents: &Path, host: &Host) -> Result<Vec<AgentDefinition>, F
         return Err(FolderError::Read { path: agents.to_owned(), source });
     }
     agent_names(agents).iter().map(|name| load_agent(agents, name, host)).collect()
+}
+
+/// Returns where the settings lie of the folder `agents`.
+#[must_use]
+pub fn config_file(agents: &Path) -> PathBuf {
+    agents.join("axon.toml")
+}
+
+/// Reads what holds for all agents of the folder `agents`: the defaults, if there is no such file.
+///
+/// Whether the agents exist that it names is for [`Config::check_agents`].
+///
+/// # Errors
+///
+/// [`FolderError`] if there is a file and it cannot be read or is wrong.
+pub fn load_config(agents: &Path, host: &Host) -> Result<Config, FolderError> {
+    let path = config_file(agents);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(gone) if gone.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+        Err(source) => return Err(FolderError::Read { path, source }),
+    };
+    let shown = path.display().to_string();
+    let file = FileText { path: &shown, text: &text };
+    Ok(Config::from_toml(file, &|variable| host.variable(variable))?)
 }
 
 /// Returns the names of the agents in the folder `agents`, sorted; none if it cannot be read.

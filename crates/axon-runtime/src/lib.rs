@@ -33,7 +33,9 @@ mod runs;
 mod runtime;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus};
-pub use agents_dir::{AgentDefinition, FolderError, agent_names, load_agent, load_agents};
+pub use agents_dir::{
+    AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
+};
 pub use axon_kernel as kernel;
 pub use axon_runner::{embedded, environment};
 pub use host::Host;

@@ -1,11 +1,11 @@
-//! The rules that every agent keeps, whether it comes from a file or from Rust code.
+//! The rules that agents and settings keep, whether they come from a file or from Rust code.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{AgentSpec, Backoff, RunnerProgram, Then};
+use super::{AgentName, AgentSpec, Backoff, GroupName, RunnerProgram, Then};
 use crate::failure::{FailureKind, Row};
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
@@ -15,17 +15,17 @@ use crate::schema::SchemaError;
 /// The shortest heartbeat that tells a stuck runner from a busy one.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// A rule that an agent breaks, and where.
+/// A rule that is broken, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer}: {rule}")]
 pub struct Broken {
-    /// The place, as a JSON pointer into the agent's file.
+    /// The place, as a JSON pointer into the file.
     pub pointer: String,
     /// The rule.
     pub rule: Rule,
 }
 
-/// A rule that an agent breaks.
+/// A rule that an agent or a setting breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
     /// There is nothing to ask.
@@ -84,6 +84,34 @@ pub enum Rule {
         /// The kind of failure.
         kind: FailureKind,
     },
+    /// A breaker's times are in the wrong order.
+    #[error("open must not be longer than max_open")]
+    OpenTimes,
+    /// A rate limit limits nothing.
+    #[error("a rate limit needs a number of `requests`, of `tokens`, or both")]
+    NoRate,
+    /// A group has no agents.
+    #[error("a group needs at least one agent")]
+    EmptyGroup,
+    /// An agent is in a second group, or twice in one.
+    #[error("the agent `{agent}` is in the group `{group}` already: it can be in one, once")]
+    SecondGroup {
+        /// The agent.
+        agent: AgentName,
+        /// The group that names it first.
+        group: GroupName,
+    },
+    /// There is no such agent.
+    #[error(
+        "there is no agent `{name}`{}",
+        .nearest.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    )]
+    NoAgent {
+        /// The name.
+        name: AgentName,
+        /// The agent whose name looks most like it.
+        nearest: Option<String>,
+    },
     /// A command names no program.
     #[error("a command needs at least the program's name")]
     EmptyCommand,
@@ -114,7 +142,7 @@ impl AgentSpec {
     ///
     /// Every rule that is broken, with its place.
     pub fn check(&self) -> Result<(), Vec<Broken>> {
-        let mut broken = Broke(Vec::new());
+        let mut broken = Broke::default();
         self.check_model(&mut broken);
         self.check_tools(&mut broken);
         self.check_runner(&mut broken);
@@ -134,7 +162,7 @@ impl AgentSpec {
                 broken.add(pointer, Rule::TooDeep);
             }
         }
-        if broken.0.is_empty() { Ok(()) } else { Err(broken.0) }
+        broken.into_result()
     }
 
     fn check_model(&self, broken: &mut Broke) {
@@ -249,14 +277,20 @@ impl AgentSpec {
     }
 }
 
-struct Broke(Vec<Broken>);
+/// The rules that are broken so far.
+#[derive(Default)]
+pub(crate) struct Broke(Vec<Broken>);
 
 impl Broke {
-    fn add(&mut self, pointer: impl Into<String>, rule: impl Into<Rule>) {
+    pub(crate) fn into_result(self) -> Result<(), Vec<Broken>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+
+    pub(crate) fn add(&mut self, pointer: impl Into<String>, rule: impl Into<Rule>) {
         self.0.push(Broken { pointer: pointer.into(), rule: rule.into() });
     }
 
-    fn range(
+    pub(crate) fn range(
         &mut self,
         pointer: impl Into<String>,
         found: Option<u64>,
@@ -268,7 +302,7 @@ impl Broke {
         }
     }
 
-    fn backoff(&mut self, pointer: impl Into<String>, backoff: Option<Backoff>) {
+    pub(crate) fn backoff(&mut self, pointer: impl Into<String>, backoff: Option<Backoff>) {
         if backoff.is_some_and(|backoff| backoff.min > backoff.max) {
             self.add(pointer, Rule::Backoff);
         }

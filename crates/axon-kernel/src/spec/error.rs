@@ -1,10 +1,10 @@
-//! What is wrong with an `agent.toml`: every problem with its place and what to do about it.
+//! What is wrong with a file of definitions or settings: every problem with its place and what to do about it.
 
 use std::fmt;
 
 use super::check::Rule;
 
-/// Why a file is no agent: at least one problem, in the order of the file.
+/// Why a file is refused: at least one problem, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SpecError {
     /// The file.
@@ -152,7 +152,7 @@ pub enum What {
         /// The keys that were given.
         given: Vec<&'static str>,
     },
-    /// A rule of agents is broken.
+    /// A rule is broken.
     #[error(transparent)]
     Rule(#[from] Rule),
 }

@@ -91,16 +91,21 @@ impl AgentFile {
     /// Returns the JSON Schema of the file, in which a variable may stand for any text.
     #[must_use]
     pub fn schema() -> Value {
-        let mut schema = schemars::schema_for!(Self);
-        let allow_variables = |schema: &mut FormSchema| {
-            if let Some(Value::String(pattern)) = schema.get("pattern") {
-                let pattern = format!(r"({pattern})|\$\{{");
-                schema.insert("pattern".to_owned(), pattern.into());
-            }
-        };
-        RecursiveTransform(allow_variables).transform(&mut schema);
-        schema.to_value()
+        editor_schema::<Self>()
     }
+}
+
+/// Returns the JSON Schema of a file, in which a variable may stand for any text.
+pub(crate) fn editor_schema<T: JsonSchema>() -> Value {
+    let mut schema = schemars::schema_for!(T);
+    let allow_variables = |schema: &mut FormSchema| {
+        if let Some(Value::String(pattern)) = schema.get("pattern") {
+            let pattern = format!(r"({pattern})|\$\{{");
+            schema.insert("pattern".to_owned(), pattern.into());
+        }
+    };
+    RecursiveTransform(allow_variables).transform(&mut schema);
+    schema.to_value()
 }
 
 /// The `[runner]` of an `agent.toml`.

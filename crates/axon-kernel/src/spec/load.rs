@@ -4,6 +4,7 @@ use std::error::Error;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Problem, SpecError, What};
@@ -27,7 +28,7 @@ pub struct FileText<'a> {
 }
 
 /// Looks a variable up.
-type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads a file of the agent's folder, by its path relative to that.
 type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, Box<dyn Error + Send + Sync>>;
@@ -48,18 +49,9 @@ impl AgentSpec {
         read: ReadFile<'_>,
     ) -> Result<Self, SpecError> {
         let failed = |problems| SpecError { path: file.path.to_owned(), problems };
-        let mut source = Source::parse(file.text).map_err(failed)?;
-        source.fill(variables);
-        for unknown in unknown_keys(source.tree(), file_schema()) {
-            source.add(unknown.key.start, &unknown.pointer, unknown.what);
-            source.drop_at(&unknown.key);
-        }
-        let spec = match source.read::<AgentFile>() {
-            Some(file) if !source.is_broken() => {
-                Some(Load { source: &mut source, read }.agent(name, file))
-            }
-            Some(_) | None => None,
-        };
+        let (mut source, raw) =
+            open::<AgentFile>(file.text, file_schema(), variables).map_err(failed)?;
+        let spec = raw.map(|raw| Load { source: &mut source, read }.agent(name, raw));
         let written = source.written.clone();
         let problems: Vec<Problem> = source.into_problems();
         match spec {
@@ -70,6 +62,23 @@ impl AgentSpec {
             Some(_) | None => Err(failed(problems)),
         }
     }
+}
+
+/// Reads `text` as a `T`, whose JSON Schema is `schema`, with its variables filled in: none if
+/// there is a problem besides unknown keys.
+pub(crate) fn open<'t, T: DeserializeOwned>(
+    text: &'t str,
+    schema: &Value,
+    variables: Variables<'_>,
+) -> Result<(Source<'t>, Option<T>), Vec<Problem>> {
+    let mut source = Source::parse(text)?;
+    source.fill(variables);
+    for unknown in unknown_keys(source.tree(), schema) {
+        source.add(unknown.key.start, &unknown.pointer, unknown.what);
+        source.drop_at(&unknown.key);
+    }
+    let read = source.read().filter(|_| !source.is_broken());
+    Ok((source, read))
 }
 
 fn file_schema() -> &'static Value {

@@ -100,6 +100,12 @@ name! {
 }
 
 name! {
+    /// The name of a group of agents.
+    GroupName, "^[a-z][a-z0-9_]{0,63}$", is_plain_name, "a group's name",
+    "write a lower-case letter, then up to 63 of a-z, 0-9 and _"
+}
+
+name! {
     /// The name of a tool, as the model sees it.
     ToolName, "^[a-z][a-z0-9_]{0,63}$", is_plain_name, "a tool's name",
     "write a lower-case letter, then up to 63 of a-z, 0-9 and _"

@@ -1,4 +1,4 @@
-//! The text of an `agent.toml` as a tree that knows where each of its values stands.
+//! The text of a file as a tree that knows where each of its values stands.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::print::Written;
 const MAX_PROBLEMS: usize = 16;
 
 /// A parsed file: the tree, where its values stand, and what is wrong so far.
-pub(super) struct Source<'t> {
+pub(crate) struct Source<'t> {
     text: &'t str,
     tree: Spanned<DeValue<'t>>,
     /// The place of each value, by its JSON pointer.
@@ -90,16 +90,24 @@ impl<'t> Source<'t> {
     }
 
     /// Adds a problem with the value at `pointer`, or with the nearest value around it.
-    pub(super) fn add_at(&mut self, pointer: &str, what: impl Into<What>) {
+    pub(crate) fn add_at(&mut self, pointer: &str, what: impl Into<What>) {
+        self.add(self.offset(pointer), pointer, what.into());
+    }
+
+    /// Returns the place of the value at `pointer`, or of the nearest value around it.
+    pub(crate) fn position(&self, pointer: &str) -> Position {
+        Position::of(self.text, self.offset(pointer))
+    }
+
+    fn offset(&self, pointer: &str) -> usize {
         let mut around = pointer;
-        let place = loop {
+        loop {
             match (self.places.get(around), around.rfind('/')) {
-                (Some(place), _) => break place.start,
+                (Some(place), _) => return place.start,
                 (None, Some(slash)) => around = &around[..slash],
-                (None, None) => break 0,
+                (None, None) => return 0,
             }
-        };
-        self.add(place, pointer, what.into());
+        }
     }
 
     /// Adds a problem at the byte `offset`.
@@ -114,12 +122,12 @@ impl<'t> Source<'t> {
     }
 
     /// Returns whether a problem stands in the way of checking the rest.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.problems.iter().any(|problem| !matches!(problem.what, What::UnknownKey { .. }))
     }
 
     /// Returns the problems in the order of the file.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+    pub(crate) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.position);
         self.problems.truncate(MAX_PROBLEMS);
         self.problems
@@ -223,12 +231,12 @@ fn drop_at(tree: &mut DeValue<'_>, span: &Range<usize>) -> bool {
 }
 
 /// Returns the JSON pointer of `key` below `pointer`.
-pub(super) fn child(pointer: &str, key: &str) -> String {
+pub(crate) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Returns a JSON pointer as people write it: `tools[0].timeout`.
-fn dotted(pointer: &str) -> String {
+pub(crate) fn dotted(pointer: &str) -> String {
     let mut dotted = String::new();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

@@ -34,14 +34,12 @@ impl<'s> Walk<'s> {
         let options = self.options(schema);
         match value {
             DeValue::Table(table) => {
-                let Some(option) = options.iter().find(|option| option.get("properties").is_some())
-                else {
-                    return;
-                };
+                let Some(option) = options.iter().find(|option| is_table(option)) else { return };
                 let properties = &option["properties"];
                 for (key, item) in table.iter() {
                     let below = child(pointer, key.get_ref());
-                    if let Some(schema) = properties.get(key.get_ref().as_ref()) {
+                    let known = properties.get(key.get_ref().as_ref()).or(any_key(option));
+                    if let Some(schema) = known {
                         self.value(item.get_ref(), schema, &below);
                     } else if option["additionalProperties"] == false {
                         let what = unknown(key.get_ref(), properties);
@@ -82,16 +80,32 @@ impl<'s> Walk<'s> {
     }
 }
 
+/// Returns whether `schema` says anything about the members of a table.
+fn is_table(schema: &Value) -> bool {
+    schema.get("properties").is_some() || any_key(schema).is_some()
+}
+
+/// Returns the schema of whatever stands under a key that users choose.
+fn any_key(schema: &Value) -> Option<&Value> {
+    let patterns = schema.get("patternProperties").and_then(Value::as_object);
+    let of_pattern = patterns.and_then(|patterns| patterns.values().next());
+    of_pattern.or(schema.get("additionalProperties").filter(|schema| schema.is_object()))
+}
+
 fn unknown(key: &str, properties: &Value) -> What {
     let valid: Vec<String> =
         properties.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let nearest = valid
-        .iter()
-        .map(|name| (likeness(key, name), name))
+    let nearest = nearest(key, valid.iter().map(String::as_str)).map(str::to_owned);
+    What::UnknownKey { key: crate::json::excerpt(key, 80), nearest, valid }
+}
+
+/// Returns the one of `valid` that looks most like `given`, if any does.
+pub(crate) fn nearest<'v>(given: &str, valid: impl Iterator<Item = &'v str>) -> Option<&'v str> {
+    valid
+        .map(|name| (likeness(given, name), name))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name.clone());
-    What::UnknownKey { key: crate::json::excerpt(key, 80), nearest, valid }
+        .map(|(_, name)| name)
 }
 
 fn likeness(key: &str, name: &str) -> f64 {

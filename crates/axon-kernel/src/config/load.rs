@@ -1,0 +1,108 @@
+//! From the text of an `axon.toml` to settings that keep every rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::Config;
+use crate::spec::file::editor_schema;
+use crate::spec::load::{Variables, open};
+use crate::spec::source::dotted;
+use crate::spec::unknown::nearest;
+use crate::spec::{AgentName, FileText, Position, Problem, Rule, SpecError};
+
+/// Where the agents of the groups were named.
+///
+/// It plays no part in what the settings are: two are equal wherever they were written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    path: String,
+    /// By JSON pointer.
+    agents: BTreeMap<String, Position>,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Config {
+    /// Reads settings from the text of an `axon.toml`.
+    ///
+    /// `variables` gives the values for `${NAME}` in any text value.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] with every problem that one reading can tell, each with its place.
+    pub fn from_toml(file: FileText<'_>, variables: Variables<'_>) -> Result<Self, SpecError> {
+        let failed = |problems| SpecError { path: file.path.to_owned(), problems };
+        let (mut source, config) =
+            open::<Self>(file.text, file_schema(), variables).map_err(failed)?;
+        let broken = config.as_ref().and_then(|config| config.check().err());
+        for broken in broken.into_iter().flatten() {
+            source.add_at(&broken.pointer, broken.rule);
+        }
+        let origin = config.as_ref().map(|config| Origin {
+            path: file.path.to_owned(),
+            agents: config
+                .named()
+                .map(|(pointer, _)| (pointer.clone(), source.position(&pointer)))
+                .collect(),
+        });
+        match (config, origin, source.into_problems()) {
+            (Some(config), Some(origin), problems) if problems.is_empty() => {
+                Ok(Self { origin, ..config })
+            }
+            (_, _, problems) => Err(failed(problems)),
+        }
+    }
+
+    /// Returns the JSON Schema of the file, in which a variable may stand for any text.
+    #[must_use]
+    pub fn schema() -> Value {
+        editor_schema::<Self>()
+    }
+
+    /// Checks that every agent that is named is one of `names`.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] with every agent that does not exist, where it was named.
+    pub fn check_agents<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), SpecError> {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        let missing = self.named().filter(|(_, name)| !names.contains(name.as_str()));
+        let problems: Vec<Problem> = missing
+            .map(|(pointer, name)| {
+                let nearest = nearest(name.as_str(), names.iter().copied()).map(str::to_owned);
+                let position = self.origin.agents.get(&pointer).copied();
+                Problem {
+                    position: position.unwrap_or(Position { line: 1, column: 1 }),
+                    key: dotted(&pointer),
+                    what: Rule::NoAgent { name: name.clone(), nearest }.into(),
+                }
+            })
+            .collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(SpecError { path: self.origin.path.clone(), problems })
+    }
+
+    /// Returns every agent that is named, with its place as a JSON pointer.
+    fn named(&self) -> impl Iterator<Item = (String, &AgentName)> {
+        self.groups.iter().flat_map(|(group, members)| {
+            let at = move |index| format!("/groups/{group}/agents/{index}");
+            members.agents.iter().enumerate().map(move |(index, agent)| (at(index), agent))
+        })
+    }
+}
+
+fn file_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(Config::schema)
+}
