@@ -25,4 +25,5 @@ pub mod run;
 pub mod schema;
 pub mod spec;
 pub mod store;
+pub mod supervision;
 pub mod wire;
