@@ -31,6 +31,7 @@ mod registry;
 mod run;
 mod runs;
 mod runtime;
+pub mod supervisor;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus};
 pub use agents_dir::{

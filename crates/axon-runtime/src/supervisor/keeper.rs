@@ -1,0 +1,268 @@
+//! One task per incarnation: it starts the child, waits for its end, and stops it when told to.
+//! So no user code runs inside the supervisor, and no start, stop or wait holds it up.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use axon_kernel::supervision::{ChildId, Incarnation, Shutdown};
+use ractor::actor::messages::BoxedState;
+use ractor::{ActorCell, ActorRef};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::actor::Message;
+use super::child::{Controls, Exited, SUPERVISOR, panic_text};
+use super::{Abnormal, BoxError, Child, ChildSpec, EndedUnwatched, Exit};
+
+/// How long a child may take to end after it was killed, before it counts as leaked.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// The start of a child took longer than its spec allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the start took longer than {0:?}")]
+pub struct StartTimedOut(pub Duration);
+
+/// What ractor tells of the end of an actor.
+pub(super) enum ActorEnd {
+    Terminated { reason: Option<String>, state: Option<BoxedState> },
+    Failed(BoxError),
+}
+
+/// Asks the supervisor to watch an actor.
+pub(super) struct Watch {
+    pub(super) cell: ActorCell,
+    pub(super) end: oneshot::Sender<ActorEnd>,
+}
+
+pub(super) struct Keeper {
+    pub(super) spec: ChildSpec,
+    pub(super) incarnation: Incarnation,
+    pub(super) supervisor: ActorRef<Message>,
+    /// How to stop; dropped when the supervisor is gone.
+    pub(super) order: oneshot::Receiver<Shutdown>,
+}
+
+/// What a keeper reports at last, whatever becomes of it.
+struct Report {
+    supervisor: ActorRef<Message>,
+    id: ChildId,
+    incarnation: Incarnation,
+    done: bool,
+}
+
+enum Stopped {
+    Exited(Exit),
+    Leaked,
+}
+
+impl Keeper {
+    pub(super) async fn keep(mut self) {
+        let mut report = Report {
+            supervisor: self.supervisor.clone(),
+            id: self.spec.id().clone(),
+            incarnation: self.incarnation,
+            done: false,
+        };
+        let Some((child, order)) = self.start(&mut report).await else { return };
+        let Child { mut controls, exited, nested } = child;
+        let (watch, mut exited) = self.watch(exited);
+        if order.is_none() {
+            report.started(nested, watch);
+        }
+        let order = match order {
+            Some(order) => Some(order),
+            None => tokio::select! {
+                exit = &mut exited => {
+                    controls.disarm();
+                    report.exited(exit);
+                    return;
+                }
+                order = &mut self.order => order.ok(),
+            },
+        };
+        // Without an order the supervisor is gone: dropping the controls kills the child.
+        let Some(order) = order else { return };
+        match stop(&mut controls, order, exited.as_mut()).await {
+            Stopped::Exited(exit) => {
+                controls.disarm();
+                drop(exited);
+                report.exited(exit);
+            }
+            Stopped::Leaked => report.leaked(),
+        }
+    }
+
+    /// Starts the child. It is returned with the order to stop it, if that came meanwhile.
+    async fn start(&mut self, report: &mut Report) -> Option<(Child, Option<Shutdown>)> {
+        let spec = self.spec.clone();
+        let start = async move { spec.start().await };
+        let start = SUPERVISOR.scope(self.supervisor.get_cell(), start);
+        let mut task = AbortOnDrop(tokio::spawn(start));
+        let limit = self.spec.timeout();
+        let started = tokio::select! {
+            biased;
+            order = &mut self.order => {
+                let order = order.ok()?;
+                return call_off(task, report).await.map(|child| (child, Some(order)));
+            }
+            started = within(limit, &mut task.0) => started,
+        };
+        match started {
+            Some(Ok(Ok(child))) => return Some((child, None)),
+            Some(Ok(Err(error))) => report.start_failed(Abnormal::error(error)),
+            Some(Err(error)) => report.start_failed(join_error(error)),
+            None => {
+                drop(call_off(task, report).await);
+                let limit = limit.unwrap_or_default();
+                report.start_failed(Abnormal::error(StartTimedOut(limit)));
+            }
+        }
+        None
+    }
+
+    /// Returns what the supervisor must watch for the end of the child, and that end.
+    fn watch(&self, exited: Exited) -> (Option<Watch>, Pin<Box<dyn Future<Output = Exit> + Send>>) {
+        match exited {
+            Exited::Future(exited) => (None, exited),
+            Exited::Actor { cell, task } => {
+                let (end, ended) = oneshot::channel::<ActorEnd>();
+                let supervisor = self.supervisor.clone();
+                let actor = cell.get_id();
+                let exited = async move {
+                    let joined = task.await;
+                    // The event of the end, if there is one, is in the mailbox before this.
+                    let _gone = supervisor.cast(Message::Unwatch(actor));
+                    match ended.await {
+                        Ok(end) => end.into(),
+                        Err(_unknown) if joined.is_err() => Exit::Abnormal(Abnormal::Aborted),
+                        Err(_unknown) => Exit::error(EndedUnwatched),
+                    }
+                };
+                (Some(Watch { cell, end }), Box::pin(exited))
+            }
+        }
+    }
+}
+
+/// Calls off a start. If it succeeds all the same its child is returned.
+async fn call_off(mut task: AbortOnDrop, report: &mut Report) -> Option<Child> {
+    task.0.abort();
+    match timeout(KILL_GRACE, &mut task.0).await {
+        Ok(Ok(Ok(child))) => return Some(child),
+        Ok(Ok(Err(error))) => report.start_failed(Abnormal::error(error)),
+        Ok(Err(error)) => report.start_failed(join_error(error)),
+        Err(_blocked) => report.leaked(),
+    }
+    None
+}
+
+/// Asks, waits, kills, and waits for the end.
+async fn stop(
+    controls: &mut Controls,
+    order: Shutdown,
+    mut exited: Pin<&mut (dyn Future<Output = Exit> + Send)>,
+) -> Stopped {
+    match order {
+        Shutdown::BrutalKill => {}
+        Shutdown::Timeout(budget) => {
+            controls.stop();
+            if let Ok(exit) = timeout(budget, exited.as_mut()).await {
+                return Stopped::Exited(exit);
+            }
+        }
+        Shutdown::Infinity => {
+            controls.stop();
+            return Stopped::Exited(exited.await);
+        }
+    }
+    controls.kill();
+    timeout(KILL_GRACE, exited).await.map_or(Stopped::Leaked, Stopped::Exited)
+}
+
+async fn within<T>(limit: Option<Duration>, task: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, task).await.ok(),
+        None => Some(task.await),
+    }
+}
+
+fn join_error(error: tokio::task::JoinError) -> Abnormal {
+    if error.is_panic() {
+        Abnormal::Panic(panic_text(&*error.into_panic()))
+    } else {
+        Abnormal::Aborted
+    }
+}
+
+impl From<ActorEnd> for Exit {
+    fn from(end: ActorEnd) -> Self {
+        match end {
+            ActorEnd::Terminated { reason, state } => {
+                drop(state);
+                match reason.as_deref() {
+                    None => Self::Normal,
+                    // ractor tells of a killed actor as of one that ended well, but with this.
+                    Some("killed") => Self::Abnormal(Abnormal::Killed),
+                    Some("actor_task_cancelled") => Self::Abnormal(Abnormal::Aborted),
+                    Some(_) => Self::Shutdown(reason),
+                }
+            }
+            ActorEnd::Failed(error) if is_text(&*error) => {
+                Self::Abnormal(Abnormal::Panic(error.to_string()))
+            }
+            ActorEnd::Failed(error) => Self::error(error),
+        }
+    }
+}
+
+/// Returns whether an error is bare text, which is what ractor makes of a panic.
+fn is_text(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.source().is_none() && format!("{error:?}") == format!("{:?}", error.to_string())
+}
+
+struct AbortOnDrop(JoinHandle<Result<Child, BoxError>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Report {
+    fn started(&self, nested: Option<super::SupervisorHandle>, watch: Option<Watch>) {
+        let (id, incarnation) = (self.id.clone(), self.incarnation);
+        // If the supervisor is gone the order's channel is closed, which ends the child.
+        let _gone = self.supervisor.cast(Message::Started { id, incarnation, nested, watch });
+    }
+
+    fn start_failed(&mut self, cause: Abnormal) {
+        let (id, incarnation) = (self.id.clone(), self.incarnation);
+        self.send(Message::StartFailed { id, incarnation, cause });
+    }
+
+    fn exited(&mut self, exit: Exit) {
+        let (id, incarnation) = (self.id.clone(), self.incarnation);
+        self.send(Message::Exited { id, incarnation, exit });
+    }
+
+    fn leaked(&mut self) {
+        let (id, incarnation) = (self.id.clone(), self.incarnation);
+        self.send(Message::Leaked { id, incarnation });
+    }
+
+    /// Sends the last word; later ones are not said.
+    fn send(&mut self, message: Message) {
+        if !self.done {
+            self.done = true;
+            let _gone = self.supervisor.cast(message);
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // Only a panic of a closure that the child is made of comes here without a last word.
+        self.exited(Exit::Abnormal(Abnormal::Panic("the child's stop or exited".to_owned())));
+    }
+}
