@@ -14,9 +14,11 @@ use crate::ids::ToolCallId;
 /// A row of the failure ladder: how a class of failures is answered by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Row {
-    /// The provider will probably answer later: retry from the last checkpoint, with backoff.
+    /// The provider will probably answer later: retry from the last checkpoint, with backoff, and
+    /// then the fallback.
     Transient,
-    /// The model broke the contract although it was asked again: one fresh attempt.
+    /// The model broke the contract although it was asked again: one fresh attempt, and then the
+    /// fallback.
     Behavior,
     /// The runner process is at fault: it is replaced, the run resumes from its last checkpoint.
     Process,
@@ -24,7 +26,7 @@ pub enum Row {
     Unmapped,
     /// A tool failed: its own policy has already decided.
     Tool,
-    /// The same request will fail again: never a blind retry.
+    /// The same request will fail again: never a blind retry, but the fallback at once.
     Deterministic,
     /// Cannot heal itself: a person must act on the account or the model's name.
     Credentials,

@@ -62,10 +62,8 @@ impl Chain {
         let fell_back = |to: fn(&FallbackTo) -> bool| {
             self.steps.iter().any(|step| step.fallback().is_some_and(to))
         };
-        let since = self.steps.iter().rev().take_while(|step| step.fallback().is_none());
-        let failed_before = since.filter(|step| step.kind == kind).count();
         Tried {
-            failed_before: u32::try_from(failed_before).unwrap_or(u32::MAX),
+            failed_before: u32::try_from(failed_before(&self.steps, kind)).unwrap_or(u32::MAX),
             fallback_model: fell_back(|to| matches!(to, FallbackTo::Model(_))),
             fallback_agent: fell_back(|to| matches!(to, FallbackTo::Agent(_))),
         }
@@ -92,9 +90,8 @@ impl Chain {
         let kind = named(group);
         match &last.decision {
             Decision::Retry { .. } => {
-                let before = Self { steps: self.steps[..from].to_vec() };
-                let earlier = before.tried(last.kind).failed_before as usize;
-                format!("retried {} of {} after {kind}", earlier + group.len(), last.allowed)
+                let count = failed_before(&self.steps[..from], last.kind) + group.len();
+                format!("retried {count} of {} after {kind}", last.allowed)
             }
             Decision::Fallback { to } => format!("fell back to {to} after {kind}"),
             Decision::Escalate => last.ended(&format!("escalated {kind}")),
@@ -122,6 +119,12 @@ impl Step {
             false => format!("{how}: {} (attempt {attempt})", self.text),
         }
     }
+}
+
+/// Returns how often `kind` is in `steps` since the last fallback.
+fn failed_before(steps: &[Step], kind: FailureKind) -> usize {
+    let since = steps.iter().rev().take_while(|step| step.fallback().is_none());
+    since.filter(|step| step.kind == kind).count()
 }
 
 /// Returns the kind of the steps `group` with every status that the provider gave.
