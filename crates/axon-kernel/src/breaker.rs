@@ -32,7 +32,8 @@ const NEXT_LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerSettings {
-    /// How many failures in a row open it.
+    /// How many failures in a row open it, from 1 to 1000.
+    #[schemars(range(max = 1000))]
     pub failures: NonZeroU32,
     /// How long it stays open the first time; twice as long after each probe that fails.
     #[serde(with = "crate::spec::duration")]
@@ -69,6 +70,7 @@ pub enum BreakerState {
 }
 
 /// What a breaker says to a request.
+#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
     /// It may be sent.

@@ -74,14 +74,17 @@ pub struct Tried {
     pub fallback_agent: bool,
 }
 
-/// What the failed attempt had already let out.
+/// What the failed attempt had already let out: the gravest of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// Nothing since the last checkpoint.
     Nothing,
     /// Text or partial output, which a retry retracts.
     Text,
-    /// A call with effect `once` that may have taken effect.
+    /// A call with effect `once` took effect, and its result is in the last checkpoint: a further
+    /// attempt goes on behind it, but another agent, which begins with the prompt, would repeat it.
+    Recorded,
+    /// A call with effect `once` may have taken effect, and its result is in no checkpoint.
     Effect(ToolCallId),
 }
 
@@ -126,7 +129,7 @@ impl Policy {
     /// the first of these that its row, its rule and its deadline allow.
     ///
     /// What may have taken effect is never repeated, neither by a retry nor by anybody else: then
-    /// a person is asked.
+    /// a person is asked. After an effect that is recorded no other agent gets the prompt.
     #[must_use]
     pub fn decide(
         &self,
@@ -139,6 +142,7 @@ impl Policy {
         let next = self
             .retry(failure, tried, budget)
             .or_else(|| self.fall_back(kind, tried, budget))
+            .filter(|next| !(*seen == Seen::Recorded && begins_anew(next)))
             .unwrap_or_else(|| self.give_up(kind));
         let Seen::Effect(call) = seen else { return next };
         // With its runner gone nobody knows what happened, whether or not anything is left to try.
@@ -188,6 +192,11 @@ impl Policy {
     }
 }
 
+/// Returns whether the prompt is answered from its beginning.
+fn begins_anew(decision: &Decision) -> bool {
+    matches!(decision, Decision::Fallback { to: FallbackTo::Agent(_) })
+}
+
 /// Returns the bounds of the wait before a retry; none where nothing gets better by waiting.
 fn default_backoff(row: Row) -> Option<Backoff> {
     (row != Row::Process)
@@ -229,9 +238,7 @@ pub fn reason(failure: &Failure, attempt: Attempt, decision: &Decision) -> Strin
         Decision::Fallback { to } => {
             format!("attempt {attempt} ended with {kind}: fell back to {to}")
         }
-        Decision::Escalate => {
-            format!("attempt {attempt} ended with {kind}: escalated")
-        }
+        Decision::Escalate => format!("attempt {attempt} ended with {kind}: escalated"),
         Decision::Fail => format!("attempt {attempt} ended with {kind}: given up"),
         Decision::Ask { tool_call_id } => format!(
             "attempt {attempt} ended with {kind} while call {tool_call_id} may have taken effect: \

@@ -15,11 +15,17 @@ use crate::spec::{AgentName, FileText, Position, Problem, Rule, SpecError};
 /// Where the agents of the groups were named.
 ///
 /// It plays no part in what the settings are: two are equal wherever they were written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Origin {
     path: String,
     /// By JSON pointer.
     agents: BTreeMap<String, Position>,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self { path: "axon.toml".to_owned(), agents: BTreeMap::new() }
+    }
 }
 
 impl PartialEq for Origin {

@@ -180,6 +180,19 @@ fn a_possible_effect_is_repeated_by_nobody() {
 }
 
 #[test]
+fn after_a_recorded_effect_the_run_goes_on_but_nobody_begins_it_anew() {
+    let policy = Policy::of(&agent(both()));
+    let decide = |kind, tried: Tried| {
+        policy.decide(&Failure::new(kind, "x"), &tried, &Seen::Recorded, &BUDGET)
+    };
+    assert!(is_retry(&decide(FailureKind::RunnerDied, FRESH)));
+    assert!(is_retry(&decide(FailureKind::ModelServer, FRESH)));
+    assert_eq!(decide(FailureKind::ModelServer, retried(3)), to_model());
+    let tried = Tried { fallback_model: true, ..retried(3) };
+    assert_eq!(decide(FailureKind::ModelServer, tried), Decision::Fail);
+}
+
+#[test]
 fn a_wait_beyond_the_deadline_is_not_begun() {
     let mut failure = Failure::new(FailureKind::ModelRateLimited, "slow down");
     let decide = |policy: &Policy, failure: &Failure, budget: &Budget| {
@@ -274,6 +287,7 @@ fn any_seen() -> impl Strategy<Value = Seen> {
     prop_oneof![
         4 => Just(Seen::Nothing),
         4 => Just(Seen::Text),
+        2 => Just(Seen::Recorded),
         1 => Just(Seen::Effect(ToolCallId::new("c1"))),
     ]
 }
@@ -304,8 +318,12 @@ proptest! {
                 }
                 Decision::Fallback { to } => {
                     fallbacks += 1;
-                    let model = matches!(to, FallbackTo::Model(_));
-                    prop_assert!(!model || failure.kind.row().row != Row::Process);
+                    match to {
+                        FallbackTo::Model(_) => {
+                            prop_assert_ne!(failure.kind.row().row, Row::Process);
+                        }
+                        FallbackTo::Agent(_) => prop_assert_ne!(seen, &Seen::Recorded),
+                    }
                     true
                 }
                 Decision::Escalate | Decision::Fail | Decision::Ask { .. } => false,
