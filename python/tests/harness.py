@@ -296,7 +296,7 @@ class Runner:
 
     def steer(self, stream: Stream, content: Any, **fields: Any) -> Answer:
         """Sends a message to the run of `stream`."""
-        body = {"attempt": stream.attempt, "content": content, **fields}
+        body = {"attempt": stream.attempt, "message_id": "m1", "content": content, **fields}
         return self.post(f"/v1/runs/{stream.run_id}/messages", body)
 
     def start(self, request: Json, **headers: str) -> Stream:

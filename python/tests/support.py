@@ -43,7 +43,15 @@ CALLABLES: list[Json] = [
     {"target": "tools:not_a_function", "role": "tool"},
     *(
         {"target": f"deps:{name}", "role": "deps_factory"}
-        for name in ("plain", "coroutine", "in_context", "sync_context", "nothing", "broken")
+        for name in (
+            "plain",
+            "coroutine",
+            "in_context",
+            "sync_context",
+            "nothing",
+            "broken",
+            "waits",
+        )
     ),
     *(
         {"target": f"deps:{name}", "role": "deps_factory"}

@@ -54,6 +54,11 @@ text_id! {
     ToolCallId
 }
 
+text_id! {
+    /// One message sent to a live run, so that sending it again does no harm.
+    MessageId
+}
+
 macro_rules! count_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

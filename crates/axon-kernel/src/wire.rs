@@ -14,8 +14,8 @@ pub use events::{
 };
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
 pub use requests::{
-    AttemptRequest, ErrorBody, Health, PermitRequest, ToolAnswer, ToolCallRequest, ToolCallResult,
-    ToolResultRequest, Unfinished, ValidateRequest, Validated,
+    AttemptRequest, ErrorBody, Health, MessagePriority, MessageRequest, PermitRequest, ToolAnswer,
+    ToolCallRequest, ToolCallResult, ToolResultRequest, Unfinished, ValidateRequest, Validated,
 };
 
 /// The version of the protocol.

@@ -9,8 +9,8 @@ use axon_kernel::ids::RunId;
 use axon_kernel::json::{self, RawJson};
 use axon_kernel::spec::PythonTarget;
 use axon_kernel::wire::{
-    AttemptRequest, ErrorBody, Health, PermitRequest, RunnerEvent, ToolCallRequest, ToolCallResult,
-    ToolResultRequest, UnknownEvent, ValidateRequest, Validated,
+    AttemptRequest, ErrorBody, Health, MessageRequest, PermitRequest, RunnerEvent, ToolCallRequest,
+    ToolCallResult, ToolResultRequest, UnknownEvent, ValidateRequest, Validated,
 };
 use bytes::Bytes;
 use eventsource_stream::{Event, EventStreamError, Eventsource};
@@ -218,6 +218,18 @@ impl RunnerClient {
         result: &ToolResultRequest,
     ) -> Result<(), RequestError> {
         self.post_empty(&format!("/v1/runs/{run}/tool_results"), result).await
+    }
+
+    /// Gives a message to a live attempt. A checkpoint tells when it is recorded; the terminal
+    /// event tells when it never was.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Refused`] with 404, 409 or 410 if the attempt cannot take it any more: it
+    /// is not taken. After [`RequestError::Link`] or [`RequestError::Silent`] it may be; sending
+    /// it again does no harm.
+    pub async fn message(&self, run: &RunId, message: &MessageRequest) -> Result<(), RequestError> {
+        self.post_empty(&format!("/v1/runs/{run}/messages"), message).await
     }
 
     /// Cancels the live attempt of `run`; its stream still ends with a terminal event.

@@ -114,7 +114,7 @@ class App:
             case "POST", "messages":
                 message = self._parse(Message, body)
                 attempt = self.runs.find(run_id, message.attempt)
-                if not attempt.steer(message.content, message.priority):
+                if not attempt.steering.take(message):
                     raise refused(410, "config", f"run {run_id} takes no more messages")
                 return Response(202)
             case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
-from pydantic_ai.messages import ModelMessage, ToolReturn, UserContent
+from pydantic_ai.messages import ModelMessage, ToolReturn
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
@@ -23,6 +23,7 @@ from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
 from axon_runner.run_log import RunLog
 from axon_runner.sse import EventStream
+from axon_runner.steering import Steering
 from axon_runner.threads import Caller, Threads
 from axon_runner.trace import outgoing
 from axon_runner.transcript import Transcript
@@ -74,6 +75,7 @@ class Attempt:
         self._asked: dict[str, asyncio.Future[ToolResult]] = {}
         self._loop = asyncio.get_running_loop()
         self._log = RunLog(self.stream, self.emit)
+        self.steering = Steering()
         self._seq = 0
 
     @property
@@ -85,6 +87,11 @@ class Attempt:
     def caller(self) -> Caller:
         """On whose behalf the attempt's user code runs."""
         return Caller(self.request.run_id, lambda: self.over)
+
+    def begin(self, run: AgentRun[Any, Any]) -> None:
+        """Says which run the attempt makes."""
+        self.run = run
+        self.steering.begin(run)
 
     def cancel(self) -> None:
         """Cancels the attempt; its task says so on the stream."""
@@ -118,10 +125,11 @@ class Attempt:
     async def checkpoint(self, before: Before, messages: list[ModelMessage], wait: bool) -> None:
         """Says what the recording side has to record, and waits for its permit if `wait`."""
         base, tail = self._transcript.advance(messages)
+        delivered = encode(self.steering.delivered())
         seq = self.emit(
             "checkpoint",
-            b'{"base":%d,"messages":[%b],"usage":%b,"before":"%b"}'
-            % (base, b",".join(tail), self.usage(), before.encode()),
+            b'{"base":%d,"messages":[%b],"usage":%b,"before":"%b","delivered":%b}'
+            % (base, b",".join(tail), self.usage(), before.encode(), delivered),
         )
         if wait:
             await self._permitted(seq)
@@ -141,6 +149,7 @@ class Attempt:
         omitted = len(rest) + len(added) + 2 * _RESERVED_BYTES > self.generation.limits.event_bytes
         parts = [rest] if rest else []
         parts.append(b'"usage":' + self.usage())
+        parts.append(b'"undelivered":' + encode(self.steering.close()))
         parts.append(b'"new_messages":[' + (b"" if omitted else added) + b"]")
         if omitted:
             parts.append(b'"new_messages_omitted":true')
@@ -159,16 +168,6 @@ class Attempt:
         if waiting is None or waiting.done():
             return False
         waiting.set_result(result)
-        return True
-
-    def steer(
-        self, content: str | Sequence[UserContent], priority: Literal["asap", "when_idle"]
-    ) -> bool:
-        """Injects a user message; says whether the run can still take one."""
-        if self.run is None:
-            return False
-        items = [content] if isinstance(content, str) else content
-        self.run.enqueue(*items, priority=priority)
         return True
 
     async def ask_rust(

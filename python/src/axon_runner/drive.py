@@ -109,7 +109,7 @@ async def _run(attempt: Attempt, plan: Plan, deps: Any) -> tuple[str, dict[str, 
             if failures.known(error):
                 raise
             raise ToolsetBroken("the agent's toolsets could not be entered") from error
-        attempt.run = run
+        attempt.begin(run)
         try:
             await _walk(attempt, plan, run)
         except UnexpectedModelBehavior as error:

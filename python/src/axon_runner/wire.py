@@ -161,7 +161,8 @@ class Message(_Wire):
     """Steers a live run."""
 
     attempt: Integer
-    content: str | list[UserContent]
+    message_id: Name
+    content: str | Annotated[list[UserContent], Field(min_length=1)]
     priority: Literal["asap", "when_idle"] = "asap"
 
 

@@ -1,5 +1,7 @@
 """Deps factories and lifespans of the test agents."""
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -108,3 +110,15 @@ async def lifespan_that_exits() -> AsyncIterator[None]:
 def no_lifespan_at_all() -> None:
     """Tries to end the process when it is entered."""
     sys.exit("no lifespan")
+
+
+async def waits(file: str) -> str:
+    """Takes until the file is there."""
+    while not there(file):  # noqa: ASYNC110 - nothing tells when a file appears
+        await asyncio.sleep(0.01)
+    return file
+
+
+def there(file: str) -> bool:
+    """Says whether the file is there."""
+    return os.path.exists(file)

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Attempt, Generation, RunId, ToolCallId};
+use axon_kernel::ids::{Attempt, Generation, MessageId, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, Effect, PythonTarget};
 use axon_kernel::wire::{
-    AttemptCompleted, AttemptRequest, Before, Launch, PermitRequest, RunnerEvent, ToolAnswer,
-    ToolCallRequest, ToolResultRequest,
+    AttemptCompleted, AttemptRequest, Before, Launch, MessagePriority, MessageRequest,
+    PermitRequest, RunnerEvent, ToolAnswer, ToolCallRequest, ToolResultRequest,
 };
 use axon_runner::{
     AttemptStream, LaunchPlan, Living, RequestError, Runner, StartError, StartingRunner,
@@ -387,6 +387,43 @@ async fn a_resumed_attempt_has_its_prompt_and_repeats_no_recorded_call() {
     request.attempt = Attempt(3);
     let (events, _) = scripted.play(&request).await;
     assert!(matches!(events.last(), Some(RunnerEvent::Paused(_))), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_message_is_delivered_before_the_next_model_request_or_told_as_lost() {
+    let steps = [
+        Step::tool_request("c1", "balance", json!({})),
+        Step::checkpoint(Before::Model, []),
+        Step::Hang,
+    ];
+    let scripted = launch(steps).await;
+    let (client, request) = (scripted.runner.client(), request("r", "x"));
+    let send = async |id: &str| {
+        let (attempt, message_id) = (request.attempt, MessageId::new(id));
+        let (content, priority) = (json!("hurry").into(), MessagePriority::Asap);
+        let message = MessageRequest { attempt, message_id, content, priority };
+        client.message(&request.run_id, &message).await
+    };
+    let unknown = send("m0").await.unwrap_err();
+    assert!(matches!(unknown, RequestError::Refused { status: 404, .. }), "{unknown}");
+    let mut stream = scripted.attempt(&request).await;
+    while let Some((seq, event)) = stream.next().await.unwrap() {
+        if matches!(event, RunnerEvent::ToolRequest(_)) {
+            send("m1").await.unwrap();
+        }
+        if let RunnerEvent::Checkpoint(checkpoint) = &event {
+            assert_eq!(checkpoint.delivered, [MessageId::new("m1")]);
+            assert!(checkpoint.messages[0].get().contains("hurry"));
+            send("m2").await.unwrap();
+            client.cancel(&request.run_id).await.unwrap();
+        }
+        scripted.respond(&request, seq, &event).await.ok();
+        if let RunnerEvent::Cancelled(cancelled) = event {
+            assert_eq!(cancelled.undelivered, [MessageId::new("m2")]);
+        }
+    }
+    let late = send("m3").await.unwrap_err();
+    assert!(matches!(late, RequestError::Refused { status: 410, .. }), "{late}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::ids::{Attempt, Generation, ToolCallId};
+use crate::ids::{Attempt, Generation, MessageId, ToolCallId};
 use crate::json::RawJson;
 use crate::spec::Effect;
 
@@ -106,6 +106,9 @@ pub struct Checkpointed {
     pub usage: RawJson,
     /// What comes next.
     pub before: Before,
+    /// The messages to the live run that no earlier checkpoint had and that are in these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivered: Vec<MessageId>,
 }
 
 /// What a runner does after a checkpoint.
@@ -239,6 +242,9 @@ pub struct AttemptCompleted {
     /// The messages that the attempt added.
     #[serde(default)]
     pub new_messages: Vec<RawJson>,
+    /// The messages to the live run that were taken and are in no checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<MessageId>,
 }
 
 /// The end of an attempt that waits for a person.
@@ -251,6 +257,9 @@ pub struct AttemptPaused {
     /// The messages that the attempt added.
     #[serde(default)]
     pub new_messages: Vec<RawJson>,
+    /// The messages to the live run that were taken and are in no checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<MessageId>,
 }
 
 /// The end of an attempt by a failure.
@@ -264,6 +273,9 @@ pub struct AttemptFailed {
     /// The messages that the attempt added.
     #[serde(default)]
     pub new_messages: Vec<RawJson>,
+    /// The messages to the live run that were taken and are in no checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<MessageId>,
 }
 
 /// The end of an attempt by a cancel.
@@ -275,6 +287,9 @@ pub struct AttemptCancelled {
     /// The messages that the attempt added.
     #[serde(default)]
     pub new_messages: Vec<RawJson>,
+    /// The messages to the live run that were taken and are in no checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<MessageId>,
 }
 
 /// Why an event could not be read.

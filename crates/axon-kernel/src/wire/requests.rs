@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
+use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 
 /// `POST /v1/runs`: start or resume one attempt of a run.
@@ -75,6 +76,31 @@ pub struct ToolResultRequest {
     /// The answer.
     #[serde(flatten)]
     pub answer: ToolAnswer,
+}
+
+/// `POST /v1/runs/{id}/messages`: steer a live run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageRequest {
+    /// The attempt that shall get it.
+    pub attempt: Attempt,
+    /// The message; one that the attempt has already is not delivered twice.
+    pub message_id: MessageId,
+    /// What the user says: text or parts, as a prompt.
+    pub content: RawJson,
+    /// When the model shall get it.
+    #[serde(default)]
+    pub priority: MessagePriority,
+}
+
+/// When a message to a live run is delivered. Either keeps the run from ending before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MessagePriority {
+    /// With the next model request.
+    #[default]
+    Asap,
+    /// When the run would end.
+    WhenIdle,
 }
 
 /// How a tool that runs in Rust answers.

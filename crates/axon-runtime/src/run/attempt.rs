@@ -290,7 +290,7 @@ impl Driver {
         checkpointed: Checkpointed,
         lease: &Lease,
     ) -> Result<(), AttemptError> {
-        let Checkpointed { base, messages, usage, before } = checkpointed;
+        let Checkpointed { base, messages, usage, before, .. } = checkpointed;
         if base > self.transcript.messages.len() {
             let message = format!(
                 "a checkpoint at message {base}, while {} are recorded",

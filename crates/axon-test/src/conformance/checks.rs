@@ -18,6 +18,7 @@ mod permits;
 mod process;
 mod requests;
 mod resumption;
+mod steering;
 mod tools;
 
 use std::pin::Pin;
@@ -85,6 +86,7 @@ pub(super) async fn all(target: &Target) -> Report {
         permits::CHECKS,
         tools::CHECKS,
         resumption::CHECKS,
+        steering::CHECKS,
     ];
     for check in groups.into_iter().flatten() {
         let outcome = one(check, &subject).await;

@@ -187,8 +187,9 @@ impl Link {
         self.post(&format!("/v1/runs/{}/tool_results", text(run)), &body).await
     }
 
+    /// Sends the message `hurry` with the id `message-1`.
     pub(super) async fn steer(&self, run: &Value, attempt: u64) -> Answered {
-        let body = json!({"attempt": attempt, "content": "hurry"});
+        let body = json!({"attempt": attempt, "message_id": "message-1", "content": "hurry"});
         self.post(&format!("/v1/runs/{}/messages", text(run)), &body).await
     }
 

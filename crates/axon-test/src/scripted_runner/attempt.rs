@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axon_kernel::ids::{Attempt, ToolCallId};
-use axon_kernel::wire::ToolAnswer;
+use axon_kernel::ids::{Attempt, MessageId, ToolCallId};
+use axon_kernel::wire::{MessageRequest, ToolAnswer};
 use tokio::sync::watch;
 
 /// One attempt, shared by the task that plays it and the requests that reach it.
@@ -20,6 +20,9 @@ struct State {
     permitted: BTreeSet<u64>,
     asked: BTreeSet<ToolCallId>,
     answered: BTreeMap<ToolCallId, ToolAnswer>,
+    /// The messages that were taken, whether they are delivered or not.
+    messages: BTreeSet<MessageId>,
+    undelivered: Vec<MessageRequest>,
     cancelled: bool,
     phase: Phase,
 }
@@ -84,6 +87,22 @@ impl LiveAttempt {
         let mut waiting = BTreeSet::new();
         self.state.send_modify(|state| waiting = std::mem::take(&mut state.asked));
         waiting
+    }
+
+    /// Takes a message, once.
+    pub(super) fn take_message(&self, message: MessageRequest) {
+        self.state.send_modify(|state| {
+            if state.messages.insert(message.message_id.clone()) {
+                state.undelivered.push(message);
+            }
+        });
+    }
+
+    /// Returns the messages that were taken and not delivered, and forgets them.
+    pub(super) fn deliver(&self) -> Vec<MessageRequest> {
+        let mut messages = Vec::new();
+        self.state.send_modify(|state| messages = std::mem::take(&mut state.undelivered));
+        messages
     }
 
     pub(super) fn cancel(&self) {

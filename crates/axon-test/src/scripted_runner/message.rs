@@ -1,10 +1,16 @@
 //! Messages as pydantic-ai writes them, for checkpoints.
 
+use axon_kernel::json::RawJson;
 use serde_json::{Value, json};
 
 /// A request with a user's prompt.
 pub fn user(text: &str) -> Value {
     json!({"kind": "request", "parts": [{"part_kind": "user-prompt", "content": text}]})
+}
+
+/// A request with a user's prompt of any content, text or parts.
+pub(super) fn user_content(content: &RawJson) -> Value {
+    json!({"kind": "request", "parts": [{"part_kind": "user-prompt", "content": content}]})
 }
 
 /// A response of text.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axon_kernel::failure::FailureKind;
-use axon_kernel::ids::{Attempt, RunId};
-use axon_kernel::json::{self, RawJson};
+use axon_kernel::ids::RunId;
+use axon_kernel::json;
 use axon_kernel::wire::{
-    AttemptRequest, PermitRequest, ToolCallRequest, ToolCallResult, ToolResultRequest,
-    ValidateRequest,
+    AttemptRequest, MessageRequest, PermitRequest, ToolCallRequest, ToolCallResult,
+    ToolResultRequest, ValidateRequest,
 };
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -15,7 +15,6 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -138,8 +137,8 @@ fn execute(app: &Arc<App>, route: Route, body: &[u8]) -> Result<Response, Refusa
         Route::Permit(run) => permit(app, &run, &decode(body)?)?,
         Route::ToolResult(run) => tool_result(app, &run, decode(body)?)?,
         Route::Message(run) => {
-            let SteeringMessage { attempt, .. } = decode(body)?;
-            app.runs().find(&run, Some(attempt))?;
+            let message: MessageRequest = decode(body)?;
+            app.runs().find(&run, Some(message.attempt))?.take_message(message);
             StatusCode::ACCEPTED.into_response()
         }
         Route::Cancel(run) => {
@@ -156,14 +155,6 @@ fn execute(app: &Arc<App>, route: Route, body: &[u8]) -> Result<Response, Refusa
             (StatusCode::ACCEPTED, Json(answer)).into_response()
         }
     })
-}
-
-/// `POST /v1/runs/{id}/messages`.
-#[derive(Deserialize)]
-struct SteeringMessage {
-    attempt: Attempt,
-    #[serde(rename = "content")]
-    _content: RawJson,
 }
 
 fn start(app: &Arc<App>, body: &[u8]) -> Result<Response, Refusal> {

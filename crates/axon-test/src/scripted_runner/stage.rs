@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::MessageId;
 use axon_kernel::json::RawJson;
 use axon_kernel::wire::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptRequest,
@@ -41,10 +42,10 @@ pub(super) struct Stage {
 
 /// `attempt_completed` with the model that answered.
 #[derive(Serialize)]
-struct Completed<'a> {
+struct Completed {
     #[serde(flatten)]
     completed: AttemptCompleted,
-    model: &'a str,
+    model: String,
 }
 
 impl Stage {
@@ -134,10 +135,17 @@ impl Stage {
     /// Has messages recorded and waits for the permit to go on, unless nothing comes after it.
     pub(super) async fn checkpoint(&mut self, step: CheckpointStep) {
         let prompt_due = std::mem::take(&mut self.prompt_due);
-        let messages = step.messages.unwrap_or_else(|| match prompt_due {
+        let mut messages = step.messages.unwrap_or_else(|| match prompt_due {
             true => vec![message::user(&prompt_of(&self.request)).into()],
             false => Vec::new(),
         });
+        let mut delivered = Vec::new();
+        if step.before == Before::Model {
+            for steered in self.attempt.deliver() {
+                messages.push(message::user_content(&steered.content).into());
+                delivered.push(steered.message_id);
+            }
+        }
         let base = step.base.unwrap_or(self.recorded);
         let given = self.request.message_history.len();
         self.added.truncate(base.saturating_sub(given));
@@ -146,7 +154,8 @@ impl Stage {
         self.text_open = false;
         let before = step.before;
         let usage = self.usage(step.usage);
-        let seq = self.emit("checkpoint", &Checkpointed { base, messages, usage, before }).await;
+        let checkpointed = Checkpointed { base, messages, usage, before, delivered };
+        let seq = self.emit("checkpoint", &checkpointed).await;
         if before != Before::End {
             self.attempt.permitted(seq).await;
         }
@@ -176,19 +185,25 @@ impl Stage {
         let usage = self.usage(usage);
         let new_messages = self.added.clone();
         let model = self.model.clone();
-        let completed = AttemptCompleted { output, usage, model: None, new_messages };
-        self.terminal("attempt_completed", &Completed { completed, model: &model }).await;
+        let end = |undelivered| {
+            let completed =
+                AttemptCompleted { output, usage, model: None, new_messages, undelivered };
+            Completed { completed, model }
+        };
+        self.terminal("attempt_completed", end).await;
     }
 
     pub(super) async fn pause(&mut self, requests: RawJson) {
         self.last_checkpoint(None, None).await;
         let (usage, new_messages) = (self.usage(None), self.added.clone());
-        self.terminal("attempt_paused", &AttemptPaused { requests, usage, new_messages }).await;
+        let end = |undelivered| AttemptPaused { requests, usage, new_messages, undelivered };
+        self.terminal("attempt_paused", end).await;
     }
 
     pub(super) async fn fail(&mut self, error: Failure) {
         let (usage, new_messages) = (Some(self.usage(None)), self.added.clone());
-        self.terminal("attempt_failed", &AttemptFailed { error, usage, new_messages }).await;
+        let end = |undelivered| AttemptFailed { error, usage, new_messages, undelivered };
+        self.terminal("attempt_failed", end).await;
     }
 
     pub(super) async fn time_out(&mut self, seconds: f64) {
@@ -202,14 +217,17 @@ impl Stage {
             self.emit("tool_request_cancelled", &json!({"tool_call_id": tool_call_id})).await;
         }
         let (usage, new_messages) = (Some(self.usage(None)), self.added.clone());
-        self.terminal("attempt_cancelled", &AttemptCancelled { usage, new_messages }).await;
+        let end = |undelivered| AttemptCancelled { usage, new_messages, undelivered };
+        self.terminal("attempt_cancelled", end).await;
     }
 
-    /// Sends the terminal event. The attempt is over before anybody can have read it.
-    async fn terminal<T: Serialize>(&mut self, kind: &str, data: &T) {
-        let frame = self.frame(kind, data);
+    /// Sends the terminal event, which `end` makes of the messages that are in no checkpoint. The
+    /// attempt is over before anybody can have read it, and takes no message in between.
+    async fn terminal<T: Serialize>(&mut self, kind: &str, end: impl FnOnce(Vec<MessageId>) -> T) {
         let room = self.pieces.clone().reserve_owned().await;
         self.app.runs().end(&self.attempt);
+        let undelivered = self.attempt.deliver().into_iter().map(|message| message.message_id);
+        let frame = self.frame(kind, &end(undelivered.collect()));
         self.seq += 1;
         if let Ok(room) = room {
             room.send(Piece::Bytes(numbered(&frame, self.seq)));

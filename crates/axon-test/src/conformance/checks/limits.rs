@@ -11,7 +11,6 @@ checks! {
     attempts_over_the_limit_are_refused
     attempt_that_is_not_higher_is_refused
     higher_attempt_cancels_the_lower
-    live_attempt_can_be_steered
     posts_of_a_lower_attempt_are_stale
     posts_for_an_unknown_run_are_not_found
     posts_for_an_attempt_that_is_over_are_gone
@@ -60,12 +59,6 @@ async fn higher_attempt_cancels_the_lower(subject: &Subject<'_>) -> Verdict {
     same("attempt", started.map(|event| event.data["attempt"].clone()), Some(json!(2)))?;
     lower.end("attempt_cancelled").await?;
     higher.output("You said hello.").await
-}
-
-async fn live_attempt_can_be_steered(subject: &Subject<'_>) -> Verdict {
-    let mut events = subject.link().open(&request("rust tool")).await?;
-    events.until("tool_request").await?;
-    subject.link().steer(&events.run, 1).await?.says(202)
 }
 
 async fn posts_of_a_lower_attempt_are_stale(subject: &Subject<'_>) -> Verdict {
