@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     Chat(ChatArgs),
     /// List the agents, or show one.
     Agents(AgentsArgs),
+    /// Start the agents, print the supervision tree, and end them again.
+    Tree(TreeArgs),
     /// Check the agents' definitions without starting anything.
     Validate(ValidateArgs),
     /// Print a JSON Schema, for editors and for whoever reads events.
@@ -188,6 +190,17 @@ pub(crate) enum AgentsVerb {
         #[arg(long)]
         toml: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  axon tree                      which agents are up, parked or restarting, and why
+  axon tree --json | jq .root    the same as data")]
+pub(crate) struct TreeArgs {
+    /// Print the tree as one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,9 @@ use crate::args::{Cli, GlobalArgs, Verb};
 use crate::exit::Exit;
 use crate::report::Report;
 use crate::session::Session;
-use crate::{agents, chat, completions, doctor, env, logging, new, run, schema, tool, validate};
+use crate::{
+    agents, chat, completions, doctor, env, logging, new, run, schema, tool, tree, validate,
+};
 
 /// Runs the stock command line, whose agents are folders.
 ///
@@ -71,6 +73,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Run(args) => run::run(args, session(&global, builder)?).await,
         Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
         Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
+        Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
         Verb::Tool(args) => tool::run(args, session(&global, builder)?).await,
         Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,

@@ -72,7 +72,7 @@ fn conclude(outcome: Outcome, cut: Option<Cut>, show: &mut Show) -> Result<Exit,
             Ok(Exit::OK)
         }
         (Outcome::Cancelled(_), Some(Cut::Signal(signal))) => Err(Report::cancelled(signal)),
-        (Outcome::Failed(failed) | Outcome::Rejected(failed), _) => Err(failed.failure.into()),
+        (Outcome::Failed(failed) | Outcome::Rejected(failed), _) => Err(failed.into()),
         (Outcome::Paused(paused), _) => Err(Report::from(&paused.reason)),
         (Outcome::Cancelled(cancelled), None) => {
             Err(Failure::new(FailureKind::Cancelled, cancelled.reason).into())

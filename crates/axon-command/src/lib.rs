@@ -37,6 +37,7 @@ mod show;
 mod signals;
 mod terminal;
 mod tool;
+mod tree;
 mod validate;
 
 pub use command::{main, main_with};

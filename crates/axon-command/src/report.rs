@@ -139,7 +139,11 @@ impl Report {
     pub(crate) fn to_event(&self) -> RunEvent {
         match self.signal {
             Some(signal) => RunEvent::Cancelled(Cancelled { reason: signal.reason().to_owned() }),
-            None => RunEvent::Rejected(Failed { failure: self.to_failure(), history: Vec::new() }),
+            None => RunEvent::Rejected(Failed {
+                failure: self.to_failure(),
+                history: Vec::new(),
+                escalated: false,
+            }),
         }
     }
 

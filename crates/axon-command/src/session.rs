@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axon_kernel::config::Config;
 use axon_kernel::provider::PROVIDERS;
 use axon_kernel::spec::{AgentName, AgentSpec, EnvName, NameError, PythonTarget};
 use axon_runner::environment::Progress;
 use axon_runtime::{
-    AgentDefinition, AgentHandle, FolderError, Host, Runtime, RuntimeBuilder, agent_names,
-    load_agent, nearest,
+    AgentDefinition, AgentHandle, FolderError, Host, Runtime, RuntimeBuilder, StartError,
+    agent_names, load_agent, load_config, nearest,
 };
 
 use crate::args::GlobalArgs;
@@ -144,19 +145,72 @@ impl Session {
         agent: AgentDefinition,
     ) -> Result<(Runtime, AgentHandle), Report> {
         let name = agent.spec.name.to_string();
-        let builder = self.builder.take().unwrap_or_else(Runtime::builder);
+        let others = self.fallbacks_of(&agent)?;
+        let builder = self.builder.take().unwrap_or_else(Runtime::builder).only(agent);
+        let builder = others.into_iter().fold(builder, RuntimeBuilder::agent);
         let start = builder
-            .only(agent)
+            .config(self.settings()?)
             .host(self.host.clone())
             .allow_offline()
-            .on_progress(Arc::new(say_progress))
-            .start();
-        let runtime = tokio::select! {
-            started = start => started?,
-            signal = self.signals.next() => return Err(Report::cancelled(signal)),
+            .on_progress(Arc::new(say_progress));
+        let start = Box::pin(start.start());
+        let started = async {
+            let runtime = start.await?;
+            let agent = runtime.named(&name)?;
+            // A runner that merely died is tried again; what cannot heal by itself is told at once.
+            match tokio::time::timeout(agent.spec().limits.timeout, agent.ready()).await {
+                Ok(Err(failure)) if !failure.kind.row().row.heals() => {
+                    runtime.shutdown().await;
+                    let (agent, failure) = (agent.name().clone(), Box::new(failure));
+                    Err(StartError::Refused { agent, failure }.into())
+                }
+                _ => Ok((runtime, agent)),
+            }
         };
-        let agent = runtime.named(&name)?;
-        Ok((runtime, agent))
+        tokio::select! {
+            started = started => started,
+            signal = self.signals.next() => Err(Report::cancelled(signal)),
+        }
+    }
+
+    /// Returns the agents that take over when `agent` cannot answer, and those that do so for them.
+    fn fallbacks_of(&self, agent: &AgentDefinition) -> Result<Vec<AgentDefinition>, Report> {
+        let mut found: Vec<AgentDefinition> = Vec::new();
+        let mut next = agent.spec.fallback.agent.clone();
+        while let Some(name) = next {
+            let known = found.iter().any(|agent| agent.spec.name == name);
+            if known || agent.spec.name == name {
+                break;
+            }
+            let agent = self.load(name.as_str())?;
+            next = agent.spec.fallback.agent.clone();
+            found.push(agent);
+        }
+        Ok(found)
+    }
+
+    /// Returns the settings of the whole process, without the groups: one agent is none.
+    fn settings(&self) -> Result<Config, Report> {
+        let mut config = load_config(self.folder(), &self.host)?;
+        config.groups.clear();
+        Ok(config)
+    }
+
+    /// Starts every agent that is found.
+    pub(crate) async fn start_all(&mut self) -> Result<Runtime, Report> {
+        self.names_or_complain()?;
+        let builder = self.builder.take().unwrap_or_else(Runtime::builder);
+        let builder = match builder.folders().is_empty() && builder.agents().is_empty() {
+            true => self.folders.iter().fold(builder, RuntimeBuilder::agents_dir),
+            false => builder,
+        };
+        let start =
+            builder.host(self.host.clone()).allow_offline().on_progress(Arc::new(say_progress));
+        let start = Box::pin(start.start());
+        tokio::select! {
+            started = start => Ok(started?),
+            signal = self.signals.next() => Err(Report::cancelled(signal)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::failure::Failure;
-use crate::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
+use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::Decision;
 use crate::spec::{AgentName, Effect};
@@ -70,6 +70,8 @@ run_events! {
     Started(Started) "started";
     /// A runner began an attempt.
     AttemptStarted(AttemptBegun) "attempt_started";
+    /// The run was told something more while it was under way.
+    Steered(Steered) "steered";
     /// Text of the answer.
     TextDelta(TextDelta) "text_delta";
     /// Text of the model's thinking.
@@ -164,6 +166,15 @@ pub struct AttemptBegun {
     pub model: String,
     /// Whether the model only plays one: nobody may take its answer for advice.
     pub offline: bool,
+}
+
+/// A message for a run under way, which its model sees with the next request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Steered {
+    /// The message.
+    pub message_id: MessageId,
+    /// What it says: text or parts, as a prompt.
+    pub content: RawJson,
 }
 
 /// A piece of text.
@@ -328,6 +339,9 @@ pub struct Failed {
     /// What was tried before it was given up, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<String>,
+    /// Whether the failure was handed to whoever asked, because it cannot heal by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub escalated: bool,
 }
 
 /// The run was cancelled.

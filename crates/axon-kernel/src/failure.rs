@@ -36,6 +36,15 @@ pub enum Row {
     Stopped,
 }
 
+impl Row {
+    /// Returns whether such a failure can go away without anybody changing a definition, a key or
+    /// an account.
+    #[must_use]
+    pub fn heals(self) -> bool {
+        !matches!(self, Self::Credentials | Self::Configuration)
+    }
+}
+
 /// What one kind of failure means at every door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindRow {

@@ -120,10 +120,10 @@ impl RunStatus {
         if let Self::Running { pending } = self { pending.unrepeatable() } else { None }
     }
 
-    /// Returns whether the run waits for the tool call `call`.
+    /// Returns the effect of the tool call `call`, if the run waits for it.
     #[must_use]
-    pub fn awaits(&self, call: &ToolCallId) -> bool {
-        if let Self::Running { pending } = self { pending.has(call) } else { false }
+    pub fn awaited(&self, call: &ToolCallId) -> Option<Effect> {
+        if let Self::Running { pending } = self { pending.0.get(call).copied() } else { None }
     }
 
     /// Returns whether the run has ended.
@@ -146,6 +146,7 @@ fn keeps_running(event: &RunEvent) -> bool {
             | E::AttemptFailed(_)
             | E::Decided(_)
             | E::Retracted(_)
+            | E::Steered(_)
     )
 }
 

@@ -215,6 +215,16 @@ impl AgentSpec {
         spec
     }
 
+    /// Returns where `model` is reached, if not at its provider's usual place: `[provider]` speaks
+    /// of the agent's own model, and of others of the same provider.
+    #[must_use]
+    pub fn provider_of(&self, model: &ModelName) -> Option<&ProviderSpec> {
+        let own = self.model.as_ref();
+        let provider = |model: &ModelName| crate::provider::of(model).ok();
+        let same = own.is_none_or(|own| own == model || provider(own) == provider(model));
+        self.provider.as_ref().filter(|_| same)
+    }
+
     /// Returns the tool called `name`.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {

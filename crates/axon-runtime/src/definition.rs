@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::provider;
-use axon_kernel::spec::{
-    AgentName, AgentSpec, OnExhausted, PythonTarget, RunnerProgram, ToolTarget,
-};
+use axon_kernel::provider::{self, ProviderError};
+use axon_kernel::spec::{AgentName, AgentSpec, ModelName, PythonTarget, RunnerProgram, ToolTarget};
 
 use crate::host::Host;
 
@@ -28,9 +26,17 @@ pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Res
     for callable in spec.callables() {
         check_module(&callable.target, &spec.name, folder)?;
     }
-    let Some(model) = &spec.model else { return Ok(()) };
-    provider::of(model).map_err(|error| config(error.to_string()))?;
-    let missing = provider::missing_key(model, spec.provider.as_ref(), &|name| host.variable(name));
+    for model in spec.model.iter().chain(&spec.fallback.model) {
+        check_model(model, spec, host)?;
+    }
+    Ok(())
+}
+
+fn check_model(model: &ModelName, spec: &AgentSpec, host: &Host) -> Result<(), Failure> {
+    let unknown = |error: ProviderError| Failure::new(FailureKind::Config, error.to_string());
+    provider::of(model).map_err(unknown)?;
+    let missing =
+        provider::missing_key(model, spec.provider_of(model), &|name| host.variable(name));
     missing.map_or(Ok(()), |missing| {
         let help = "put it into the environment or into `.env`, or choose another model \
                     (AXON_MODEL, --model)";
@@ -45,17 +51,12 @@ fn check_not_built(spec: &AgentSpec) -> Result<(), Failure> {
     let settings = [
         ("`[runner] replicas` above 1", spec.runner.replicas.get() > 1),
         ("`[runner] url`", matches!(spec.runner.program, RunnerProgram::Url(_))),
-        ("`[supervision] on_exhausted = \"escalate\"`", escalates(spec)),
         ("a tool that is an `agent`", delegates),
     ];
     settings.into_iter().find(|(_, named)| *named).map_or(Ok(()), |(setting, _)| {
         let message = format!("agent `{}` asks for {setting}, which is not built yet", spec.name);
         Err(Failure::new(FailureKind::Config, message).with_help("leave it out"))
     })
-}
-
-fn escalates(spec: &AgentSpec) -> bool {
-    spec.supervision.on_exhausted == OnExhausted::Escalate
 }
 
 /// Checks that a module of the agent's own package is there. Others only Python can find.

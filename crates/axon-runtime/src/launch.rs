@@ -1,6 +1,7 @@
 //! How an agent's runner is launched: with which Python, which environment, which secrets.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +17,7 @@ use axon_runner::embedded::{self, LayDownError};
 use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
 use axon_runner::{LaunchPlan, Living, Runner, StartingRunner};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::agents_dir::AgentDefinition;
 use crate::definition;
@@ -24,10 +26,13 @@ use crate::host::Host;
 /// How long a runner whose agent was refused may take to end.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
+/// The phase of the failure that an offline model is where none is allowed.
+pub(crate) const OFFLINE_PHASE: &str = "offline";
+
 /// Launches the runners of one agent, generation by generation.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    pub(crate) spec: AgentSpec,
+    pub(crate) spec: Arc<AgentSpec>,
     /// The spec as the runner gets it with each attempt.
     pub(crate) wire: RawJson,
     host: Arc<Host>,
@@ -35,8 +40,9 @@ pub(crate) struct Launcher {
     path: Vec<PathBuf>,
     command: Vec<String>,
     pub(crate) allow_offline: bool,
-    generations: AtomicU32,
+    generations: Arc<AtomicU32>,
     pub(crate) living: Living,
+    starts: Arc<Semaphore>,
 }
 
 /// Called with each step of building the Python environment.
@@ -47,6 +53,9 @@ pub type OnProgress = Arc<dyn Fn(environment::Progress) + Send + Sync>;
 pub(crate) struct Surroundings {
     pub(crate) allow_offline: bool,
     pub(crate) progress: OnProgress,
+    /// How many runners may start at the same time: a storm of starts would make each of them too
+    /// slow.
+    pub(crate) starts: Arc<Semaphore>,
 }
 
 /// Why an agent's runner cannot be launched at all.
@@ -86,13 +95,33 @@ impl Launcher {
             // Refused by the check above.
             RunnerProgram::Url(_) => Vec::new(),
             RunnerProgram::Python { python } => {
-                python_command(python.clone(), folder.clone(), &host, surroundings.progress).await?
+                python_command(python.clone(), folder.clone(), &host, surroundings.progress.clone())
+                    .await?
             }
         };
         let wire = Value::Object(spec.to_wire()).into();
-        let allow_offline = surroundings.allow_offline;
-        let (generations, living) = (AtomicU32::new(0), Living::default());
-        Ok(Self { spec, wire, host, folder, path, command, allow_offline, generations, living })
+        let Surroundings { allow_offline, starts, .. } = surroundings;
+        let (generations, living) = (Arc::default(), Living::default());
+        let spec = Arc::new(spec);
+        Ok(Self {
+            spec,
+            wire,
+            host,
+            folder,
+            path,
+            command,
+            allow_offline,
+            generations,
+            living,
+            starts,
+        })
+    }
+
+    /// Counts on where the agent's former definition was.
+    pub(crate) fn following(mut self, before: &Self) -> Self {
+        self.generations = before.generations.clone();
+        self.living = before.living.clone();
+        self
     }
 
     /// Returns the number of the next runner. No two runners of an agent have the same, not even
@@ -108,6 +137,8 @@ impl Launcher {
     }
 
     async fn try_launch(&self, generation: Generation) -> Result<Launched, Failure> {
+        // Nobody closes it: without a permit nothing would start at all.
+        let _turn = self.starts.acquire().await;
         let plan = self.plan(generation);
         let timeout = self.spec.runner.start_timeout;
         let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
@@ -152,7 +183,8 @@ impl Launcher {
                 "agent `{}` would answer with the offline model `{}`, which only plays a model",
                 self.spec.name, validated.model
             );
-            return Err(Failure::new(FailureKind::Config, message).with_help(
+            let failure = Failure::new(FailureKind::Config, message).in_phase(OFFLINE_PHASE);
+            return Err(failure.with_help(
                 "name a real model (AXON_MODEL=openai:gpt-5), or allow offline models \
                  (`--offline`, `.allow_offline()`)",
             ));
@@ -181,12 +213,26 @@ impl Launcher {
         folder.join("__init__.py").is_file().then(|| self.spec.name.to_string())
     }
 
+    /// Returns a number that tells the agent's credentials and provider address from others.
+    pub(crate) fn credential(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Some(model) = &self.spec.model {
+            for name in provider::variables(model, self.spec.provider.as_ref()) {
+                self.host.variable(&name).hash(&mut hasher);
+            }
+        }
+        if let Some(provider) = &self.spec.provider {
+            provider.base_url.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// Returns the variables that this agent's code may see, and nothing else.
     fn variables(&self) -> BTreeMap<String, String> {
         let spec = &self.spec;
         let mut variables = BTreeMap::new();
-        if let Some(model) = &spec.model {
-            for name in provider::variables(model, spec.provider.as_ref()) {
+        for model in spec.model.iter().chain(&spec.fallback.model) {
+            for name in provider::variables(model, spec.provider_of(model)) {
                 if let Some(value) = self.host.variable(&name) {
                     variables.insert(name, value);
                 }

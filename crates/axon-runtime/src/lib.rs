@@ -22,16 +22,23 @@
 mod agent;
 mod agents;
 mod agents_dir;
+mod budget;
+mod conversations;
 mod definition;
+mod events;
+mod group;
 mod host;
 mod launch;
 mod log;
 mod memory;
+mod models;
 mod registry;
 mod run;
 mod runs;
 mod runtime;
+mod services;
 pub mod supervisor;
+mod tree;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus};
 pub use agents_dir::{
@@ -39,10 +46,13 @@ pub use agents_dir::{
 };
 pub use axon_kernel as kernel;
 pub use axon_runner::{embedded, environment};
+pub use budget::Budget;
+pub use events::{Observed, RuntimeEvent, RuntimeEvents};
 pub use host::Host;
 pub use launch::OnProgress;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
 pub use registry::nearest;
-pub use run::{Outcome, Prompt, Refusal, RunBuilder, RunHandle, RunOutcome};
+pub use run::{Outcome, Prompt, Refusal, RunBuilder, RunHandle, RunOutcome, SteerError};
 pub use runtime::{Runtime, RuntimeBuilder, StartError};
+pub use tree::{Branch, Tree, TreeChild, TreeNode};

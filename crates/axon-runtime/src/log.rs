@@ -202,6 +202,7 @@ fn size_of_event(event: &RunEvent) -> usize {
         RunEvent::ToolReturned(returned) => returned.result.get().len(),
         RunEvent::Completed(completed) => completed.output.get().len(),
         RunEvent::Accepted(accepted) => accepted.prompt.get().len(),
+        RunEvent::Steered(steered) => steered.content.get().len(),
         RunEvent::Log(line) => line.message.len(),
         RunEvent::AttemptFailed(failed) => size_of_failure(&failed.failure),
         RunEvent::Failed(failed) | RunEvent::Rejected(failed) => size_of_failure(&failed.failure),

@@ -41,6 +41,11 @@ impl Registry {
         removed
     }
 
+    /// Forgets everybody.
+    pub(crate) fn clear(&self) {
+        self.entries.send_replace(Entries::default());
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<AgentHandle> {
         let name = AgentName::try_from(name).ok()?;
         self.entries.borrow().get(&name).cloned()

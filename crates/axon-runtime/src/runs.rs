@@ -2,89 +2,117 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axon_kernel::event::RunEvent;
 use axon_kernel::ids::RunId;
+use axon_kernel::spec::AgentName;
 use axon_kernel::store::Store;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
-use crate::agent::Admission;
 use crate::log::RunLog;
-use crate::run::{Driver, Refusal};
+use crate::run::{Cancel, Driver, Entrance};
 
-type Cancel = Arc<watch::Sender<Option<String>>>;
-
-/// Speaks to the actor that owns the runs. Cheap to clone.
+/// Speaks to the actor that knows the runs under way. Cheap to clone. The runs themselves outlive
+/// a restart of it: they enter themselves again.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs {
-    actor: ActorRef<RunsMessage>,
-    store: Arc<dyn Store>,
+    actor: Arc<watch::Sender<Option<ActorRef<RunsMessage>>>>,
 }
 
 #[derive(Debug)]
 pub(crate) enum RunsMessage {
-    Spawn(Box<NewRun>),
+    Enter(RunId, Live),
     Ended(RunId),
+    /// Cancel the runs of an agent.
+    Cancel {
+        agent: AgentName,
+        reason: String,
+    },
     /// Cancel what is under way, and answer when the last run has ended.
     Shutdown {
         reason: String,
         done: oneshot::Sender<()>,
     },
+    Count(oneshot::Sender<usize>),
 }
 
-#[derive(Debug)]
-pub(crate) struct NewRun {
-    driver: Driver,
-    admission: Admission,
-    cancelled: watch::Receiver<Option<String>>,
+/// A run under way, as the actor knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    agent: AgentName,
     cancel: Cancel,
 }
 
 impl Runs {
-    pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _task) = Actor::spawn(None, RunsActor, ()).await?;
-        Ok(Self { actor, store })
+    pub(crate) fn new() -> Self {
+        Self { actor: Arc::new(watch::Sender::new(None)) }
     }
 
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// Hands an accepted run over to its own task.
-    pub(crate) fn spawn(
+    /// Starts the actor; runs that are under way enter themselves.
+    pub(crate) async fn start(
         &self,
-        driver: Driver,
-        admission: Admission,
-        cancelled: watch::Receiver<Option<String>>,
-        cancel: Cancel,
-    ) -> Result<(), Refusal> {
-        let agent = driver.agent_name().clone();
-        let new = Box::new(NewRun { driver, admission, cancelled, cancel });
-        self.actor.cast(RunsMessage::Spawn(new)).map_err(|_gone| Refusal::Stopped { agent })
+    ) -> Result<(ActorRef<RunsMessage>, JoinHandle<()>), ractor::SpawnErr> {
+        let (actor, task) = Actor::spawn(None, RunsActor, ()).await?;
+        self.actor.send_replace(Some(actor.clone()));
+        Ok((actor, task))
     }
 
-    /// Cancels every run and waits, at most `deadline`, until all have ended.
-    pub(crate) async fn shutdown(&self, reason: &str, deadline: Duration) {
+    /// Hands an accepted run over to a task of its own, and that to the actor.
+    pub(crate) fn spawn(&self, driver: Driver, entrance: Entrance, cancel: Cancel) {
+        let log = driver.log().clone();
+        let store = driver.store().clone();
+        let live = Live { agent: driver.agent_name().clone(), cancel: cancel.clone() };
+        let mut task = tokio::spawn(driver.drive(entrance, cancel.subscribe()));
+        let mut actors = self.actor.subscribe();
+        tokio::spawn(async move {
+            let run = log.run_id().clone();
+            let ended = loop {
+                tell(&actors, || RunsMessage::Enter(run.clone(), live.clone()));
+                tokio::select! {
+                    ended = &mut task => break ended,
+                    // The actor was started again and has to learn of this run.
+                    changed = actors.changed() => if changed.is_err() { break (&mut task).await },
+                }
+            };
+            if ended.is_err() {
+                record_end(store.as_ref(), &log).await;
+            }
+            tell(&actors, || RunsMessage::Ended(run));
+        });
+    }
+
+    /// Cancels the runs of `agent`.
+    pub(crate) fn cancel(&self, agent: &AgentName, reason: &str) {
+        let (agent, reason) = (agent.clone(), reason.to_owned());
+        tell(&self.actor.subscribe(), || RunsMessage::Cancel { agent, reason });
+    }
+
+    /// Returns how many runs are under way.
+    pub(crate) async fn count(&self) -> usize {
+        let (reply, answer) = oneshot::channel();
+        tell(&self.actor.subscribe(), || RunsMessage::Count(reply));
+        // Without an actor nobody counts; its restart takes a moment.
+        answer.await.unwrap_or_default()
+    }
+
+    /// Cancels every run, from now on new ones too; the answer comes when all have ended.
+    pub(crate) fn shutdown(&self, reason: &str) -> oneshot::Receiver<()> {
         let (done, all_ended) = oneshot::channel();
         let reason = reason.to_owned();
-        if self.actor.cast(RunsMessage::Shutdown { reason, done }).is_ok() {
-            let _in_time = tokio::time::timeout(deadline, all_ended).await;
-        }
-        self.end();
+        tell(&self.actor.subscribe(), || RunsMessage::Shutdown { reason, done });
+        all_ended
     }
+}
 
-    /// Cancels every run and waits for none.
-    pub(crate) fn abandon(&self, reason: &str) {
-        let (done, _nobody_waits) = oneshot::channel();
-        let _ended = self.actor.cast(RunsMessage::Shutdown { reason: reason.to_owned(), done });
-        self.end();
-    }
-
-    /// Takes no run any more; those that were handed over already are still taken care of.
-    fn end(&self) {
-        let _ended = self.actor.drain();
+/// Tells the current actor. If there is none, the next one learns what it needs by itself.
+fn tell(
+    actors: &watch::Receiver<Option<ActorRef<RunsMessage>>>,
+    message: impl FnOnce() -> RunsMessage,
+) {
+    if let Some(actor) = &*actors.borrow() {
+        let _ended = actor.cast(message());
     }
 }
 
@@ -92,70 +120,74 @@ impl Runs {
 struct RunsActor;
 
 #[derive(Debug, Default)]
-struct Live {
-    runs: HashMap<RunId, Cancel>,
-    ending: Option<(String, oneshot::Sender<()>)>,
+struct Known {
+    runs: HashMap<RunId, Live>,
+    ending: Option<Ending>,
+}
+
+#[derive(Debug)]
+struct Ending {
+    reason: String,
+    done: Vec<oneshot::Sender<()>>,
 }
 
 impl Actor for RunsActor {
     type Msg = RunsMessage;
-    type State = Live;
+    type State = Known;
     type Arguments = ();
 
     async fn pre_start(
         &self,
         _myself: ActorRef<RunsMessage>,
         (): (),
-    ) -> Result<Live, ActorProcessingErr> {
-        Ok(Live::default())
+    ) -> Result<Known, ActorProcessingErr> {
+        Ok(Known::default())
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<RunsMessage>,
+        _myself: ActorRef<RunsMessage>,
         message: RunsMessage,
-        live: &mut Live,
+        known: &mut Known,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RunsMessage::Spawn(new) => live.spawn(*new, myself),
-            RunsMessage::Ended(run) => {
-                live.runs.remove(&run);
-            }
-            RunsMessage::Shutdown { reason, done } => {
-                for cancel in live.runs.values() {
-                    cancel.send_replace(Some(reason.clone()));
+            RunsMessage::Enter(run, live) => known.enter(run, live),
+            RunsMessage::Ended(run) => drop(known.runs.remove(&run)),
+            RunsMessage::Cancel { agent, reason } => {
+                for live in known.runs.values().filter(|live| live.agent == agent) {
+                    live.cancel.now(&reason);
                 }
-                live.ending = Some((reason, done));
             }
+            RunsMessage::Shutdown { reason, done } => known.end(reason, done),
+            // Whoever asked may have gone.
+            RunsMessage::Count(reply) => drop(reply.send(known.runs.len())),
         }
-        if live.runs.is_empty()
-            && let Some((_, done)) = live.ending.take()
+        if known.runs.is_empty()
+            && let Some(ending) = &mut known.ending
         {
-            // Whoever waited may have given up.
-            let _gone = done.send(());
+            for done in ending.done.drain(..) {
+                // Whoever waited may have given up.
+                let _gone = done.send(());
+            }
         }
         Ok(())
     }
 }
 
-impl Live {
-    fn spawn(&mut self, new: NewRun, myself: ActorRef<RunsMessage>) {
-        let NewRun { driver, admission, cancelled, cancel } = new;
-        if let Some((reason, _)) = &self.ending {
-            cancel.send_replace(Some(reason.clone()));
+impl Known {
+    fn enter(&mut self, run: RunId, live: Live) {
+        if let Some(ending) = &self.ending {
+            live.cancel.now(&ending.reason);
         }
-        let log = driver.log().clone();
-        let run = log.run_id().clone();
-        self.runs.insert(run.clone(), cancel);
-        let store = driver.store().clone();
-        let task = tokio::spawn(driver.drive(admission, cancelled));
-        tokio::spawn(async move {
-            if task.await.is_err() {
-                record_end(store.as_ref(), &log).await;
-            }
-            // A runtime that is gone counts no runs.
-            let _gone = myself.cast(RunsMessage::Ended(run));
-        });
+        self.runs.insert(run, live);
+    }
+
+    fn end(&mut self, reason: String, done: oneshot::Sender<()>) {
+        for live in self.runs.values() {
+            live.cancel.now(&reason);
+        }
+        let ending = self.ending.get_or_insert_with(|| Ending { reason, done: Vec::new() });
+        ending.done.push(done);
     }
 }
 

@@ -1,25 +1,34 @@
 //! The runtime: a value that owns its agents, their runs and their names.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axon_kernel::failure::Failure;
+use axon_kernel::budget::Allowance;
+use axon_kernel::config::Config;
+use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::Store;
 use axon_runner::embedded::LayDownError;
 use axon_runner::environment::SyncError;
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
-use crate::agent::AgentHandle;
+use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
-use crate::agents_dir::{AgentDefinition, FolderError, load_agents};
+use crate::agents_dir::{AgentDefinition, FolderError, load_agents, load_config};
+use crate::budget::Budget;
+use crate::events::{Events, RuntimeEvents};
+use crate::group::Group;
 use crate::host::Host;
-use crate::launch::{Launcher, OnProgress, PrepareError, Surroundings};
+use crate::launch::{Launcher, OFFLINE_PHASE, OnProgress, PrepareError, Surroundings};
 use crate::memory::MemoryStore;
+use crate::models::Models;
 use crate::registry::Registry;
 use crate::run::Refusal;
 use crate::runs::Runs;
+use crate::services::Services;
+use crate::tree::Tree;
 
 /// How long runs may take to end when the runtime shuts down.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,6 +56,9 @@ pub enum StartError {
         /// Why.
         failure: Box<Failure>,
     },
+    /// There is no agent of this name.
+    #[error("there is no agent `{0}`")]
+    Unknown(AgentName),
     /// The name is taken.
     #[error("there is an agent `{0}` already")]
     Duplicate(AgentName),
@@ -63,6 +75,7 @@ pub struct RuntimeBuilder {
     agents: Vec<AgentDefinition>,
     surroundings: Surroundings,
     store: Arc<dyn Store>,
+    config: Option<Config>,
 }
 
 impl RuntimeBuilder {
@@ -121,29 +134,38 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Takes these settings in place of those in the `axon.toml` of a folder of agents.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
     /// Starts the agents, and returns when each runner is up, could not be launched, or took longer
     /// than a run of its agent may.
     ///
+    /// An agent whose runner cannot be had is no error here: it is parked, [`Runtime::tree`] and
+    /// [`AgentHandle::ready`] say why, and everything else serves.
+    ///
     /// # Errors
     ///
-    /// [`StartError`] of the first agent that cannot work as it is defined. An agent whose runner
-    /// merely died while it started is tried again and is no error here.
+    /// [`StartError`] of the first agent whose definition is wrong as it stands, or which would
+    /// answer with an offline model although that was not allowed.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let Self { host, folders, mut agents, surroundings, store } = self;
+        let Self { host, folders, mut agents, mut surroundings, store, config } = self;
         let host = host.map_or_else(Host::from_process, Ok).map_err(StartError::Host)?;
+        let mut found = None;
         for folder in folders {
-            agents.extend(load_agents(&host.directory.join(folder), &host)?);
+            let folder = host.directory.join(folder);
+            agents.extend(load_agents(&folder, &host)?);
+            found = Some(load_config(&folder, &host)?);
         }
-        let runs = Runs::start(store).await.map_err(|error| StartError::Actor(error.into()))?;
-        let supervisor = Agents::start().await.map_err(|error| StartError::Actor(error.into()))?;
-        let registry = Registry::new();
-        let inner =
-            Inner { host: Arc::new(host), registry, runs, agents: supervisor, surroundings };
-        let runtime = Runtime { inner: Arc::new(inner) };
-        let mut handles = Vec::new();
-        for agent in agents {
-            handles.push(runtime.launch_agent(agent).await?);
-        }
+        let config = config.or(found).unwrap_or_default();
+        surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
+        check_names(&agents, &config)?;
+        let runtime = Runtime::new(Arc::new(host), surroundings, store, &config);
+        let handles = runtime.enter_all(agents).await?;
+        let started = runtime.inner.agents.start().await;
+        started.map_err(|error| StartError::Actor(error.into()))?;
         for handle in handles {
             runtime.settle(&handle).await?;
         }
@@ -169,9 +191,8 @@ pub struct Runtime {
 
 struct Inner {
     host: Arc<Host>,
-    registry: Registry,
-    runs: Runs,
-    agents: Agents,
+    services: Arc<Services>,
+    agents: Arc<Agents>,
     surroundings: Surroundings,
 }
 
@@ -182,9 +203,39 @@ impl Runtime {
             host: None,
             folders: Vec::new(),
             agents: Vec::new(),
-            surroundings: Surroundings { allow_offline: false, progress: Arc::new(|_| ()) },
+            surroundings: Surroundings {
+                allow_offline: false,
+                progress: Arc::new(|_| ()),
+                starts: Arc::new(Semaphore::new(1)),
+            },
             store: Arc::new(MemoryStore::default()),
+            config: None,
         }
+    }
+
+    fn new(
+        host: Arc<Host>,
+        surroundings: Surroundings,
+        store: Arc<dyn Store>,
+        config: &Config,
+    ) -> Self {
+        let events = Events::new();
+        let services = Arc::new(Services {
+            store,
+            registry: Registry::new(),
+            runs: Runs::new(),
+            conversations: Arc::default(),
+            models: Models::new(config.breaker, &config.rate_limits, events.clone()),
+            events,
+            budget: Budget::of_all(config.budget),
+            agents: OnceLock::new(),
+        });
+        let groups = config.groups.iter();
+        let groups = groups.map(|(name, group)| Group::new(name.clone(), group.clone())).collect();
+        let agents = Agents::new(services.clone(), groups);
+        // Set once: here. Weak, because the agents hold the services.
+        let _first = services.agents.set(Arc::downgrade(&agents));
+        Self { inner: Arc::new(Inner { host, services, agents, surroundings }) }
     }
 
     /// Finds an agent by its name.
@@ -193,19 +244,21 @@ impl Runtime {
     ///
     /// [`Refusal::NotFound`] with the nearest name.
     pub fn named(&self, name: &str) -> Result<AgentHandle, Refusal> {
-        self.inner.registry.find(name).ok_or_else(|| Refusal::NotFound {
+        let registry = &self.inner.services.registry;
+        registry.find(name).ok_or_else(|| Refusal::NotFound {
             name: name.to_owned(),
-            nearest: self.inner.registry.nearest(name),
+            nearest: registry.nearest(name),
         })
     }
 
     /// Returns every agent, by name.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentHandle> {
-        self.inner.registry.all()
+        self.inner.services.registry.all()
     }
 
-    /// Starts one more agent, and returns when its runner is up or could not be launched.
+    /// Starts one more agent, and returns when its runner is up or could not be launched: then it
+    /// is parked, and [`AgentHandle::ready`] says why.
     ///
     /// # Errors
     ///
@@ -214,7 +267,34 @@ impl Runtime {
         &self,
         agent: impl Into<AgentDefinition>,
     ) -> Result<AgentHandle, StartError> {
-        let handle = self.launch_agent(agent.into()).await?;
+        let handle = self.enter(agent.into()).await?;
+        if let Err(error) = self.inner.agents.add(&handle.agent).await {
+            self.inner.services.registry.remove(handle.name());
+            return Err(StartError::Actor(error.into()));
+        }
+        self.settle(&handle).await?;
+        Ok(handle)
+    }
+
+    /// Gives an agent another definition while it runs. Its name, its place in the tree and its
+    /// conversations stay; attempts under way finish in the old runner, later ones get a new one,
+    /// and what counted against the agent is forgotten. Returns when the new runner is up or could
+    /// not be launched.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Unknown`] if there is no such agent, otherwise as for [`Runtime::start_agent`];
+    /// the agent is as it was then.
+    pub async fn reload_agent(
+        &self,
+        agent: impl Into<AgentDefinition>,
+    ) -> Result<AgentHandle, StartError> {
+        let definition = agent.into();
+        let name = definition.spec.name.clone();
+        let handle = self.named(name.as_str()).map_err(|_gone| StartError::Unknown(name))?;
+        let launcher = self.prepare(definition).await?;
+        let launcher = launcher.following(&handle.agent.launcher());
+        handle.reload(Arc::new(launcher)).await;
         self.settle(&handle).await?;
         Ok(handle)
     }
@@ -225,57 +305,126 @@ impl Runtime {
     ///
     /// [`Refusal::NotFound`] with the nearest name.
     pub async fn stop_agent(&self, name: &str) -> Result<(), Refusal> {
-        let agent = self.named(name)?;
-        agent.stop().await;
-        self.inner.registry.remove(agent.name());
+        let handle = self.named(name)?;
+        self.inner.agents.remove(&handle.agent).await;
+        self.inner.services.registry.remove(handle.name());
         Ok(())
+    }
+
+    /// Makes a budget that runs can share: see [`RunBuilder::budget`](crate::RunBuilder::budget).
+    /// What is used of it is taken out of the budget of the whole process, too.
+    #[must_use]
+    pub fn budget(&self, allowance: Allowance) -> Budget {
+        self.inner.services.budget.child(allowance)
+    }
+
+    /// Returns the supervision tree as it is now.
+    pub async fn tree(&self) -> Tree {
+        Tree::of(&self.inner.agents, &self.inner.services).await
+    }
+
+    /// Returns what happens in the tree from now on. Nobody ever waits for whoever reads it.
+    #[must_use]
+    pub fn events(&self) -> RuntimeEvents {
+        self.inner.services.events.listen()
+    }
+
+    /// Takes no new runs, lets those under way finish, at most until `deadline` has passed, and
+    /// shuts down. Returns how many runs had to be cancelled.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let agents = self.agents();
+        for handle in &agents {
+            handle.agent.stand(Standing::Draining);
+        }
+        let vacated = agents.iter().map(|handle| handle.agent.gate.vacated());
+        let _in_time = tokio::time::timeout(deadline, join_all(vacated)).await;
+        let left = agents.iter().map(|handle| handle.agent.gate.inside()).sum();
+        self.shutdown().await;
+        left
     }
 
     /// Cancels what is under way, and returns when every run and every runner has ended.
     pub async fn shutdown(&self) {
-        self.inner.runs.shutdown("the runtime shuts down", SHUTDOWN_DEADLINE).await;
-        let agents = self.agents();
-        futures_util::future::join_all(agents.iter().map(AgentHandle::stop)).await;
-        for agent in &agents {
-            self.inner.registry.remove(agent.name());
+        let Inner { services, agents, .. } = self.inner.as_ref();
+        let handles = self.agents();
+        for handle in &handles {
+            handle.agent.stand(Standing::Draining);
         }
+        let all_ended = services.runs.shutdown("the runtime shuts down");
+        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, all_ended).await;
+        agents.stop().await;
+        for handle in &handles {
+            handle.agent.close();
+        }
+        let living = handles.iter().map(|handle| handle.agent.launcher());
+        let gone = join_all(living.map(|launcher| async move { launcher.living.none().await }));
+        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, gone).await;
+        services.registry.clear();
     }
 
-    async fn launch_agent(&self, agent: AgentDefinition) -> Result<AgentHandle, StartError> {
-        let name = agent.spec.name.clone();
+    /// Registers the agents, or none of them.
+    async fn enter_all(
+        &self,
+        agents: Vec<AgentDefinition>,
+    ) -> Result<Vec<AgentHandle>, StartError> {
+        let mut handles = Vec::new();
+        for agent in agents {
+            handles.push(self.enter(agent).await?);
+        }
+        Ok(handles)
+    }
+
+    async fn enter(&self, definition: AgentDefinition) -> Result<AgentHandle, StartError> {
+        let name = definition.spec.name.clone();
         if self.named(name.as_str()).is_ok() {
             return Err(StartError::Duplicate(name));
         }
-        let Inner { host, registry, runs, agents, surroundings } = self.inner.as_ref();
-        let launcher = Launcher::prepare(agent, host.clone(), surroundings.clone()).await;
-        let launcher = Arc::new(launcher.map_err(|error| refused(&name, error))?);
-        let (settled, news) = watch::channel(None);
-        let actor = agents.spawn(launcher.clone(), settled).await;
-        let actor = actor.map_err(|error| StartError::Actor(error.into()))?;
-        let handle = AgentHandle { launcher, actor, settled: news, runs: runs.clone() };
-        if registry.enter(handle.clone()) {
+        let launcher = self.prepare(definition).await?;
+        let agent = Arc::new(Agent::new(Arc::new(launcher)));
+        let handle = AgentHandle { agent, services: self.inner.services.clone() };
+        if self.inner.services.registry.enter(handle.clone()) {
             return Ok(handle);
         }
-        handle.stop().await;
         Err(StartError::Duplicate(name))
     }
 
-    /// Waits for the first launch. An agent that cannot work as it is defined is stopped again.
+    async fn prepare(&self, definition: AgentDefinition) -> Result<Launcher, StartError> {
+        let Inner { host, surroundings, .. } = self.inner.as_ref();
+        let name = definition.spec.name.clone();
+        let prepared = Launcher::prepare(definition, host.clone(), surroundings.clone()).await;
+        prepared.map_err(|error| refused(&name, error))
+    }
+
+    /// Waits for the first launch. An agent whose answers nobody may take for real is stopped again.
     async fn settle(&self, handle: &AgentHandle) -> Result<(), StartError> {
-        use axon_kernel::failure::Row;
         // Whoever asks meanwhile waits for the runner within the deadline of the run.
         let limit = handle.spec().limits.timeout;
         let Ok(Err(failure)) = tokio::time::timeout(limit, handle.ready()).await else {
             return Ok(());
         };
-        if !matches!(failure.kind.row().row, Row::Configuration | Row::Credentials) {
+        if failure.phase.as_deref() != Some(OFFLINE_PHASE) && !handle.agent.is_stopped() {
             return Ok(());
         }
         let agent = handle.name().clone();
-        handle.stop().await;
-        self.inner.registry.remove(&agent);
+        self.inner.agents.remove(&handle.agent).await;
+        self.inner.services.registry.remove(&agent);
         Err(StartError::Refused { agent, failure: Box::new(failure) })
     }
+}
+
+/// Checks that every agent is there that settings and other agents name.
+fn check_names(agents: &[AgentDefinition], config: &Config) -> Result<(), StartError> {
+    let names: Vec<&AgentName> = agents.iter().map(|agent| &agent.spec.name).collect();
+    let checked = config.check_agents(names.iter().map(|name| name.as_str()));
+    checked.map_err(FolderError::Spec)?;
+    for AgentDefinition { spec, .. } in agents {
+        if let Some(fallback) = spec.fallback.agent.as_ref().filter(|name| !names.contains(name)) {
+            let message = format!("it falls back to the agent `{fallback}`, which is not there");
+            let failure = Box::new(Failure::new(FailureKind::Config, message));
+            return Err(StartError::Refused { agent: spec.name.clone(), failure });
+        }
+    }
+    Ok(())
 }
 
 fn refused(agent: &AgentName, error: PrepareError) -> StartError {
@@ -290,14 +439,22 @@ fn refused(agent: &AgentName, error: PrepareError) -> StartError {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.runs.abandon("the runtime was dropped");
-        // Children end with their supervisor, and a runner with the state of its agent's actor.
-        self.agents.stop();
+        let _nobody_waits = self.services.runs.shutdown("the runtime was dropped");
+        for handle in self.services.registry.all() {
+            handle.agent.close();
+        }
+        // Agents hold the services, which hold the registry.
+        self.services.registry.clear();
+        let agents = self.agents.clone();
+        // Without an executor nothing runs that could be stopped.
+        if let Ok(executor) = tokio::runtime::Handle::try_current() {
+            executor.spawn(async move { agents.stop().await });
+        }
     }
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("agents", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("agents", &self.services.registry).finish_non_exhaustive()
     }
 }

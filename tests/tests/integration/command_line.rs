@@ -370,6 +370,7 @@ async fn the_smaller_verbs_answer() {
         (vec!["agents", "show", "bank_support", "--toml"], "[[tools]]"),
         (vec!["validate"], "bank_support"),
         (vec!["schema", "agent"], "\"properties\""),
+        (vec!["schema", "config"], "\"groups\""),
         (vec!["schema", "events"], "completed"),
         (vec!["env", "path"], "python"),
         (vec!["completions", "bash"], "axon"),

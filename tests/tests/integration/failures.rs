@@ -7,7 +7,7 @@ use axon_kernel::ids::ConversationId;
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{AgentSpec, Effect, OutputMode, OutputSpec, RunnerProgram};
 use axon_kernel::wire::Before;
-use axon_runtime::{AgentState, Outcome, RunOutcome, Runtime, StartError};
+use axon_runtime::{AgentState, Outcome, RunOutcome, Runtime};
 use axon_test::scripted_runner::{
     Answer, CheckpointStep, CompleteStep, Death, Endpoint, Life, RunnerScript, Start, Step, When,
 };
@@ -155,21 +155,17 @@ async fn a_runner_that_does_not_start_parks_its_agent_with_the_cause() {
         (Start::WrongGeneration, "generation"),
         (Start::WrongProtocol, "protocol"),
     ] {
-        let refused = matches!(start, Start::WrongGeneration | Start::WrongProtocol);
         let project = Project::new();
         let mut spec = spec(&project, Life::starting(start));
         spec.runner.start_timeout = Duration::from_millis(300);
         spec.supervision.intensity.max_restarts = 1;
-        let started = project.runtime().agent(spec).start().await;
-        if refused {
-            let error = started.unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-            continue;
-        }
-        let runtime = started.unwrap();
+        let runtime = project.runtime().agent(spec).start().await.unwrap();
         let agent = runtime.named("agent").unwrap();
-        let ended = agent.run("hello").wait().await.unwrap();
-        let cause = failure(&ended.outcome);
+        let cause = match agent.run("hello").wait().await {
+            // It was still being tried when the run was accepted.
+            Ok(ended) => failure(&ended.outcome).clone(),
+            Err(refused) => refused.into_failure(),
+        };
         assert!(cause.message.contains(expected), "{cause}");
         assert!(cause.message.contains("unavailable"), "{cause}");
         let status = agent.status().await.unwrap();
@@ -184,11 +180,15 @@ async fn a_runner_that_refuses_to_start_says_why() {
     let cause = Failure::new(FailureKind::Config, "no module named nowhere");
     let project = Project::new();
     let spec = spec(&project, Life::starting(Start::Failed(cause)));
-    let refused = project.runtime().agent(spec).start().await.unwrap_err();
-    let StartError::Refused { failure, .. } = refused else { panic!("{refused:?}") };
+    let runtime = project.runtime().agent(spec).start().await.unwrap();
+    let agent = runtime.named("agent").unwrap();
+    let failure = agent.ready().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Config);
     assert!(failure.message.contains("nowhere"), "{failure}");
+    let refused = agent.run("hello").start().await.unwrap_err();
+    assert_eq!(refused.code(), "agent_unavailable");
     assert_eq!(project.sockets().len(), 0);
+    runtime.shutdown().await;
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn a_parked_agent_serves_again_after_a_restart_by_hand() {
         matches!(agent.status().await.unwrap().state, AgentState::Parked { .. })
     })
     .await;
-    agent.restart().unwrap();
+    agent.restart().await.unwrap();
     assert_eq!(output(&scene.run().await.outcome), json!("fine"));
     scene.end().await;
 }

@@ -173,7 +173,7 @@ async fn a_runner_sees_what_it_was_given_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_module_that_does_not_import_is_refused_with_its_traceback() {
+async fn a_module_that_does_not_import_parks_its_agent_with_its_traceback() {
     let project = Project::new();
     project.write("broken.py", "import nowhere_to_be_found\n");
     project.write("plain.py", "agent = 42\n");
@@ -184,8 +184,9 @@ async fn a_module_that_does_not_import_is_refused_with_its_traceback() {
         ("plain:other", "other"),
     ] {
         let spec = AgentSpec::for_module("agent".parse().unwrap(), target.parse().unwrap());
-        let refused = project.runtime().agent(spec).start().await.unwrap_err();
-        let StartError::Refused { failure, .. } = refused else { panic!("{refused:?}") };
+        let runtime = project.runtime().agent(spec).start().await.unwrap();
+        let failure = runtime.named("agent").unwrap().ready().await.unwrap_err();
+        runtime.shutdown().await;
         assert_eq!(failure.kind, FailureKind::Config, "{failure:?}");
         let told = format!("{failure:?}");
         assert!(told.contains(expected), "{target}: {told}");

@@ -1,6 +1,6 @@
 //! Failures of runs and runners, told to a person.
 
-use axon_kernel::event::PauseReason;
+use axon_kernel::event::{Failed, PauseReason};
 use axon_kernel::failure::{Failure, FailureKind};
 
 use super::{Report, Traceback};
@@ -40,6 +40,17 @@ impl From<Failure> for Report {
             Some(todo) => report.of_caller(todo),
             None => report,
         }
+    }
+}
+
+impl From<Failed> for Report {
+    fn from(failed: Failed) -> Self {
+        let mut report = Self::from(failed.failure);
+        // What was tried before is the reason why this was the end.
+        if failed.history.len() > 1 {
+            report.why.push(format!("tried: {}", failed.history.join(", then ")));
+        }
+        report
     }
 }
 

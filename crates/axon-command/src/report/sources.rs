@@ -28,7 +28,7 @@ impl From<StartError> for Report {
                     .caused_by(&error)
                     .todo("`axon doctor` looks at everything that is needed")
             }
-            StartError::Duplicate(_) => Self::config(error.to_string()),
+            StartError::Duplicate(_) | StartError::Unknown(_) => Self::config(error.to_string()),
             StartError::Actor(_) => Self::failed(error.to_string()).caused_by(&error),
         }
     }
@@ -101,16 +101,26 @@ impl From<SpecError> for Report {
         let mut report = Self::config(what);
         report.why =
             error.problems.iter().map(|problem| format!("{}:{problem}", error.path)).collect();
-        report.todo("correct the file; `axon schema agent` gives editors its schema")
+        let of = if error.path.ends_with("axon.toml") { "config" } else { "agent" };
+        report.todo(format!("correct the file; `axon schema {of}` gives editors its schema"))
     }
 }
 
 impl From<Refusal> for Report {
     fn from(refusal: Refusal) -> Self {
+        if let Refusal::Unavailable { agent, cause, .. } = &refusal {
+            let report = Self::from(cause.as_ref().clone());
+            let report = report.about(format!("agent `{agent}` is unavailable"));
+            let failure = Some(Box::new(refusal.into_failure()));
+            return Self { code: "agent_unavailable", failure, ..report };
+        }
         let exit = match &refusal {
             Refusal::NotFound { .. } | Refusal::Invalid { .. } => Exit::USAGE,
-            Refusal::Overloaded { .. } => Exit::of_failure(FailureKind::Busy),
-            Refusal::Stopped { .. } | Refusal::Store(_) => Exit::FAILED,
+            Refusal::Unavailable { cause, .. } => Exit::of_failure(cause.kind),
+            Refusal::Overloaded { .. } | Refusal::ConversationBusy { .. } => {
+                Exit::of_failure(FailureKind::Busy)
+            }
+            Refusal::Stopped { .. } | Refusal::Draining { .. } | Refusal::Store(_) => Exit::FAILED,
         };
         let text = refusal.to_string();
         let (what, todo) = match text.split_once("; did you mean") {

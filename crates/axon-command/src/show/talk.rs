@@ -167,6 +167,7 @@ fn look(event: &RunEvent) -> Look {
         RunEvent::Retracted(_) => {
             Look::Line(YELLOW, "  forget what that attempt said: it does not count".to_owned())
         }
+        RunEvent::Steered(_) => Look::Line(DIM, "the run was told something more".to_owned()),
         RunEvent::Resumed(_) => Look::Line(DIM, "the run goes on".to_owned()),
         RunEvent::Accepted(_)
         | RunEvent::Started(_)

@@ -18,7 +18,7 @@ fn failure() -> Failure {
 
 fn any_event() -> impl Strategy<Value = RunEvent> {
     let text = || TextDelta { text: "t".into() };
-    let failed = || Failed { failure: failure(), history: Vec::new() };
+    let failed = || Failed { failure: failure(), history: Vec::new(), escalated: false };
     prop_oneof![
         Just(RunEvent::Accepted(Accepted {
             agent: AgentName::try_from("a".to_owned()).unwrap(),
@@ -102,7 +102,7 @@ proptest! {
         for event in &events {
             status = status.next(event).unwrap_or(status);
         }
-        let failed = RunEvent::Failed(Failed { failure: failure(), history: Vec::new() });
+        let failed = RunEvent::Failed(Failed { failure: failure(), history: Vec::new(), escalated: false });
         let can_end = status.next(&failed).is_ok();
         prop_assert_eq!(can_end, !status.is_terminal() && status != RunStatus::New);
     }

@@ -1,21 +1,22 @@
 //! The agent's actor. It never waits for a model or a process inside `handle`: its mailbox stays
-//! free for cancels, status and stop.
+//! free for status, drain and stop.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axon_kernel::failure::{Failure, FailureKind, Row};
+use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
-use axon_runner::{Exit, Runner, RunnerClient};
+use axon_kernel::spec::OnExhausted;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::admission::{Full, Gate};
-use super::{Admission, AgentState, AgentStatus};
-use crate::agents::Settled;
+use super::shared::{Agent, Standing};
+use super::status::{AgentState, AgentStatus};
+use super::tenancy::{Death, Tenancy};
+use super::trouble::{Trouble, Verdict, is_hopeless};
+use crate::events::{Events, RuntimeEvent};
 use crate::launch::{Launched, Launcher};
 
 /// How long a runner may take to end after it was asked to.
@@ -24,50 +25,33 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// What an agent is told.
 #[derive(Debug)]
 pub(crate) enum AgentMessage {
-    /// A run wants in.
-    Admit(oneshot::Sender<Result<Admission, Full>>),
-    /// A run gave its place back.
-    Released,
     /// An attempt wants a runner of a generation after this one.
-    Lease { after: Option<Generation>, reply: oneshot::Sender<Result<Lease, Failure>> },
+    Lease { after: Option<Generation>, reply: Reply },
     /// A launch ended.
     Launched { generation: Generation, outcome: Box<Result<Launched, Failure>> },
     /// A runner ended.
-    Exited { generation: Generation, exit: Exit },
+    Exited { tenancy: Arc<Tenancy>, cause: String },
     /// The wait before a launch is over.
     LaunchNow { generation: Generation },
     /// Somebody wants a new runner, whatever the state.
     Restart,
+    /// The definition has changed: runs under way finish where they are, new ones get a new runner.
+    Reload(Arc<Launcher>),
+    /// No run is left in a runner that has been replaced.
+    Vacated(Arc<Tenancy>),
+    /// Let the runner go and stay without one until a restart.
+    Rest(oneshot::Sender<()>),
     /// Somebody wants to know.
     Status(oneshot::Sender<AgentStatus>),
-    /// End, runner first.
-    Stop(oneshot::Sender<()>),
 }
 
-/// A runner lent to one attempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Lease {
-    pub(crate) client: RunnerClient,
-    pub(crate) generation: Generation,
-    runner: Arc<Runner>,
-}
-
-impl Lease {
-    /// Returns a future that resolves when the runner has ended.
-    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
-        self.runner.exited()
-    }
-}
+type Reply = oneshot::Sender<Result<Arc<Tenancy>, Failure>>;
 
 /// Where the agent's runner is.
 #[derive(Debug)]
 enum Condition {
     Launching,
-    Up {
-        runner: Arc<Runner>,
-        model: String,
-        offline: bool,
-    },
+    Up(Arc<Tenancy>),
     Waiting {
         cause: Failure,
     },
@@ -77,28 +61,29 @@ enum Condition {
     },
     Parked {
         cause: Failure,
+        retry_at: Option<Instant>,
     },
+    /// Drained: without a runner on purpose.
+    Resting,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
-    launcher: Arc<Launcher>,
+    agent: Arc<Agent>,
+    events: Events,
     generation: Generation,
     condition: Condition,
-    gate: Gate,
-    waiting: Vec<oneshot::Sender<Result<Lease, Failure>>>,
+    waiting: Vec<Reply>,
     /// The task of the launch that is under way; aborting it kills what it has started.
     launching: Option<JoinHandle<()>>,
-    restarts: VecDeque<Instant>,
-    settled: Settled,
+    trouble: Trouble,
 }
 
 /// What an agent's actor starts with.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentArguments {
-    pub(crate) launcher: Arc<Launcher>,
-    /// Tells how the last launch ended.
-    pub(crate) settled: Settled,
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) events: Events,
 }
 
 /// The agent's actor.
@@ -113,18 +98,17 @@ impl Actor for AgentActor {
     async fn pre_start(
         &self,
         myself: ActorRef<AgentMessage>,
-        arguments: AgentArguments,
+        AgentArguments { agent, events }: AgentArguments,
     ) -> Result<State, ActorProcessingErr> {
-        let limits = &arguments.launcher.spec.limits;
+        agent.stand(Standing::Open);
         let mut state = State {
             launching: None,
-            gate: Gate::new(limits.concurrency.get(), limits.queue as usize),
-            generation: arguments.launcher.next_generation(),
-            launcher: arguments.launcher,
+            generation: agent.launcher().next_generation(),
+            agent,
+            events,
             condition: Condition::Launching,
             waiting: Vec::new(),
-            restarts: VecDeque::new(),
-            settled: arguments.settled,
+            trouble: Trouble::default(),
         };
         state.launch(&myself);
         Ok(state)
@@ -137,23 +121,34 @@ impl Actor for AgentActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            // Whoever asked may have gone: then nobody needs the answer.
-            AgentMessage::Admit(reply) => drop(reply.send(state.gate.admit(&myself))),
-            AgentMessage::Released => state.gate.release(&myself),
             AgentMessage::Lease { after, reply } => state.lease(after, reply),
             AgentMessage::Launched { generation, outcome } => {
-                state.launched(generation, *outcome, &myself);
+                state.launched(generation, *outcome, &myself)?;
             }
-            AgentMessage::Exited { generation, exit } => state.exited(generation, &exit, &myself),
+            AgentMessage::Exited { tenancy, cause } => state.exited(&tenancy, cause, &myself)?,
             AgentMessage::LaunchNow { generation } => {
                 if generation == state.generation {
                     state.launch_again(&myself);
                 }
             }
             AgentMessage::Restart => state.restart(&myself),
+            AgentMessage::Reload(launcher) => state.reload(launcher, &myself),
+            AgentMessage::Vacated(tenancy) => end(tenancy, "it was replaced", STOP_GRACE),
+            AgentMessage::Rest(done) => state.rest(done),
+            // Whoever asked may have gone: then nobody needs the answer.
             AgentMessage::Status(reply) => drop(reply.send(state.status())),
-            AgentMessage::Stop(done) => state.stop(done, myself),
         }
+        Ok(())
+    }
+
+    /// Ends the runner in good order. Whoever kills the actor instead, kills the runner.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<AgentMessage>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let before = std::mem::replace(&mut state.condition, Condition::Resting);
+        state.let_go(before, "the agent was stopped").await;
         Ok(())
     }
 }
@@ -168,11 +163,11 @@ impl Drop for State {
 
 impl State {
     fn name(&self) -> &str {
-        self.launcher.spec.name.as_str()
+        self.agent.name.as_str()
     }
 
     fn launch(&mut self, myself: &ActorRef<AgentMessage>) {
-        let (launcher, generation) = (self.launcher.clone(), self.generation);
+        let (launcher, generation) = (self.agent.launcher(), self.generation);
         let myself = myself.clone();
         tracing::debug!(agent = self.name(), %generation, "launching the runner");
         let launching = tokio::spawn(async move {
@@ -186,7 +181,7 @@ impl State {
     }
 
     fn next_generation(&mut self, condition: Condition, myself: &ActorRef<AgentMessage>) {
-        self.generation = self.launcher.next_generation();
+        self.generation = self.agent.launcher().next_generation();
         self.condition = condition;
         self.launch(myself);
     }
@@ -195,33 +190,31 @@ impl State {
     fn launch_again(&mut self, myself: &ActorRef<AgentMessage>) {
         let condition = match &self.condition {
             Condition::Waiting { .. } => Condition::Launching,
-            Condition::Parked { cause } => Condition::Probing { cause: cause.clone() },
-            Condition::Launching | Condition::Probing { .. } | Condition::Up { .. } => return,
+            Condition::Parked { cause, .. } => Condition::Probing { cause: cause.clone() },
+            Condition::Launching
+            | Condition::Probing { .. }
+            | Condition::Up(_)
+            | Condition::Resting => return,
         };
         self.next_generation(condition, myself);
     }
 
-    fn lease(&mut self, after: Option<Generation>, reply: oneshot::Sender<Result<Lease, Failure>>) {
+    fn lease(&mut self, after: Option<Generation>, reply: Reply) {
         match &self.condition {
-            Condition::Parked { cause } | Condition::Probing { cause } => {
+            Condition::Parked { cause, .. } | Condition::Probing { cause } => {
                 drop(reply.send(Err(unavailable(self.name(), cause))));
             }
-            Condition::Up { runner, .. } if after.is_none_or(|after| after < self.generation) => {
-                let lease = Lease {
-                    client: runner.client().clone(),
-                    generation: self.generation,
-                    runner: runner.clone(),
-                };
-                drop(reply.send(Ok(lease)));
+            Condition::Up(tenancy) if after.is_none_or(|after| after < self.generation) => {
+                drop(reply.send(Ok(tenancy.clone())));
             }
-            Condition::Up { runner, .. } => {
-                // An attempt has evidence against this process. However many say so, it is
-                // replaced once: its exit starts the next generation.
-                let runner = runner.clone();
-                tokio::spawn(async move { runner.stop(Duration::ZERO).await });
+            // The news of its end are on their way.
+            Condition::Up(_) | Condition::Launching | Condition::Waiting { .. } => {
                 self.waiting.push(reply);
             }
-            Condition::Launching | Condition::Waiting { .. } => self.waiting.push(reply),
+            Condition::Resting => {
+                let drained = Failure::new(FailureKind::Cancelled, "the agent was drained");
+                drop(reply.send(Err(drained)));
+            }
         }
     }
 
@@ -230,70 +223,114 @@ impl State {
         generation: Generation,
         outcome: Result<Launched, Failure>,
         myself: &ActorRef<AgentMessage>,
-    ) {
+    ) -> Result<(), Failure> {
         if generation != self.generation {
-            return;
+            return Ok(());
         }
         match outcome {
-            Ok(Launched { runner, model, offline }) => {
-                tracing::info!(agent = self.name(), %generation, pid = runner.pid(), model, "runner is up");
-                self.watch(&runner, myself);
-                self.condition = Condition::Up { runner: Arc::new(runner), model, offline };
-                self.settled.send_replace(Some(Ok(())));
+            Ok(launched) => {
+                let tenancy = Arc::new(Tenancy::new(generation, launched));
+                let pid = tenancy.pid();
+                tracing::info!(agent = self.name(), %generation, pid, model = tenancy.model, "runner is up");
+                let agent = self.agent.name.clone();
+                self.events.tell(RuntimeEvent::RunnerUp { agent, generation, pid });
+                watch(tenancy.clone(), myself.clone());
+                self.condition = Condition::Up(tenancy);
+                self.agent.settle(Ok(()));
+                self.agent.stand(Standing::Open);
                 for reply in std::mem::take(&mut self.waiting) {
                     self.lease(None, reply);
                 }
+                Ok(())
             }
             Err(cause) => {
                 tracing::warn!(agent = self.name(), %generation, %cause, "the runner did not start");
-                self.settled.send_replace(Some(Err(cause.clone())));
-                self.after_failure(cause, myself);
+                self.after_end(cause, Verdict::Counts, myself)
             }
         }
     }
 
-    fn watch(&self, runner: &Runner, myself: &ActorRef<AgentMessage>) {
-        let (exited, generation, myself) = (runner.exited(), self.generation, myself.clone());
-        tokio::spawn(async move {
-            let exit = exited.await;
-            let _ended = myself.cast(AgentMessage::Exited { generation, exit });
-        });
-    }
-
-    fn exited(&mut self, generation: Generation, exit: &Exit, myself: &ActorRef<AgentMessage>) {
-        if generation != self.generation || !matches!(self.condition, Condition::Up { .. }) {
-            return;
+    fn exited(
+        &mut self,
+        tenancy: &Arc<Tenancy>,
+        cause: String,
+        myself: &ActorRef<AgentMessage>,
+    ) -> Result<(), Failure> {
+        let current = matches!(&self.condition, Condition::Up(up) if Arc::ptr_eq(up, tenancy));
+        if !current {
+            return Ok(());
         }
-        tracing::warn!(agent = self.name(), %generation, %exit, "the runner ended");
-        let cause = Failure::new(FailureKind::RunnerDied, format!("the runner ended: {exit}"));
-        self.after_failure(cause, myself);
+        let death = tenancy.death();
+        let verdict = self.trouble.judge(&death, self.agent.completed());
+        let generation = tenancy.generation;
+        tracing::warn!(agent = self.name(), %generation, cause, ?verdict, "the runner ended");
+        let message = match death {
+            Death::Ours(reason) => format!("the runner was replaced: {reason}"),
+            Death::With(_) => format!("the runner ended: {cause}"),
+        };
+        self.after_end(Failure::new(FailureKind::RunnerDied, message), verdict, myself)
     }
 
-    /// Waits and launches again, or parks: at once where the definition is wrong, otherwise
-    /// beyond the intensity.
-    fn after_failure(&mut self, cause: Failure, myself: &ActorRef<AgentMessage>) {
-        let supervision = self.launcher.spec.supervision;
-        let now = Instant::now();
-        self.restarts.retain(|at| now.duration_since(*at) < supervision.intensity.within);
-        self.restarts.push_back(now);
-        let count = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
-        let hopeless =
-            cause.kind.row().row == Row::Configuration || cause.kind.row().row == Row::Credentials;
+    /// Launches again, at once or after a wait, or parks, or exits: at once where the definition is
+    /// wrong, otherwise beyond the intensity.
+    fn after_end(
+        &mut self,
+        cause: Failure,
+        verdict: Verdict,
+        myself: &ActorRef<AgentMessage>,
+    ) -> Result<(), Failure> {
+        let supervision = self.agent.launcher().spec.supervision;
         let was_parked = matches!(self.condition, Condition::Probing { .. });
-        if hopeless || was_parked || count > supervision.intensity.max_restarts {
-            for reply in std::mem::take(&mut self.waiting) {
-                drop(reply.send(Err(unavailable(self.name(), &cause))));
-            }
-            tracing::error!(agent = self.name(), %cause, "parked");
-            self.condition = Condition::Parked { cause };
-            if !hopeless {
-                self.launch_after(supervision.backoff.max, myself);
-            }
-            return;
+        let wait = self.trouble.next_wait(verdict, &supervision, Instant::now());
+        self.events.tell(RuntimeEvent::RunnerEnded {
+            agent: self.agent.name.clone(),
+            generation: self.generation,
+            cause: cause.message.clone(),
+            counted: verdict == Verdict::Counts,
+        });
+        if is_hopeless(&cause) {
+            return self.give_up(cause, None, myself);
         }
-        let wait = supervision.backoff.min.saturating_mul(1 << (count - 1).min(16));
-        self.condition = Condition::Waiting { cause };
-        self.launch_after(wait.min(supervision.backoff.max), myself);
+        match wait {
+            Some(wait) if !was_parked => {
+                self.agent.settle(Err(cause.clone()));
+                self.condition = Condition::Waiting { cause };
+                self.launch_after(wait, myself);
+                Ok(())
+            }
+            _ => self.give_up(cause, Some(supervision.backoff.max), myself),
+        }
+    }
+
+    /// Parks, or exits and leaves the decision to the supervisor.
+    fn give_up(
+        &mut self,
+        cause: Failure,
+        retry_in: Option<Duration>,
+        myself: &ActorRef<AgentMessage>,
+    ) -> Result<(), Failure> {
+        tracing::error!(agent = self.name(), %cause, ?retry_in, "the agent's runner is given up for now");
+        let failure = unavailable(self.name(), &cause);
+        for reply in std::mem::take(&mut self.waiting) {
+            drop(reply.send(Err(failure.clone())));
+        }
+        if self.agent.launcher().spec.supervision.on_exhausted == OnExhausted::Escalate {
+            self.agent.settle(Err(cause.clone()));
+            return Err(cause);
+        }
+        let retry_at = retry_in.map(|wait| Instant::now() + wait);
+        self.events.tell(RuntimeEvent::AgentParked {
+            agent: self.agent.name.clone(),
+            cause: cause.clone(),
+            retry_in_ms: retry_in.map(axon_kernel::event::millis),
+        });
+        self.agent.stand(Standing::Parked { cause: Box::new(cause.clone()), retry_at });
+        self.agent.settle(Err(cause.clone()));
+        self.condition = Condition::Parked { cause, retry_at };
+        if let Some(wait) = retry_in {
+            self.launch_after(wait, myself);
+        }
+        Ok(())
     }
 
     fn launch_after(&self, wait: Duration, myself: &ActorRef<AgentMessage>) {
@@ -302,60 +339,104 @@ impl State {
     }
 
     fn restart(&mut self, myself: &ActorRef<AgentMessage>) {
-        self.restarts.clear();
-        self.settled.send_replace(None);
-        if let Condition::Up { runner, .. } = &self.condition {
-            let runner = runner.clone();
-            tokio::spawn(async move { runner.stop(STOP_GRACE).await });
+        self.trouble = Trouble::default();
+        if let Condition::Up(tenancy) = &self.condition {
+            end(tenancy.clone(), "the agent was restarted", STOP_GRACE);
         }
         self.next_generation(Condition::Launching, myself);
     }
 
-    fn status(&self) -> AgentStatus {
-        let (state, pid, model) = match &self.condition {
-            Condition::Launching => (AgentState::Starting, None, None),
-            Condition::Up { runner, model, offline } => {
-                (AgentState::Up, Some(runner.pid()), Some((model.clone(), *offline)))
-            }
-            Condition::Waiting { cause } => {
-                (AgentState::Restarting { cause: cause.to_string() }, None, None)
-            }
-            Condition::Parked { cause } | Condition::Probing { cause } => {
-                (AgentState::Parked { cause: cause.to_string() }, None, None)
-            }
-        };
-        AgentStatus {
-            name: self.launcher.spec.name.clone(),
-            state,
-            generation: self.generation,
-            pid,
-            offline: model.as_ref().is_some_and(|(_, offline)| *offline),
-            model: model.map(|(model, _)| model),
-            in_flight: self.gate.in_flight(),
-            queued: self.gate.queued(),
+    fn reload(&mut self, launcher: Arc<Launcher>, myself: &ActorRef<AgentMessage>) {
+        self.agent.redefine(launcher);
+        self.trouble = Trouble::default();
+        let before = std::mem::replace(&mut self.condition, Condition::Launching);
+        if let Condition::Up(tenancy) = before {
+            let limit = self.agent.launcher().spec.limits.timeout;
+            let myself = myself.clone();
+            tokio::spawn(async move {
+                // No run outlives its deadline; a runner that still holds one then is stopped.
+                let _in_time = tokio::time::timeout(limit, tenancy.vacated()).await;
+                let _ended = myself.cast(AgentMessage::Vacated(tenancy));
+            });
         }
+        self.next_generation(Condition::Launching, myself);
     }
 
-    fn stop(&mut self, done: oneshot::Sender<()>, myself: ActorRef<AgentMessage>) {
-        let ended =
-            Failure::new(FailureKind::Config, format!("agent `{}` was stopped", self.name()));
-        let before = std::mem::replace(&mut self.condition, Condition::Parked { cause: ended });
-        let (launching, launcher) = (self.launching.take(), self.launcher.clone());
+    fn rest(&mut self, done: oneshot::Sender<()>) {
+        let before = std::mem::replace(&mut self.condition, Condition::Resting);
+        self.generation = self.agent.launcher().next_generation();
+        let gone = self.let_go(before, "the agent was drained");
         tokio::spawn(async move {
-            if let Some(launching) = launching {
-                launching.abort();
-                let _aborted = launching.await;
-            }
-            if let Condition::Up { runner, .. } = before {
-                runner.stop(STOP_GRACE).await;
-            }
-            // Killed ones, too: an aborted launch, and what was replaced a moment ago.
-            let _in_time = tokio::time::timeout(STOP_GRACE, launcher.living.none()).await;
-            myself.stop(None);
+            gone.await;
             // Whoever waited may have given up.
             let _gone = done.send(());
         });
     }
+
+    /// Returns what ends whatever runs, and is over when that has really ended.
+    fn let_go(
+        &mut self,
+        before: Condition,
+        reason: &'static str,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (launching, launcher) = (self.launching.take(), self.agent.launcher());
+        self.waiting.clear();
+        async move {
+            if let Some(launching) = launching {
+                launching.abort();
+                let _aborted = launching.await;
+            }
+            if let Condition::Up(tenancy) = before {
+                tenancy.stop(reason, STOP_GRACE).await;
+            }
+            // Killed ones, too: an aborted launch, and what was replaced a moment ago.
+            let _in_time = tokio::time::timeout(STOP_GRACE, launcher.living.none()).await;
+        }
+    }
+
+    fn status(&self) -> AgentStatus {
+        let supervision = self.agent.launcher().spec.supervision;
+        let now = Instant::now();
+        let (state, tenancy) = match &self.condition {
+            Condition::Launching => (AgentState::Starting, None),
+            Condition::Up(tenancy) => (AgentState::Up, Some(tenancy)),
+            Condition::Waiting { cause } => {
+                (AgentState::Restarting { cause: cause.to_string() }, None)
+            }
+            Condition::Probing { cause } => {
+                (AgentState::Parked { cause: cause.to_string(), retry_in_ms: Some(0) }, None)
+            }
+            Condition::Parked { cause, retry_at } => {
+                let wait = retry_at.map(|at| at.saturating_duration_since(now));
+                let retry_in_ms = wait.map(axon_kernel::event::millis);
+                (AgentState::Parked { cause: cause.to_string(), retry_in_ms }, None)
+            }
+            Condition::Resting => (AgentState::Drained, None),
+        };
+        AgentStatus {
+            name: self.agent.name.clone(),
+            state,
+            generation: self.generation,
+            pid: tenancy.map(|tenancy| tenancy.pid()),
+            model: tenancy.map(|tenancy| tenancy.model.clone()),
+            offline: tenancy.is_some_and(|tenancy| tenancy.offline),
+            in_flight: self.agent.gate.in_flight(),
+            queued: self.agent.gate.queued(),
+            restarts_left: self.trouble.left(&supervision, now),
+        }
+    }
+}
+
+fn watch(tenancy: Arc<Tenancy>, myself: ActorRef<AgentMessage>) {
+    let exited = tenancy.exited();
+    tokio::spawn(async move {
+        let cause = exited.await.to_string();
+        let _ended = myself.cast(AgentMessage::Exited { tenancy, cause });
+    });
+}
+
+fn end(tenancy: Arc<Tenancy>, reason: &'static str, grace: Duration) {
+    tokio::spawn(async move { tenancy.stop(reason, grace).await });
 }
 
 fn unavailable(agent: &str, cause: &Failure) -> Failure {

@@ -1,84 +1,45 @@
 //! The door to one agent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Generation, ToolCallId};
+use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget};
 use axon_kernel::wire::ToolCallRequest;
-use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::{Admission, AgentMessage, Lease};
-use crate::agents::Current;
+use super::shared::{Agent, Gone, Standing};
+use super::tenancy::{Lease, Room};
+use super::{Admission, AgentMessage, AgentState, AgentStatus};
 use crate::launch::Launcher;
 use crate::run::{Prompt, Refusal, RunBuilder};
-use crate::runs::Runs;
+use crate::services::Services;
+
+/// How long an actor may take to say how it is; it never waits for anything itself.
+const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Speaks to one agent of a runtime. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AgentHandle {
-    pub(crate) launcher: Arc<Launcher>,
-    pub(crate) actor: Current,
-    pub(crate) settled: watch::Receiver<Option<Result<(), Failure>>>,
-    pub(crate) runs: Runs,
-}
-
-/// How an agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AgentStatus {
-    /// Its name.
-    pub name: AgentName,
-    /// Where its runner is.
-    #[serde(flatten)]
-    pub state: AgentState,
-    /// The generation of its runner.
-    pub generation: Generation,
-    /// The runner's process id.
-    pub pid: Option<u32>,
-    /// The model, as the runner resolved it.
-    pub model: Option<String>,
-    /// Whether that model only plays one.
-    pub offline: bool,
-    /// Runs under way.
-    pub in_flight: u32,
-    /// Runs that wait.
-    pub queued: usize,
-}
-
-/// Where an agent's runner is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum AgentState {
-    /// Being launched.
-    Starting,
-    /// Taking runs.
-    Up,
-    /// Waiting to be launched again.
-    Restarting {
-        /// Why it ended.
-        cause: String,
-    },
-    /// Not served until it is restarted, or its next try succeeds.
-    Parked {
-        /// Why.
-        cause: String,
-    },
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) services: Arc<Services>,
 }
 
 impl AgentHandle {
     /// Returns the agent's name.
     #[must_use]
     pub fn name(&self) -> &AgentName {
-        &self.spec().name
+        &self.agent.name
     }
 
-    /// Returns the agent's definition.
+    /// Returns the agent's definition as it is now; a reload replaces it.
     #[must_use]
-    pub fn spec(&self) -> &AgentSpec {
-        &self.launcher.spec
+    pub fn spec(&self) -> Arc<AgentSpec> {
+        self.agent.launcher().spec.clone()
     }
 
     /// Prepares a run with `prompt`.
@@ -102,16 +63,86 @@ impl AgentHandle {
     ///
     /// [`Refusal::Stopped`] if the agent was stopped.
     pub async fn status(&self) -> Result<AgentStatus, Refusal> {
-        self.ask(AgentMessage::Status).await
+        if self.agent.is_stopped() { Err(self.stopped()) } else { Ok(self.status_now().await) }
     }
 
-    /// Replaces the agent's runner; runs under way go on with the new one.
+    pub(crate) async fn status_now(&self) -> AgentStatus {
+        let answer = tokio::time::timeout(STATUS_DEADLINE, self.ask(AgentMessage::Status)).await;
+        match answer {
+            Ok(Ok(status)) => status,
+            Ok(Err(Gone::Stopped)) => self.down("it was stopped".to_owned()),
+            Ok(Err(Gone::Down(cause))) => self.down(cause.to_string()),
+            Err(_elapsed) => self.down("its actor is being started again".to_owned()),
+        }
+    }
+
+    fn down(&self, cause: String) -> AgentStatus {
+        AgentStatus {
+            name: self.agent.name.clone(),
+            state: AgentState::Down { cause },
+            generation: Generation(0),
+            pid: None,
+            model: None,
+            offline: false,
+            in_flight: self.agent.gate.in_flight(),
+            queued: self.agent.gate.queued(),
+            restarts_left: 0,
+        }
+    }
+
+    /// Replaces the agent's runner, whatever state the agent is in; runs under way go on with the
+    /// new one. What counted against the agent is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Stopped`] if the agent was stopped, or cannot be started at all.
+    pub async fn restart(&self) -> Result<(), Refusal> {
+        // Whoever asks from now on waits for the new runner.
+        self.agent.unsettle();
+        self.agent.stand(Standing::Open);
+        let before = self.agent.actor().borrow().clone();
+        if before.is_some_and(|actor| actor.cast(AgentMessage::Restart).is_ok()) {
+            return Ok(());
+        }
+        let agents = self.services.agents.get().and_then(Weak::upgrade);
+        let agents = agents.ok_or_else(|| self.stopped())?;
+        agents.restart(self.name()).await.map_err(|_gone| self.stopped())
+    }
+
+    /// Gives the agent another definition; its actor, if it is there, another runner.
+    pub(crate) async fn reload(&self, launcher: Arc<Launcher>) {
+        self.agent.unsettle();
+        self.agent.stand(Standing::Open);
+        let actor = self.agent.actor().borrow().clone();
+        let told = |actor: ActorRef<AgentMessage>| {
+            actor.cast(AgentMessage::Reload(launcher.clone())).is_ok()
+        };
+        if !actor.is_some_and(told) {
+            self.agent.redefine(launcher);
+            // An agent that was stopped meanwhile needs no runner.
+            let _stopped = self.restart().await;
+        }
+    }
+
+    /// Lets the runs under way and those that wait finish, at most until `deadline` has passed, and
+    /// then ends the runner. The agent stays registered and refuses runs until it is restarted.
+    /// Returns how many runs had to be cancelled.
     ///
     /// # Errors
     ///
     /// [`Refusal::Stopped`] if the agent was stopped.
-    pub fn restart(&self) -> Result<(), Refusal> {
-        self.actor.borrow().cast(AgentMessage::Restart).map_err(|_gone| self.stopped())
+    pub async fn drain(&self, deadline: Duration) -> Result<usize, Refusal> {
+        self.agent.stand(Standing::Draining);
+        let in_time = tokio::time::timeout(deadline, self.agent.gate.vacated()).await;
+        let left = if in_time.is_ok() { 0 } else { self.agent.gate.inside() };
+        if left > 0 {
+            self.services.runs.cancel(self.name(), "the agent was drained");
+            // Each of them ends within its grace, or its runner does.
+            let grace = self.spec().runner.cancel_grace.saturating_mul(2) + STATUS_DEADLINE;
+            let _ended = tokio::time::timeout(grace, self.agent.gate.vacated()).await;
+        }
+        self.ask(AgentMessage::Rest).await.map_err(|_gone| self.stopped())?;
+        Ok(left)
     }
 
     /// Waits until the agent's runner is up, or could not be launched.
@@ -120,10 +151,14 @@ impl AgentHandle {
     ///
     /// The [`Failure`] of the last launch.
     pub async fn ready(&self) -> Result<(), Failure> {
-        let mut settled = self.settled.clone();
-        let outcome = settled.wait_for(Option::is_some).await;
-        let ended = || Failure::new(FailureKind::Config, "the agent was stopped");
-        outcome.map_err(|_gone| ended())?.clone().unwrap_or_else(|| Err(ended()))
+        let mut settled = self.agent.settled();
+        let ended = || Failure::new(FailureKind::Cancelled, "the agent was stopped");
+        tokio::select! {
+            outcome = settled.wait_for(Option::is_some) => {
+                outcome.map_err(|_gone| ended())?.clone().unwrap_or_else(|| Err(ended()))
+            }
+            () = self.agent.stopped() => Err(ended()),
+        }
     }
 
     /// Calls one of the agent's Python tools directly, without a model.
@@ -140,7 +175,8 @@ impl AgentHandle {
         let lease = self.lease_in_time().await?;
         let tool_call_id = Some(ToolCallId::new(uuid::Uuid::now_v7().to_string()));
         let request = ToolCallRequest { args, deps, tool_call_id };
-        let answer = lease.client.call_tool(target, &request, self.spec().limits.timeout).await;
+        let limit = self.spec().limits.timeout;
+        let answer = lease.client().call_tool(target, &request, limit).await;
         answer.map(|answer| answer.result).map_err(axon_runner::RequestError::into_failure)
     }
 
@@ -152,11 +188,24 @@ impl AgentHandle {
     /// The [`Failure`] of the runner.
     pub async fn describe(&self) -> Result<RawJson, Failure> {
         let lease = self.lease_in_time().await?;
-        lease.client.schema().await.map_err(axon_runner::RequestError::into_failure)
+        lease.client().schema().await.map_err(axon_runner::RequestError::into_failure)
     }
 
-    pub(crate) async fn admit(&self) -> Result<Admission, Refusal> {
-        self.ask(AgentMessage::Admit).await?.map_err(|full| Refusal::Overloaded {
+    /// Lets a run in, unless the agent is full or takes none.
+    pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
+        match self.agent.standing() {
+            Standing::Open => {}
+            Standing::Parked { cause, retry_at } => {
+                let agent = self.name().clone();
+                let retry_after = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+                return Err(Refusal::Unavailable { agent, cause, retry_after });
+            }
+            Standing::Draining => {
+                return Err(Refusal::Draining { agent: self.name().clone() });
+            }
+            Standing::Stopped => return Err(self.stopped()),
+        }
+        self.agent.gate.admit().map_err(|full| Refusal::Overloaded {
             agent: self.name().clone(),
             in_flight: full.in_flight,
             queued: full.queued,
@@ -164,30 +213,58 @@ impl AgentHandle {
         })
     }
 
-    pub(crate) async fn lease(&self, after: Option<Generation>) -> Result<Lease, Failure> {
-        let leased = self.ask(|reply| AgentMessage::Lease { after, reply }).await;
-        leased.map_err(Refusal::into_failure)?
+    /// Lends the runner to an attempt of `run`: one of a generation after `after`, and with nobody
+    /// else in it if `alone`.
+    pub(crate) async fn lease(
+        &self,
+        run: &RunId,
+        after: Option<Generation>,
+        alone: bool,
+    ) -> Result<Lease, Failure> {
+        let room = self.agent.room.clone();
+        let room = if alone {
+            Room::Alone { _guard: room.write_owned().await }
+        } else {
+            Room::Shared { _guard: room.read_owned().await }
+        };
+        match self.ask(|reply| AgentMessage::Lease { after, reply }).await {
+            Ok(leased) => Ok(Lease::new(leased?, run.clone(), room)),
+            Err(Gone::Stopped) => Err(self.stopped().into_failure()),
+            Err(Gone::Down(cause)) => Err(*cause),
+        }
     }
 
     async fn lease_in_time(&self) -> Result<Lease, Failure> {
         let limit = self.spec().limits.timeout;
-        tokio::time::timeout(limit, self.lease(None)).await.unwrap_or_else(|_elapsed| {
+        let run = RunId::new(uuid::Uuid::now_v7().to_string());
+        let lease = self.lease(&run, None, false);
+        tokio::time::timeout(limit, lease).await.unwrap_or_else(|_elapsed| {
             let message = format!("no runner was up within {} s", limit.as_secs_f64());
             Err(Failure::new(FailureKind::RunTimeout, message))
         })
     }
 
-    pub(crate) async fn stop(&self) {
-        let _stopped_already = self.ask(AgentMessage::Stop).await;
-    }
-
+    /// Asks the actor. If that ends meanwhile, the next one is asked.
     async fn ask<T>(
         &self,
-        message: impl FnOnce(oneshot::Sender<T>) -> AgentMessage,
-    ) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.actor.borrow().cast(message(reply)).map_err(|_gone| self.stopped())?;
-        answer.await.map_err(|_gone| self.stopped())
+        message: impl Fn(oneshot::Sender<T>) -> AgentMessage,
+    ) -> Result<T, Gone> {
+        let mut actors = self.agent.actor();
+        loop {
+            actors.mark_unchanged();
+            let actor = actors.borrow().clone();
+            let (reply, answer) = oneshot::channel();
+            if actor.is_some_and(|actor| actor.cast(message(reply)).is_ok())
+                && let Ok(answer) = answer.await
+            {
+                return Ok(answer);
+            }
+            tokio::select! {
+                // The sender lives in the agent, so the channel cannot close.
+                _changed = actors.changed() => {}
+                gone = self.agent.down() => return Err(gone),
+            }
+        }
     }
 
     fn stopped(&self) -> Refusal {

@@ -1,22 +1,27 @@
 //! One attempt: a lent runner, its stream of events, and what each of them means for the run.
 
+use std::sync::Arc;
+
+use axon_kernel::breaker::Answer;
 use axon_kernel::event::{
     AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, PauseReason, RunEvent,
     TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
+use axon_kernel::spec::Effect;
 use axon_kernel::wire::{
     AttemptCompleted, AttemptRequest, AttemptStarted, Before, Checkpointed, PermitRequest,
     RunnerEvent, ToolAnswer, ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
 };
-use axon_runner::RequestError;
+use axon_runner::{AttemptStream, RequestError, StreamError};
 use serde_json::Value;
 use tokio::time::Duration;
 
 use super::driver::{Driver, Stuck};
 use super::model_event::{self, Meaning};
-use crate::agent::Lease;
+use super::steering::next_steer;
+use crate::agent::{Death, Lease};
 
 /// How long the news of a runner's exit may take after its connection broke.
 const EXIT_NEWS: Duration = Duration::from_millis(500);
@@ -31,8 +36,8 @@ pub(super) enum AttemptEnd {
 /// How an attempt ended badly.
 #[derive(Debug)]
 pub(super) enum AttemptError {
-    /// It failed, as we saw ourselves; the policy decides what comes next.
-    Failed(Box<Failure>),
+    /// It failed, perhaps with its runner; the policy decides what comes next.
+    Failed(Box<Failure>, Option<Death>),
     /// It failed, as the runner told: so the runner is well, whatever the failure is.
     Told(Box<Failure>),
     /// No runner can be had: the agent has already done what it can.
@@ -49,45 +54,75 @@ impl From<Stuck> for AttemptError {
 
 impl From<Failure> for AttemptError {
     fn from(failure: Failure) -> Self {
-        Self::Failed(Box::new(failure))
+        Self::Failed(Box::new(failure), None)
     }
 }
 
 impl Driver {
     pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
-        self.leasing = true;
-        let lease = self.agent.lease(self.sick).await;
-        self.leasing = false;
+        let run = self.log().run_id().clone();
+        self.awaits = Some("the agent's runner was not up yet");
+        let lease = self.agent.lease(&run, self.sick, self.suspicion.isolates()).await;
+        self.awaits = None;
         let lease = lease.map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
-        match self.follow(&lease).await {
-            Err(AttemptError::Failed(failure)) => {
-                Err(AttemptError::Failed(Box::new(self.evidence(*failure, &lease).await)))
+        let lease = Arc::new(lease);
+        self.lease = Some(lease.clone());
+        let end = self.follow(&lease).await;
+        match &end {
+            Ok(_) => self.report(Answer::Success),
+            Err(AttemptError::Failed(failure, _) | AttemptError::Told(failure)) => {
+                self.report(Answer::Failure(failure));
+            }
+            Err(AttemptError::Unavailable(_) | AttemptError::Stuck(_)) => {}
+        }
+        let end = match end {
+            Err(AttemptError::Failed(failure, _)) if failure.kind.row().row == Row::Process => {
+                let (failure, death) = self.evidence(*failure, &lease).await;
+                Err(AttemptError::Failed(Box::new(failure), Some(death)))
+            }
+            Err(AttemptError::Told(failure)) => {
+                if failure.kind.row().row == Row::Stopped {
+                    self.hard_stop().await;
+                }
+                Err(AttemptError::Failed(failure, None))
             }
             other => other,
-        }
+        };
+        self.lease = None;
+        end
     }
 
-    /// Notes evidence against the runner, with how it ended, if it did.
-    async fn evidence(&mut self, mut failure: Failure, lease: &Lease) -> Failure {
-        if failure.kind.row().row != Row::Process {
-            return failure;
+    /// Settles what speaks against the runner: how it ended, or what it was doing when it should
+    /// have answered. One that lives on is killed, once, however many attempts say so.
+    async fn evidence(&mut self, mut failure: Failure, lease: &Lease) -> (Failure, Death) {
+        self.sick = Some(lease.generation());
+        let tenancy = &lease.tenancy;
+        let news = if failure.kind == FailureKind::RunnerDied { EXIT_NEWS } else { Duration::ZERO };
+        match tokio::time::timeout(news, tenancy.exited()).await {
+            Ok(exit) => failure.message = format!("the runner died: {exit}"),
+            Err(_lives) => {
+                if failure.kind == FailureKind::RunnerDied {
+                    failure.traceback = Some(tenancy.stacks().await.to_owned());
+                }
+                tenancy.condemn().await;
+            }
         }
-        self.sick = Some(lease.generation);
-        if failure.kind == FailureKind::RunnerDied
-            && let Ok(exit) = tokio::time::timeout(EXIT_NEWS, lease.exited()).await
-        {
-            failure.message = format!("the runner died: {exit}");
+        let death = tenancy.death();
+        if let Death::Ours(reason) = &death {
+            failure.message = format!("the runner was replaced: {reason}");
         }
-        failure
+        (failure, death)
     }
 
     async fn follow(&mut self, lease: &Lease) -> Result<AttemptEnd, AttemptError> {
+        let told = |failure| AttemptError::Told(Box::new(failure));
+        self.before_attempt(lease).await.map_err(told)?;
         let request = self.attempt_request()?;
         let mut stream =
-            lease.client.attempt(&request).await.map_err(RequestError::into_failure)?;
+            lease.client().attempt(&request).await.map_err(RequestError::into_failure)?;
         let mut model = (String::new(), false);
         loop {
-            let next = stream.next().await.map_err(axon_runner::StreamError::into_failure)?;
+            let next = self.next_event(&mut stream, lease).await?;
             let Some((seq, event)) = next else {
                 let message = "the event stream went on after its end";
                 return Err(Failure::new(FailureKind::Decode, message).into());
@@ -98,11 +133,12 @@ impl Driver {
                     model = (started.model.clone(), started.offline);
                     let begun = AttemptBegun {
                         attempt: self.attempt,
-                        generation: lease.generation,
+                        generation: lease.generation(),
                         model: started.model,
                         offline: started.offline,
                     };
                     self.emit(RunEvent::AttemptStarted(begun)).await?;
+                    self.tell_again(lease).await;
                 }
                 RunnerEvent::Completed(completed) => {
                     return Ok(AttemptEnd::Completed(Box::new(
@@ -132,9 +168,27 @@ impl Driver {
         }
     }
 
+    /// Waits for the next event, and hands on what others tell the run meanwhile.
+    async fn next_event(
+        &mut self,
+        stream: &mut AttemptStream,
+        lease: &Lease,
+    ) -> Result<Option<(u64, RunnerEvent)>, AttemptError> {
+        loop {
+            let steer = tokio::select! {
+                biased;
+                event = stream.next() => {
+                    return event.map_err(|error| StreamError::into_failure(error).into());
+                }
+                Some(steer) = next_steer(&mut self.steered) => steer,
+            };
+            self.steer(steer, lease).await?;
+        }
+    }
+
     /// Refuses a model that only plays one where that was not allowed: a run can name its own.
     fn check_model(&self, started: &AttemptStarted) -> Result<(), AttemptError> {
-        if !started.offline || self.agent.launcher.allow_offline {
+        if !started.offline || self.launcher.allow_offline {
             return Ok(());
         }
         let message = format!("`{}` is an offline model, which only plays one", started.model);
@@ -168,12 +222,15 @@ impl Driver {
     }
 
     fn wire_spec(&self) -> Result<RawJson, Failure> {
-        let wire = &self.agent.launcher.wire;
+        let wire = &self.launcher.wire;
         let Some(model) = &self.request.model else { return Ok(wire.clone()) };
         let mut spec: serde_json::Map<String, Value> = wire
             .decode()
             .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
         spec.insert("model".to_owned(), model.as_str().into());
+        if self.launcher.spec.provider_of(model).is_none() {
+            spec.remove("provider");
+        }
         Ok(Value::Object(spec).into())
     }
 
@@ -254,9 +311,8 @@ impl Driver {
         if outcome == ToolOutcome::Ok {
             self.results.insert(returned.tool_call_id.clone(), returned.result.clone());
         }
-        if !self.status.awaits(&returned.tool_call_id) {
-            return Ok(());
-        }
+        let Some(effect) = self.status.awaited(&returned.tool_call_id) else { return Ok(()) };
+        self.committed |= effect == Effect::Once;
         Ok(self.emit(RunEvent::ToolReturned(returned)).await?)
     }
 
@@ -274,7 +330,7 @@ impl Driver {
         };
         let result =
             ToolResultRequest { attempt: self.attempt, tool_call_id: request.tool_call_id, answer };
-        match lease.client.tool_result(self.log().run_id(), &result).await {
+        match lease.client().tool_result(self.log().run_id(), &result).await {
             Ok(()) => Ok(()),
             Err(error @ RequestError::Refused { .. }) => {
                 tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
@@ -303,18 +359,25 @@ impl Driver {
         // What finished is in the messages now. Kept longer, a result could answer the call of a
         // later step that has the same id.
         self.results.clear();
+        self.charge(&checkpoint.usage);
         self.emit(RunEvent::Checkpoint(checkpoint)).await?;
         self.shown = false;
-        if before != Before::End {
-            self.permit(seq, lease).await?;
+        let told = |failure| AttemptError::Told(Box::new(failure));
+        match before {
+            Before::End => return Ok(()),
+            Before::Tools => self.before_tools().map_err(told)?,
+            Before::Model => {
+                let model = self.model_key(lease).model;
+                self.before_request(&model).await.map_err(told)?;
+            }
         }
-        Ok(())
+        Ok(self.permit(seq, lease).await?)
     }
 
     /// Lets the runner go on. That the attempt is over is no failure: the stream says so itself.
     async fn permit(&self, seq: u64, lease: &Lease) -> Result<(), Failure> {
         let permit = PermitRequest { attempt: self.attempt, seq };
-        match lease.client.permit(self.log().run_id(), permit).await {
+        match lease.client().permit(self.log().run_id(), permit).await {
             Ok(()) => Ok(()),
             Err(error @ RequestError::Refused { .. }) => {
                 tracing::debug!(run = %self.log().run_id(), %error, "a permit came too late");
@@ -342,7 +405,7 @@ impl Driver {
     }
 
     fn check_output(&self, output: &RawJson) -> Result<(), Failure> {
-        let Some(spec) = &self.agent.spec().output else { return Ok(()) };
+        let Some(spec) = &self.launcher.spec.output else { return Ok(()) };
         let invalid = |problem: String| {
             let message = format!("{problem}; the output was {}", excerpt(output.get(), 200));
             Failure::new(FailureKind::OutputInvalid, message)

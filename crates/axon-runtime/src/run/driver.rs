@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axon_kernel::event::{
-    Accepted, AttemptFailure, Cancelled, Checkpoint, Completed, Decided, Failed, PauseReason,
-    Paused, Retracted, RunEvent, Started, millis,
+    Accepted, Cancelled, Completed, Failed, Paused, RunEvent, Started, Steered, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Attempt, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
-use axon_kernel::policy::{self, Budget, Decision, Policy, Seen, Tried};
+use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunStatus};
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use super::attempt::{AttemptEnd, AttemptError};
+use super::handle::{LiveRun, Steer};
+use super::spending::Spending;
+use super::suspicion::Suspicion;
+use super::transcript::Transcript;
 use super::{Refusal, Request};
-use crate::agent::{Admission, AgentHandle};
+use crate::agent::{Admission, AgentHandle, Lease, Slot};
+use crate::conversations::{Place, Turn};
+use crate::launch::Launcher;
 use crate::log::RunLog;
+use crate::services::Services;
 
 /// How much longer than the runner we wait at the deadline: its own time-out knows what was used.
 const DEADLINE_SLACK: Duration = Duration::from_millis(250);
@@ -29,25 +35,44 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(super) agent: AgentHandle,
+    /// The agent's definition as of this attempt.
+    pub(super) launcher: Arc<Launcher>,
     pub(super) request: Request,
     pub(super) transcript: Transcript,
     /// Results of Python tools, by call, so that none runs twice.
     pub(super) results: BTreeMap<ToolCallId, RawJson>,
     pub(super) attempt: Attempt,
-    /// Whether the run waits for a runner.
-    pub(super) leasing: bool,
+    /// What the run waits for that is not its model, for who wonders why it is late.
+    pub(super) awaits: Option<&'static str>,
     /// The generation that there is evidence against.
     pub(super) sick: Option<Generation>,
+    /// The runner that the live attempt is in.
+    pub(super) lease: Option<Arc<Lease>>,
     /// What the live attempt has shown since its last checkpoint.
     pub(super) shown: bool,
+    /// Whether a tool with effect `once` has returned: what it did must not be done again.
+    pub(super) committed: bool,
     pub(super) status: RunStatus,
-    log: Arc<RunLog>,
+    pub(super) chain: Chain,
+    pub(super) suspicion: Suspicion,
+    pub(super) steered: Option<mpsc::Receiver<Steer>>,
+    /// Messages that were taken and that no checkpoint has yet.
+    pub(super) untold: Vec<Steered>,
+    pub(super) slot: Option<Slot>,
+    pub(super) spending: Spending,
+    live: LiveRun,
     _end: EndIfOpen,
-    store: Arc<dyn Store>,
     accepted_at: Instant,
     recorded: u64,
-    failures: BTreeMap<FailureKind, u32>,
-    decisions: Vec<String>,
+}
+
+/// How a run comes to its turn.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) admission: Admission,
+    /// The place in the line of its conversation.
+    pub(crate) turn: Option<Place>,
+    pub(crate) steered: mpsc::Receiver<Steer>,
 }
 
 /// Ends a run for whoever follows it, if its driver goes without having done so.
@@ -65,29 +90,6 @@ impl Drop for EndIfOpen {
             RunEvent::Cancelled(Cancelled { reason: "the runtime has shut down".to_owned() })
         };
         self.0.push(end);
-    }
-}
-
-/// The recorded messages of a run, the history before it included.
-#[derive(Debug, Default)]
-pub(crate) struct Transcript {
-    pub(super) messages: Vec<RawJson>,
-    pub(super) usage: Option<RawJson>,
-    /// How many messages the conversation holds already.
-    held: usize,
-    /// How many of those still stand: an agent's history processor may rewrite the rest.
-    kept: usize,
-    /// Whether an attempt can resume from here.
-    pub(super) resumable: bool,
-}
-
-impl Transcript {
-    pub(super) fn apply(&mut self, checkpoint: &Checkpoint) {
-        self.kept = self.kept.min(checkpoint.base);
-        self.messages.truncate(checkpoint.base);
-        self.messages.extend_from_slice(&checkpoint.messages);
-        self.usage = Some(checkpoint.usage.clone());
-        self.resumable = true;
     }
 }
 
@@ -111,27 +113,32 @@ impl Driver {
     pub(crate) fn new(
         agent: AgentHandle,
         request: Request,
-        log: Arc<RunLog>,
+        live: LiveRun,
         accepted_at: Instant,
     ) -> Self {
-        let store = agent.runs.store().clone();
         Self {
+            launcher: agent.agent.launcher(),
             agent,
             request,
             transcript: Transcript::default(),
             results: BTreeMap::new(),
             attempt: Attempt(0),
-            leasing: false,
+            awaits: None,
             sick: None,
+            lease: None,
             shown: false,
+            committed: false,
             status: RunStatus::New,
-            _end: EndIfOpen(log.clone()),
-            log,
-            store,
+            chain: Chain::default(),
+            suspicion: Suspicion::default(),
+            steered: None,
+            untold: Vec::new(),
+            slot: None,
+            spending: Spending::default(),
+            _end: EndIfOpen(live.log.clone()),
+            live,
             accepted_at,
             recorded: 0,
-            failures: BTreeMap::new(),
-            decisions: Vec::new(),
         }
     }
 
@@ -140,11 +147,15 @@ impl Driver {
     }
 
     pub(crate) fn log(&self) -> &Arc<RunLog> {
-        &self.log
+        &self.live.log
+    }
+
+    pub(super) fn services(&self) -> &Services {
+        &self.agent.services
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.agent.services.store
     }
 
     /// Records that the run was taken on.
@@ -158,18 +169,27 @@ impl Driver {
     /// Drives the run to its end, its cancel or its deadline, whichever comes first.
     pub(crate) async fn drive(
         mut self,
-        admission: Admission,
+        entrance: Entrance,
         mut cancelled: watch::Receiver<Option<String>>,
     ) {
         let deadline = self.deadline() + DEADLINE_SLACK;
         let end = tokio::select! {
-            end = self.work(admission) => end.unwrap_or_else(|stuck| {
+            end = self.work(entrance) => end.unwrap_or_else(|stuck| {
                 failed(stuck.into_failure(), Vec::new())
             }),
             reason = reason_of(&mut cancelled) => RunEvent::Cancelled(Cancelled { reason }),
             () = tokio::time::sleep_until(deadline) => self.timed_out(),
         };
+        // Whatever ended it from outside has only stopped us from listening.
+        self.hard_stop().await;
+        self.slot = None;
+        let paused = matches!(end, RunEvent::Paused(_));
         self.end(end).await;
+        if paused {
+            // Until somebody can decide, it can be called off.
+            let reason = reason_of(&mut cancelled).await;
+            self.end(RunEvent::Cancelled(Cancelled { reason })).await;
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -184,22 +204,23 @@ impl Driver {
         self.accepted_at.elapsed()
     }
 
-    async fn work(&mut self, admission: Admission) -> Result<RunEvent, Stuck> {
+    async fn work(&mut self, entrance: Entrance) -> Result<RunEvent, Stuck> {
+        let Entrance { admission, turn, steered } = entrance;
         // A run whose turn comes after its deadline never executes, hence no slack here.
-        let _slot = match tokio::time::timeout_at(self.deadline(), admission).await {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(_stopped)) => {
-                let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
-                return Ok(failed(stopped.into_failure(), Vec::new()));
-            }
+        let entered = tokio::time::timeout_at(self.deadline(), self.enter(admission, turn)).await;
+        let _turn = match entered {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(stopped)) => return Ok(failed(stopped.into_failure(), Vec::new())),
             Err(_elapsed) => return Ok(self.timed_out()),
         };
+        self.steered = Some(steered);
         let queued_ms = millis(self.accepted_at.elapsed());
         self.emit(RunEvent::Started(Started { queued_ms })).await?;
         self.load_history().await?;
         loop {
             self.attempt = self.attempt.next();
             self.shown = false;
+            self.launcher = self.agent.agent.launcher();
             match self.make_attempt().await {
                 Ok(AttemptEnd::Completed(completed)) => {
                     return self.complete(*completed).await;
@@ -207,10 +228,17 @@ impl Driver {
                 Ok(AttemptEnd::Paused(reason)) => return Ok(RunEvent::Paused(Paused { reason })),
                 Err(AttemptError::Stuck(stuck)) => return Err(stuck),
                 Err(AttemptError::Unavailable(failure)) => {
-                    return Ok(failed(*failure, std::mem::take(&mut self.decisions)));
+                    if let Some(end) = self.without_runner(*failure).await? {
+                        return Ok(end);
+                    }
                 }
-                Err(AttemptError::Failed(failure) | AttemptError::Told(failure)) => {
-                    if let Some(end) = self.after(*failure).await? {
+                Err(AttemptError::Told(failure)) => {
+                    if let Some(end) = self.after(*failure, None).await? {
+                        return Ok(end);
+                    }
+                }
+                Err(AttemptError::Failed(failure, death)) => {
+                    if let Some(end) = self.after(*failure, death).await? {
                         return Ok(end);
                     }
                 }
@@ -218,25 +246,47 @@ impl Driver {
         }
     }
 
-    async fn load_history(&mut self) -> Result<(), Stuck> {
-        let history = match (&self.request.history, &self.request.conversation) {
-            (Some(history), _) => history.clone(),
-            (None, Some(conversation)) => self.store.history(conversation).await?,
-            (None, None) => Vec::new(),
+    /// Waits for the turn in the conversation first, so that no place is held meanwhile.
+    async fn enter(
+        &mut self,
+        admission: Admission,
+        turn: Option<Place>,
+    ) -> Result<Option<Turn>, Refusal> {
+        let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };
+        let turn = match turn {
+            Some(place) => Some(place.await.map_err(|_gone| stopped())?),
+            None => None,
         };
-        self.transcript.held = history.len();
-        self.transcript.kept = history.len();
-        self.transcript.messages = history;
+        self.slot = Some(admission.slot().await.map_err(|_closed| stopped())?);
+        if let Some(turn) = &turn {
+            turn.is_of(self.live.clone());
+        }
+        Ok(turn)
+    }
+
+    pub(super) async fn load_history(&mut self) -> Result<(), Stuck> {
+        let (history, held) = match (&self.request.history, &self.request.conversation) {
+            (Some(history), _) => (history.clone(), 0),
+            (None, Some(conversation)) => {
+                let history = self.store().history(conversation).await?;
+                let held = history.len();
+                (history, held)
+            }
+            (None, None) => (Vec::new(), 0),
+        };
+        self.transcript = Transcript::after(history, held);
         Ok(())
     }
 
     /// Lets the turn join its conversation, and only then the run complete.
     async fn complete(&mut self, completed: Completed) -> Result<RunEvent, Stuck> {
+        self.agent.agent.note_completed();
         if let Some(conversation) = &self.request.conversation {
-            let Transcript { messages, held, kept, .. } = &self.transcript;
-            let new = messages.get(*kept..).unwrap_or_default();
-            let joined = self.store.extend_history(conversation, *held, *kept, new).await;
+            let held = self.transcript.held;
+            let (kept, new) = self.transcript.turn();
+            let joined = self.store().extend_history(conversation, held, kept, new).await;
             if let Err(StoreError::Conflict { .. }) = joined {
+                // One turn at a time within a runtime: so another process shares the store.
                 let message = format!("another turn of conversation `{conversation}` ended first");
                 return Ok(failed(Failure::new(FailureKind::Busy, message), Vec::new()));
             }
@@ -245,66 +295,16 @@ impl Driver {
         Ok(RunEvent::Completed(completed))
     }
 
-    /// Carries out what the policy decides about a failed attempt: the run's end, or none and
-    /// another attempt is due.
-    async fn after(&mut self, failure: Failure) -> Result<Option<RunEvent>, Stuck> {
-        let attempt = self.attempt;
-        let pending = self.status.unrepeatable().cloned();
-        self.emit(RunEvent::AttemptFailed(AttemptFailure { attempt, failure: failure.clone() }))
-            .await?;
-        let seen = match pending {
-            Some(call) => Seen::Effect(call),
-            None if self.shown => Seen::Text,
-            None => Seen::Nothing,
-        };
-        let budget = Budget { remaining: self.remaining(), jitter: jitter() };
-        let before = self.failures.entry(failure.kind).or_default();
-        let tried = Tried { failed_before: *before, ..Tried::default() };
-        let decision = Policy::of(self.agent.spec()).decide(&failure, &tried, &seen, &budget);
-        *before += 1;
-        let reason = policy::reason(&failure, attempt, &decision);
-        tracing::warn!(
-            run = %self.log.run_id(), agent = %self.agent.name(), kind = %failure.kind,
-            error = failure.message, reason, "an attempt failed"
-        );
-        self.decisions.push(reason.clone());
-        self.emit(RunEvent::Decided(Decided { decision: decision.clone(), reason })).await?;
-        self.carry_out(decision, failure).await
-    }
-
-    async fn carry_out(
-        &mut self,
-        decision: Decision,
-        failure: Failure,
-    ) -> Result<Option<RunEvent>, Stuck> {
-        match decision {
-            Decision::Retry { after_ms } => {
-                if self.shown {
-                    self.emit(RunEvent::Retracted(Retracted { attempt: self.attempt })).await?;
-                }
-                tokio::time::sleep(Duration::from_millis(after_ms)).await;
-                Ok(None)
-            }
-            Decision::Fallback { .. } | Decision::Escalate | Decision::Fail => {
-                Ok(Some(failed(failure, std::mem::take(&mut self.decisions))))
-            }
-            Decision::Ask { tool_call_id } => {
-                let reason = PauseReason::Ambiguous { tool_call_id, failure: Box::new(failure) };
-                Ok(Some(RunEvent::Paused(Paused { reason })))
-            }
-        }
-    }
-
     fn timed_out(&mut self) -> RunEvent {
         let failure = self.too_late();
         let queued = matches!(self.status, RunStatus::New | RunStatus::Queued);
-        let ended = Failed { failure, history: std::mem::take(&mut self.decisions) };
+        let ended = Failed { failure, history: self.chain.sentences(), escalated: false };
         if queued { RunEvent::Rejected(ended) } else { RunEvent::Failed(ended) }
     }
 
     pub(super) fn too_late(&self) -> Failure {
         let seconds = self.request.timeout.as_secs_f64();
-        let why = if self.leasing { ": the agent's runner was not up yet" } else { "" };
+        let why = self.awaits.map(|awaited| format!(": {awaited}")).unwrap_or_default();
         Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s{why}"))
     }
 
@@ -312,11 +312,11 @@ impl Driver {
     pub(super) async fn emit(&mut self, event: RunEvent) -> Result<(), Stuck> {
         self.status = self.status.next(&event)?;
         if event.is_recorded() {
-            let run = self.log.run_id();
+            let run = self.log().run_id();
             let events = std::slice::from_ref(&event);
-            self.recorded = self.store.append(run, self.recorded, events).await?.recorded;
+            self.recorded = self.store().append(run, self.recorded, events).await?.recorded;
         }
-        self.log.push(event);
+        self.log().push(event);
         Ok(())
     }
 
@@ -324,14 +324,16 @@ impl Driver {
     async fn end(&mut self, event: RunEvent) {
         if let Err(stuck) = self.emit(event).await {
             let failure = stuck.into_failure();
-            tracing::error!(run = %self.log.run_id(), error = %failure, "the end was not recorded");
-            self.log.push(failed(failure, std::mem::take(&mut self.decisions)));
+            let run = self.log().run_id();
+            tracing::error!(%run, error = %failure, "the end was not recorded");
+            let end = failed(failure, self.chain.sentences());
+            self.log().push(end);
         }
     }
 }
 
-fn failed(failure: Failure, history: Vec<String>) -> RunEvent {
-    RunEvent::Failed(Failed { failure, history })
+pub(super) fn failed(failure: Failure, history: Vec<String>) -> RunEvent {
+    RunEvent::Failed(Failed { failure, history, escalated: false })
 }
 
 async fn reason_of(cancelled: &mut watch::Receiver<Option<String>>) -> String {
@@ -341,9 +343,4 @@ async fn reason_of(cancelled: &mut watch::Receiver<Option<String>>) -> String {
         // Nobody can cancel any more.
         None => std::future::pending().await,
     }
-}
-
-/// Returns a number in `0.0..1.0`. Random ids are random enough to spread retries.
-fn jitter() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
 }

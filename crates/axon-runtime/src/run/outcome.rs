@@ -33,7 +33,7 @@ impl RunOutcome {
         let outcome = Outcome::of(event).unwrap_or_else(|| {
             let message = format!("`{}` is no end of a run", event.name());
             let failure = Failure::new(FailureKind::Internal, message);
-            Outcome::Failed(Failed { failure, history: Vec::new() })
+            Outcome::Failed(Failed { failure, history: Vec::new(), escalated: false })
         });
         Self { run_id, outcome }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::ConversationId;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::StoreError;
 
@@ -29,11 +30,33 @@ pub enum Refusal {
         /// The agent.
         agent: AgentName,
         /// Runs under way.
-        in_flight: u32,
+        in_flight: usize,
         /// Runs that wait.
         queued: usize,
         /// When to try again.
         retry_after: Duration,
+    },
+    /// The agent's runner cannot be had, and it is not known to come back by itself soon.
+    #[error("agent `{agent}` is unavailable: {cause}")]
+    Unavailable {
+        /// The agent.
+        agent: AgentName,
+        /// Why.
+        cause: Box<Failure>,
+        /// When it is tried again; nothing if only a restart or a reload helps.
+        retry_after: Option<Duration>,
+    },
+    /// The agent takes no new run until it is restarted.
+    #[error("agent `{agent}` was drained and takes no run until it is restarted")]
+    Draining {
+        /// The agent.
+        agent: AgentName,
+    },
+    /// Another turn of the conversation is under way, and this one was not to wait.
+    #[error("conversation `{conversation}` has a turn under way")]
+    ConversationBusy {
+        /// The conversation.
+        conversation: ConversationId,
     },
     /// The agent, or the whole runtime, was stopped.
     #[error("agent `{agent}` was stopped")]
@@ -54,6 +77,9 @@ impl Refusal {
             Self::NotFound { .. } => "unknown_agent",
             Self::Invalid { .. } => "invalid_request",
             Self::Overloaded { .. } => "overloaded",
+            Self::Unavailable { .. } => "agent_unavailable",
+            Self::Draining { .. } => "agent_draining",
+            Self::ConversationBusy { .. } => "conversation_busy",
             Self::Stopped { .. } => "agent_stopped",
             Self::Store(_) => "store_failed",
         }
@@ -64,13 +90,27 @@ impl Refusal {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::NotFound { .. } | Self::Invalid { .. } => FailureKind::Config,
-            Self::Stopped { .. } => FailureKind::Cancelled,
-            Self::Overloaded { .. } => FailureKind::Busy,
+            Self::Unavailable { cause, .. } => cause.kind,
+            Self::Stopped { .. } | Self::Draining { .. } => FailureKind::Cancelled,
+            Self::Overloaded { .. } | Self::ConversationBusy { .. } => FailureKind::Busy,
             Self::Store(_) => FailureKind::Internal,
         };
         let mut failure = Failure::new(kind, self.to_string());
-        if let Self::Overloaded { retry_after, .. } = self {
-            failure.retry_after = Some(retry_after.as_secs_f64());
+        match self {
+            Self::Overloaded { retry_after, .. } => {
+                failure.retry_after = Some(retry_after.as_secs_f64());
+            }
+            Self::Unavailable { cause, retry_after, .. } => {
+                failure.message = format!("agent is unavailable: {}", cause.message);
+                failure.retry_after = retry_after.map(|wait| wait.as_secs_f64());
+                failure.help = cause.help;
+            }
+            Self::NotFound { .. }
+            | Self::Invalid { .. }
+            | Self::Draining { .. }
+            | Self::ConversationBusy { .. }
+            | Self::Stopped { .. }
+            | Self::Store(_) => {}
         }
         failure
     }

@@ -1,0 +1,132 @@
+//! `axon tree`: the supervision tree, as it is once every agent has been started.
+
+use std::fmt::Write;
+
+use axon_runtime::kernel::spec::Intensity;
+use axon_runtime::supervisor::ChildStatus;
+use axon_runtime::{AgentState, AgentStatus, Branch, Tree, TreeChild, TreeNode};
+
+use crate::args::TreeArgs;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+use crate::terminal::{self, BOLD, DIM, RED, printable, styled};
+
+/// Starts the agents, prints the tree, and ends everything again.
+pub(crate) async fn run(args: TreeArgs, mut session: Session) -> Result<Exit, Report> {
+    let runtime = session.start_all().await?;
+    let tree = runtime.tree().await;
+    runtime.shutdown().await;
+    let text = match args.json {
+        true => serde_json::to_string(&tree).map_err(|error| Report::failed(error.to_string()))?,
+        false => render(&tree),
+    };
+    terminal::answer(text.trim_end())?;
+    Ok(Exit::OK)
+}
+
+fn render(tree: &Tree) -> String {
+    let mut text = format!("{} {}\n", styled(BOLD, "root"), about(&tree.root));
+    branch(&mut text, "", &tree.root);
+    text
+}
+
+fn branch(text: &mut String, indent: &str, branch: &Branch) {
+    let width = branch.children.iter().map(|child| child.id.len()).max().unwrap_or_default();
+    for (index, child) in branch.children.iter().enumerate() {
+        let last = index + 1 == branch.children.len();
+        let (arm, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let id = styled(BOLD, &format!("{:width$}", child.id));
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{indent}{arm}{id}  {}", line(child));
+        if let Some(below) = below(&child.node) {
+            self::branch(text, &format!("{indent}{under}"), below);
+        }
+    }
+}
+
+fn below(node: &TreeNode) -> Option<&Branch> {
+    match node {
+        TreeNode::Supervisor(branch) => Some(branch),
+        TreeNode::Group { members, .. } => members.as_deref(),
+        TreeNode::Agent(_) | TreeNode::Service => None,
+    }
+}
+
+fn line(child: &TreeChild) -> String {
+    let what = match &child.node {
+        TreeNode::Supervisor(branch) => about(branch),
+        TreeNode::Group { parked: true, .. } => styled(RED, "group, parked"),
+        TreeNode::Group { members: Some(branch), .. } => format!("group, {}", about(branch)),
+        TreeNode::Group { members: None, .. } => "group".to_owned(),
+        TreeNode::Agent(status) => agent(status),
+        TreeNode::Service => supervised(&child.status),
+    };
+    match child.restarts {
+        0 => what,
+        count => format!("{what}, restarted {count} times by its supervisor"),
+    }
+}
+
+fn about(branch: &Branch) -> String {
+    let Branch { strategy, intensity, restarts_left, leaked, .. } = branch;
+    let Intensity { max_restarts, within } = intensity;
+    let strategy = strategy.label();
+    let mut text = format!(
+        "{strategy}, {restarts_left} of {max_restarts} restarts in {} s left",
+        within.as_secs_f64()
+    );
+    if *leaked > 0 {
+        let _ = write!(text, ", {leaked} leaked");
+    }
+    styled(DIM, &text)
+}
+
+fn supervised(status: &ChildStatus) -> String {
+    match status {
+        ChildStatus::Starting => "starting".to_owned(),
+        ChildStatus::Running => "running".to_owned(),
+        ChildStatus::Restarting { .. } => "restarting".to_owned(),
+        ChildStatus::Stopping => "stopping".to_owned(),
+        ChildStatus::Stopped => "stopped".to_owned(),
+        ChildStatus::GivenUp { cause } => styled(RED, &format!("given up: {cause}")),
+    }
+}
+
+fn agent(status: &AgentStatus) -> String {
+    let state = match &status.state {
+        AgentState::Starting => "starting".to_owned(),
+        AgentState::Up => "up".to_owned(),
+        AgentState::Drained => "drained".to_owned(),
+        AgentState::Restarting { cause } => format!("restarting after {}", in_a_line(cause)),
+        AgentState::Down { cause } => styled(RED, &format!("down: {}", in_a_line(cause))),
+        AgentState::Parked { cause, retry_in_ms } => {
+            let next = match retry_in_ms {
+                Some(wait) => format!("tried again in {:.1} s", millis(*wait)),
+                None => "until it is reloaded or restarted".to_owned(),
+            };
+            format!("{} ({next})", styled(RED, &format!("parked: {}", in_a_line(cause))))
+        }
+    };
+    let mut text = state;
+    if let Some(model) = &status.model {
+        let _ = write!(text, ", {model}{}", if status.offline { " (offline)" } else { "" });
+    }
+    let _ = write!(text, ", generation {}", status.generation);
+    if let Some(pid) = status.pid {
+        let _ = write!(text, ", pid {pid}");
+    }
+    let AgentStatus { in_flight, queued, restarts_left, .. } = status;
+    let rest = format!("{in_flight} in flight, {queued} queued, {restarts_left} restarts left");
+    let _ = write!(text, ", {}", styled(DIM, &rest));
+    text
+}
+
+/// Returns milliseconds as seconds.
+fn millis(millis: u64) -> f64 {
+    std::time::Duration::from_millis(millis).as_secs_f64()
+}
+
+fn in_a_line(text: &str) -> String {
+    printable(text.lines().next().unwrap_or_default())
+}

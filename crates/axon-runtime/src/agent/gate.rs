@@ -1,0 +1,182 @@
+//! Admission: how many runs of an agent are under way, how many wait, and who is next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use axon_kernel::spec::Limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Counts the runs of one agent. It outlives the agent's actor, so that no restart of it loses or
+/// doubles a place.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    slots: Arc<Semaphore>,
+    concurrency: AtomicU32,
+    queue: AtomicUsize,
+    /// Runs that were let in and have not left: under way or waiting.
+    inside: Arc<watch::Sender<usize>>,
+}
+
+/// The agent is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub(crate) in_flight: usize,
+    pub(crate) queued: usize,
+}
+
+/// The agent was stopped.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Gate {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let concurrency = limits.concurrency.get();
+        Self {
+            slots: Arc::new(Semaphore::new(concurrency as usize)),
+            concurrency: AtomicU32::new(concurrency),
+            queue: AtomicUsize::new(limits.queue as usize),
+            inside: Arc::default(),
+        }
+    }
+
+    /// Lets a run in, at once or into the queue.
+    pub(crate) fn admit(&self) -> Result<Admission, Full> {
+        let room = self.concurrency() + self.queue.load(Ordering::Relaxed);
+        let entered = self.inside.send_if_modified(|inside| {
+            let fits = *inside < room;
+            *inside += usize::from(fits);
+            fits
+        });
+        if !entered {
+            return Err(Full { in_flight: self.in_flight(), queued: self.queued() });
+        }
+        let counted = Counted(self.inside.clone());
+        Ok(Admission { slots: self.slots.clone(), counted })
+    }
+
+    /// Takes other limits from now on. Runs under way keep their places.
+    pub(crate) fn change(&self, limits: &Limits) {
+        self.queue.store(limits.queue as usize, Ordering::Relaxed);
+        let concurrency = limits.concurrency.get();
+        let before = self.concurrency.swap(concurrency, Ordering::AcqRel);
+        if concurrency >= before {
+            self.slots.add_permits((concurrency - before) as usize);
+            return;
+        }
+        let (slots, surplus) = (self.slots.clone(), before - concurrency);
+        tokio::spawn(async move {
+            // Closed: nobody is let in any more, so there is nothing to take away.
+            if let Ok(taken) = slots.acquire_many_owned(surplus).await {
+                taken.forget();
+            }
+        });
+    }
+
+    /// Sends everybody away who waits, for good.
+    pub(crate) fn close(&self) {
+        self.slots.close();
+    }
+
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.concurrency().saturating_sub(self.slots.available_permits()).min(self.inside())
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.inside().saturating_sub(self.in_flight())
+    }
+
+    /// Waits until no run is under way and none waits.
+    pub(crate) async fn vacated(&self) {
+        // The sender lives in `self`, so the channel cannot close.
+        let mut inside = self.inside.subscribe();
+        let _empty = inside.wait_for(|inside| *inside == 0).await;
+    }
+
+    /// Returns how many runs are under way or wait.
+    pub(crate) fn inside(&self) -> usize {
+        *self.inside.borrow()
+    }
+}
+
+#[derive(Debug)]
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|inside| *inside -= 1);
+    }
+}
+
+/// A run that was let in. Dropping it leaves the queue.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    slots: Arc<Semaphore>,
+    counted: Counted,
+}
+
+/// A place among the runs under way. Dropping it lets the next one in.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    // The place first: whoever is let in then finds the count right.
+    _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+impl Admission {
+    /// Waits for a place: first come, first served.
+    pub(crate) async fn slot(self) -> Result<Slot, Closed> {
+        let Self { slots, counted } = self;
+        let place = slots.acquire_owned().await.map_err(|_closed| Closed)?;
+        Ok(Slot { _place: place, _counted: counted })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn gate(concurrency: u32, queue: u32) -> Gate {
+        let concurrency = NonZeroU32::new(concurrency).unwrap();
+        Gate::new(&Limits { concurrency, queue, ..Limits::default() })
+    }
+
+    #[tokio::test]
+    async fn a_full_gate_refuses_and_a_place_that_is_left_is_given_on() {
+        let gate = gate(1, 1);
+        let first = gate.admit().unwrap().slot().await.unwrap();
+        let second = gate.admit().unwrap();
+        assert_eq!(gate.admit().unwrap_err(), Full { in_flight: 1, queued: 1 });
+        drop(first);
+        let third = gate.admit().unwrap();
+        let _second = second.slot().await.unwrap();
+        assert_eq!((gate.in_flight(), gate.queued()), (1, 1));
+        drop(third);
+        assert_eq!((gate.in_flight(), gate.queued()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_closed_gate_sends_away_who_waits() {
+        let gate = gate(1, 1);
+        let _first = gate.admit().unwrap().slot().await.unwrap();
+        let second = tokio::spawn(gate.admit().unwrap().slot());
+        gate.close();
+        assert!(second.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn limits_change_under_way() {
+        let gate = gate(1, 0);
+        let _first = gate.admit().unwrap().slot().await.unwrap();
+        assert!(gate.admit().is_err());
+        let two = NonZeroU32::new(2).unwrap();
+        gate.change(&Limits { concurrency: two, queue: 0, ..Limits::default() });
+        let _second = gate.admit().unwrap().slot().await.unwrap();
+        assert_eq!(gate.in_flight(), 2);
+    }
+}

@@ -1,0 +1,188 @@
+//! One runner, and the runs that are in it: who was there when it died, and whose fault that was.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axon_kernel::ids::{Generation, RunId};
+use axon_runner::{Exit, Runner, RunnerClient};
+use tokio::sync::{OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, watch};
+use tokio::time::Instant;
+
+use crate::launch::Launched;
+
+/// How often a runner is asked whether a cancelled run has stopped.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One generation of an agent's runner.
+#[derive(Debug)]
+pub(crate) struct Tenancy {
+    pub(crate) generation: Generation,
+    pub(crate) model: String,
+    pub(crate) offline: bool,
+    runner: Runner,
+    aboard: watch::Sender<Aboard>,
+    stacks: OnceCell<String>,
+}
+
+#[derive(Debug, Default)]
+struct Aboard {
+    runs: BTreeSet<RunId>,
+    killed: Option<String>,
+    death: Option<Death>,
+}
+
+/// How a runner came to its end, as far as that is anybody's fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// We ended it ourselves, for this reason: it counts against nobody.
+    Ours(String),
+    /// It died with these runs in it.
+    With(BTreeSet<RunId>),
+}
+
+impl Death {
+    /// Returns the run that was alone in the runner.
+    pub(crate) fn lone(&self) -> Option<&RunId> {
+        match self {
+            Self::With(runs) if runs.len() == 1 => runs.first(),
+            Self::With(_) | Self::Ours(_) => None,
+        }
+    }
+}
+
+impl Tenancy {
+    pub(crate) fn new(generation: Generation, launched: Launched) -> Self {
+        let Launched { runner, model, offline } = launched;
+        let (aboard, stacks) = (watch::Sender::default(), OnceCell::new());
+        Self { generation, model, offline, runner, aboard, stacks }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.runner.pid()
+    }
+
+    pub(crate) fn client(&self) -> &RunnerClient {
+        self.runner.client()
+    }
+
+    /// Returns a future that resolves when the runner has ended.
+    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+        self.runner.exited()
+    }
+
+    /// Ends the runner on purpose. What is under way in it resumes elsewhere.
+    pub(crate) async fn stop(&self, reason: &str, grace: Duration) -> Exit {
+        self.aboard.send_modify(|Aboard { killed, death, .. }| {
+            if death.is_none() {
+                killed.get_or_insert_with(|| reason.to_owned());
+            }
+        });
+        self.runner.stop(grace).await
+    }
+
+    /// Kills the runner on evidence against it: that is a death like any other.
+    pub(crate) async fn condemn(&self) -> Exit {
+        self.death();
+        self.runner.stop(Duration::ZERO).await
+    }
+
+    /// Says whose fault the end of the runner is. The first who asks decides it: whoever was in it
+    /// then and had not got away counts as having been there.
+    pub(crate) fn death(&self) -> Death {
+        let mut decided = Death::With(BTreeSet::new());
+        self.aboard.send_modify(|Aboard { runs, killed, death }| {
+            let death = death.get_or_insert_with(|| match killed {
+                Some(reason) => Death::Ours(reason.clone()),
+                None => Death::With(runs.clone()),
+            });
+            decided = death.clone();
+        });
+        decided
+    }
+
+    /// Waits until no run is in the runner.
+    pub(crate) async fn vacated(&self) {
+        let mut aboard = self.aboard.subscribe();
+        // The sender lives in `self`, so the channel cannot close.
+        let _empty = aboard.wait_for(|aboard| aboard.runs.is_empty()).await;
+    }
+
+    /// Returns what each thread of the runner is doing; it is asked once.
+    pub(crate) async fn stacks(&self) -> &str {
+        self.stacks.get_or_init(|| self.runner.stack_dump()).await
+    }
+}
+
+/// Whether a run shares its runner.
+#[derive(Debug)]
+pub(crate) enum Room {
+    /// With others.
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    /// With nobody: it was there when runners died, and is under suspicion.
+    Alone { _guard: OwnedRwLockWriteGuard<()> },
+}
+
+/// A runner lent to one attempt of one run. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) tenancy: Arc<Tenancy>,
+    run: RunId,
+    _room: Room,
+}
+
+impl Lease {
+    pub(crate) fn new(tenancy: Arc<Tenancy>, run: RunId, room: Room) -> Self {
+        tenancy.aboard.send_if_modified(|aboard| aboard.runs.insert(run.clone()));
+        Self { tenancy, run, _room: room }
+    }
+
+    pub(crate) fn client(&self) -> &RunnerClient {
+        self.tenancy.client()
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.tenancy.generation
+    }
+
+    /// Sees to it that the run has really stopped in its runner: asks, waits for `grace`, and then
+    /// kills the runner. Says whether it had to.
+    pub(crate) async fn end(&self, grace: Duration) -> bool {
+        let asked = tokio::time::timeout(grace, async {
+            // That the attempt is over already is the answer we want.
+            let _over = self.client().cancel(&self.run).await;
+        });
+        let deadline = Instant::now() + grace;
+        if asked.await.is_ok() {
+            loop {
+                let answer = tokio::time::timeout_at(deadline, self.client().health()).await;
+                match answer {
+                    Ok(Ok(health)) => {
+                        if !health
+                            .unfinished
+                            .iter()
+                            .any(|left| left.run_id.as_ref() == Some(&self.run))
+                        {
+                            return false;
+                        }
+                    }
+                    Ok(Err(_)) | Err(_) => break,
+                }
+                let again = Instant::now() + ASK_AGAIN;
+                if again >= deadline {
+                    break;
+                }
+                tokio::time::sleep_until(again).await;
+            }
+        }
+        let reason = format!("run {} did not stop within {} s", self.run, grace.as_secs_f64());
+        self.tenancy.stop(&reason, Duration::ZERO).await;
+        true
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.tenancy.aboard.send_if_modified(|aboard| aboard.runs.remove(&self.run));
+    }
+}

@@ -1,0 +1,146 @@
+//! What happens in the tree, as it happens: for people, consoles and pagers.
+
+use axon_kernel::failure::Failure;
+use axon_kernel::ids::{Generation, RunId};
+use axon_kernel::policy::Decision;
+use axon_kernel::spec::AgentName;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::supervisor::SupervisionEvent;
+
+/// How many events are kept for observers. One that falls behind further loses the oldest ones
+/// with their count, and nobody waits for it. Restarts are rare: this is minutes of trouble.
+const KEPT: usize = 1024;
+
+/// What happened in the tree of a runtime.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RuntimeEvent {
+    /// A supervisor did something.
+    Supervision(SupervisionEvent),
+    /// A runner takes runs.
+    RunnerUp {
+        /// The agent.
+        agent: AgentName,
+        /// The runner's generation.
+        generation: Generation,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A runner ended, or could not be started.
+    RunnerEnded {
+        /// The agent.
+        agent: AgentName,
+        /// The runner's generation.
+        generation: Generation,
+        /// Why.
+        cause: String,
+        /// Whether it counts against the agent's intensity.
+        counted: bool,
+    },
+    /// An agent refuses runs until it is tried again, reloaded or restarted.
+    AgentParked {
+        /// The agent.
+        agent: AgentName,
+        /// Why.
+        cause: Failure,
+        /// When it is tried again, in milliseconds from now; never by itself if this is missing.
+        retry_in_ms: Option<u64>,
+    },
+    /// A decision about a failed attempt of a run.
+    Decided {
+        /// The run.
+        run_id: RunId,
+        /// The agent.
+        agent: AgentName,
+        /// What it was about.
+        failure: Failure,
+        /// What was decided.
+        decision: Decision,
+        /// Why.
+        reason: String,
+    },
+    /// A failure that a run hands to whoever asked for it.
+    Escalated {
+        /// The run.
+        run_id: RunId,
+        /// The agent.
+        agent: AgentName,
+        /// The failure.
+        failure: Failure,
+    },
+    /// A run that kills its runners is not tried again.
+    Quarantined {
+        /// The run.
+        run_id: RunId,
+        /// The agent.
+        agent: AgentName,
+        /// How the runners ended that it was alone in.
+        evidence: Vec<String>,
+    },
+    /// A run did not stop when it had to, and its runner was killed.
+    HardStopped {
+        /// The run.
+        run_id: RunId,
+        /// The agent.
+        agent: AgentName,
+        /// The generation of the runner that was killed.
+        generation: Generation,
+    },
+    /// The breaker of a model opened or closed.
+    Breaker {
+        /// The model.
+        model: String,
+        /// `open`, `half_open` or `closed`.
+        state: &'static str,
+    },
+}
+
+/// Tells everybody who listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    sender: broadcast::Sender<RuntimeEvent>,
+}
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(KEPT) }
+    }
+
+    pub(crate) fn tell(&self, event: RuntimeEvent) {
+        // Nobody may be listening.
+        let _heard = self.sender.send(event);
+    }
+
+    pub(crate) fn listen(&self) -> RuntimeEvents {
+        RuntimeEvents { receiver: self.sender.subscribe() }
+    }
+}
+
+/// What an observer of a runtime gets.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// An event.
+    Event(Box<RuntimeEvent>),
+    /// The observer was too slow for so many events; they are gone.
+    Missed(u64),
+}
+
+/// The events of a runtime from the moment they were asked for. Whoever does not read loses the
+/// oldest ones, with their count; nothing ever waits for a reader.
+#[derive(Debug)]
+pub struct RuntimeEvents {
+    receiver: broadcast::Receiver<RuntimeEvent>,
+}
+
+impl RuntimeEvents {
+    /// Returns the next event, or `None` when the runtime is gone.
+    pub async fn next(&mut self) -> Option<Observed> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(Observed::Event(Box::new(event))),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

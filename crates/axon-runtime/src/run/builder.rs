@@ -1,0 +1,265 @@
+//! Prepares a run: what it is asked, with what, and within which limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axon_kernel::event::Accepted;
+use axon_kernel::ids::{ConversationId, RunId};
+use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
+use axon_kernel::prompt::Context;
+use axon_kernel::spec::{ModelName, WhenBusy};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::{Driver, Entrance, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
+use crate::agent::AgentHandle;
+use crate::budget::Budget;
+use crate::log::RunLog;
+
+/// A run that is being prepared.
+#[derive(Debug)]
+#[must_use = "a run starts with `start` or `wait`"]
+pub struct RunBuilder {
+    agent: AgentHandle,
+    run_id: RunId,
+    request: Request,
+    when_busy: Option<WhenBusy>,
+    invalid: Option<String>,
+}
+
+impl RunBuilder {
+    pub(crate) fn new(agent: AgentHandle, prompt: Prompt) -> Self {
+        let spec = agent.spec();
+        let limits = &spec.limits;
+        let request = Request {
+            prompt: prompt.0,
+            deps: None,
+            conversation: None,
+            history: None,
+            model: None,
+            model_settings: None,
+            usage_limits: limits.usage_limits(),
+            timeout: limits.timeout,
+            metadata: None,
+            stream: true,
+            instructions: None,
+            budget: agent.services.budget.clone(),
+        };
+        let run_id = RunId::new(uuid::Uuid::now_v7().to_string());
+        Self { agent, run_id, request, when_busy: None, invalid: None }
+    }
+
+    fn encode<T: Serialize + ?Sized>(&mut self, what: &str, value: &T) -> Option<RawJson> {
+        let encoded = RawJson::encode(value);
+        if let Err(error) = &encoded {
+            self.invalid = Some(format!("{what} cannot be written as JSON: {error}"));
+        }
+        encoded.ok()
+    }
+
+    /// Gives `deps` to the agent's tools and prompts.
+    pub fn deps<T: Serialize + ?Sized>(mut self, deps: &T) -> Self {
+        self.request.deps = self.encode("deps", deps);
+        self
+    }
+
+    /// Makes the run a turn of `conversation`: it continues that history, and joins it when it
+    /// succeeds. A conversation takes one turn at a time; what a turn does that comes meanwhile
+    /// says [`RunBuilder::when_busy`].
+    pub fn conversation(mut self, conversation: impl Into<ConversationId>) -> Self {
+        self.request.conversation = Some(conversation.into());
+        self
+    }
+
+    /// Says what this turn does while another one of its conversation is under way: waits for its
+    /// turn, is refused, or goes into the run under way as a further message. The agent's own
+    /// `[conversation] when_busy` is the default.
+    pub fn when_busy(mut self, when_busy: WhenBusy) -> Self {
+        self.when_busy = Some(when_busy);
+        self
+    }
+
+    /// Gives the history to continue, as pydantic-ai's messages, in place of the conversation's.
+    pub fn history(mut self, messages: Vec<RawJson>) -> Self {
+        self.request.history = Some(messages);
+        self
+    }
+
+    /// Asks another model than the agent's own.
+    pub fn model(mut self, model: ModelName) -> Self {
+        self.request.model = Some(model);
+        self
+    }
+
+    /// Overrides settings of the model, such as `temperature`, for this run.
+    pub fn model_settings<T: Serialize + ?Sized>(mut self, settings: &T) -> Self {
+        self.request.model_settings = self.encode("model_settings", settings);
+        self
+    }
+
+    /// Overrides usage limits for this run, by pydantic-ai's names (`request_limit`,
+    /// `total_tokens_limit`, …).
+    pub fn usage_limits(mut self, limits: Map<String, Value>) -> Self {
+        self.request.usage_limits.extend(limits);
+        self
+    }
+
+    /// Takes what the run uses out of `budget`, which other runs may share. The run ends when the
+    /// time of the budget is over, too.
+    pub fn budget(mut self, budget: &Budget) -> Self {
+        self.request.budget = budget.clone();
+        self
+    }
+
+    /// Gives the run this long, from its acceptance on; the agent's own limit is the default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.request.timeout = timeout;
+        self
+    }
+
+    /// Attaches free data, which reaches Python as the run's metadata.
+    pub fn metadata<T: Serialize + ?Sized>(mut self, metadata: &T) -> Self {
+        self.request.metadata = self.encode("metadata", metadata);
+        self
+    }
+
+    /// Starts the run, and returns when it is accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the request is invalid, or the agent is full, stopped or unavailable.
+    pub async fn start(mut self) -> Result<RunHandle, Refusal> {
+        self.check()?;
+        if let Some(left) = self.request.budget.time_left() {
+            self.request.timeout = self.request.timeout.min(left);
+        }
+        let accepted_at = Instant::now();
+        if let Some(steered) = self.find_turn().await? {
+            return Ok(steered);
+        }
+        let services = self.agent.services.clone();
+        let admission = self.agent.admit()?;
+        let turn = self.request.conversation.as_ref().map(|id| services.conversations.join(id));
+        let log = Arc::new(RunLog::new(self.run_id));
+        let (live, steered) = LiveRun::new(log);
+        let accepted = Accepted {
+            agent: self.agent.name().clone(),
+            conversation_id: self.request.conversation.clone(),
+            prompt: self.request.prompt.clone(),
+            deps: self.request.deps.clone(),
+        };
+        let mut driver = Driver::new(self.agent, self.request, live.clone(), accepted_at);
+        driver.accept(accepted).await?;
+        let entrance = Entrance { admission, turn, steered };
+        services.runs.spawn(driver, entrance, live.cancel.clone());
+        Ok(RunHandle::new(live, false))
+    }
+
+    /// Looks whether the conversation is free, and does what it has to if it is not: the run that
+    /// took the prompt, if one did.
+    async fn find_turn(&self) -> Result<Option<RunHandle>, Refusal> {
+        let Some(id) = &self.request.conversation else { return Ok(None) };
+        let conversations = &self.agent.services.conversations;
+        match self.when_busy.unwrap_or(self.agent.spec().conversation.when_busy) {
+            WhenBusy::Queue => Ok(None),
+            WhenBusy::Reject if conversations.is_busy(id) => {
+                Err(Refusal::ConversationBusy { conversation: id.clone() })
+            }
+            WhenBusy::Reject => Ok(None),
+            WhenBusy::Steer => {
+                let Some(live) = conversations.live(id) else { return Ok(None) };
+                let taken = live.steer(self.request.prompt.clone()).await;
+                // It was about to end: then this is the next turn.
+                Ok(taken.is_ok().then(|| RunHandle::new(live, true)))
+            }
+        }
+    }
+
+    /// Starts the run and waits for its end. No events are streamed, which is cheaper.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] as for [`RunBuilder::start`]. A run that was accepted and failed is no error
+    /// here: see [`RunOutcome::completed`].
+    pub async fn wait(mut self) -> Result<RunOutcome, Refusal> {
+        self.request.stream = false;
+        let run = self.start().await?;
+        Ok(run.outcome().await)
+    }
+
+    /// Renders the instructions that this run's model would see.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Invalid`] if the request is invalid or the template fails on it.
+    pub fn instructions(&self) -> Result<Option<String>, Refusal> {
+        let spec = self.agent.spec();
+        let Some(template) = &spec.instructions else { return Ok(None) };
+        let deps: Value = match &self.request.deps {
+            Some(deps) => deps.decode().map_err(|error| invalid("deps", &error))?,
+            None => Value::Null,
+        };
+        let context = Context {
+            agent: self.agent.name(),
+            run_id: &self.run_id,
+            conversation_id: self.request.conversation.as_ref(),
+            deps: &deps,
+        };
+        template.render(context).map(Some).map_err(|error| invalid("instructions", &error))
+    }
+
+    fn check(&mut self) -> Result<(), Refusal> {
+        if let Some(problem) = self.invalid.take() {
+            return Err(Refusal::Invalid { problem });
+        }
+        if self.request.history.is_some() && self.request.conversation.is_some() {
+            let problem = "a run continues its conversation or the history it is given, not both";
+            return Err(Refusal::Invalid { problem: problem.to_owned() });
+        }
+        let size = self.request.prompt.get().len();
+        if size > MAX_PROMPT_BYTES {
+            let problem =
+                format!("the prompt has {size} bytes, and at most {MAX_PROMPT_BYTES} are taken");
+            return Err(Refusal::Invalid { problem });
+        }
+        self.check_deps()?;
+        self.request.instructions = self.instructions()?;
+        Ok(())
+    }
+
+    fn check_deps(&self) -> Result<(), Refusal> {
+        let spec = self.agent.spec();
+        let Some(schema) = &spec.deps.schema else { return Ok(()) };
+        let deps: Value = match &self.request.deps {
+            None => {
+                let problem = format!(
+                    "agent `{}` needs deps: give them as its schema says, {}",
+                    self.agent.name(),
+                    schema.raw()
+                );
+                return Err(Refusal::Invalid { problem });
+            }
+            Some(deps) => deps.decode().map_err(|error| invalid("deps", &error))?,
+        };
+        schema.validate(&deps).map_err(|violations| {
+            let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            Refusal::Invalid { problem: format!("deps break their schema: {}", found.join("; ")) }
+        })
+    }
+}
+
+impl AgentHandle {
+    /// Makes the request of another agent's run one for this agent, if it can be asked that.
+    pub(crate) fn adopt(&self, run_id: &RunId, request: &Request) -> Result<Request, Refusal> {
+        let request = Request { model: None, ..request.clone() };
+        let (agent, run_id) = (self.clone(), run_id.clone());
+        let mut run = RunBuilder { agent, run_id, request, when_busy: None, invalid: None };
+        run.check()?;
+        Ok(run.request)
+    }
+}
+
+fn invalid(what: &str, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Invalid { problem: format!("{what}: {error}") }
+}

@@ -1,0 +1,127 @@
+//! What a caller holds of a run under way.
+
+use std::sync::Arc;
+
+use axon_kernel::ids::RunId;
+use axon_kernel::json::RawJson;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Prompt, RunOutcome};
+use crate::log::{RunEvents, RunLog};
+
+/// How many messages may be on their way into a run. The run takes them one by one between its
+/// events; whoever sends more waits.
+const STEERING: usize = 8;
+
+/// Cancels a run; whoever comes first gives the reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancel(Arc<watch::Sender<Option<String>>>);
+
+impl Cancel {
+    pub(crate) fn now(&self, reason: &str) {
+        self.0.send_if_modified(|cancelled| {
+            let first = cancelled.is_none();
+            if first {
+                *cancelled = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<String>> {
+        self.0.subscribe()
+    }
+}
+
+/// A message for a run under way.
+#[derive(Debug)]
+pub(crate) struct Steer {
+    pub(crate) content: RawJson,
+    /// Tells whether the run took it.
+    pub(crate) taken: oneshot::Sender<bool>,
+}
+
+/// A run under way, for everybody who may reach it.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) log: Arc<RunLog>,
+    pub(crate) cancel: Cancel,
+    steer: mpsc::Sender<Steer>,
+}
+
+/// Why a message did not reach a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SteerError {
+    /// It has given its answer, or has ended otherwise.
+    #[error("the run is over, or about to end")]
+    Over,
+}
+
+impl LiveRun {
+    pub(crate) fn new(log: Arc<RunLog>) -> (Self, mpsc::Receiver<Steer>) {
+        let (steer, steered) = mpsc::channel(STEERING);
+        (Self { log, cancel: Cancel(Arc::new(watch::Sender::new(None))), steer }, steered)
+    }
+
+    /// Hands `content` to the run, which tells its model with the next request.
+    pub(crate) async fn steer(&self, content: RawJson) -> Result<(), SteerError> {
+        let (taken, answer) = oneshot::channel();
+        let sent = self.steer.send(Steer { content, taken }).await;
+        sent.map_err(|_over| SteerError::Over)?;
+        match answer.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(SteerError::Over),
+        }
+    }
+}
+
+/// Follows one accepted run. Dropping it lets the run go on.
+#[derive(Debug)]
+pub struct RunHandle {
+    live: LiveRun,
+    events: RunEvents,
+    steered: bool,
+}
+
+impl RunHandle {
+    pub(crate) fn new(live: LiveRun, steered: bool) -> Self {
+        Self { events: live.log.read(), live, steered }
+    }
+
+    /// Returns the run's identity.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        self.live.log.run_id()
+    }
+
+    /// Returns whether the prompt went into a run that was under way already, as
+    /// [`WhenBusy::Steer`](axon_kernel::spec::WhenBusy::Steer) says: this is that run then.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.steered
+    }
+
+    /// Returns the run's events, from the first one on.
+    pub fn events(&mut self) -> &mut RunEvents {
+        &mut self.events
+    }
+
+    /// Tells the run something more while it is under way: its model sees it with its next request.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::Over`] if the run takes no message any more. Nothing was told then.
+    pub async fn steer(&self, message: impl Into<Prompt>) -> Result<(), SteerError> {
+        self.live.steer(message.into().0).await
+    }
+
+    /// Cancels the run; it still ends with its one terminal event.
+    pub fn cancel(&self, reason: impl AsRef<str>) {
+        self.live.cancel.now(reason.as_ref());
+    }
+
+    /// Waits for the run's end: its outcome, or the pause that it waits in.
+    pub async fn outcome(&self) -> RunOutcome {
+        RunOutcome::new(self.id().clone(), &self.live.log.settled().await.event)
+    }
+}

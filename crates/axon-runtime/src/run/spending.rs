@@ -1,0 +1,140 @@
+//! What a run takes out of its budgets, and when it may ask its model.
+
+use axon_kernel::breaker::Answer;
+use axon_kernel::budget::{Cost, Spent, Usage};
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::json::RawJson;
+use axon_kernel::spec::Usd;
+use serde::Deserialize;
+
+use super::driver::Driver;
+use crate::agent::Lease;
+use crate::models::ModelKey;
+
+/// What pydantic-ai counts, as far as budgets know it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Counted {
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: Option<Usd>,
+}
+
+/// What pydantic-ai calls the output tool of an agent that names none.
+const DEFAULT_OUTPUT: &str = "final_result";
+
+#[derive(Deserialize)]
+struct Message {
+    kind: String,
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    part_kind: String,
+    #[serde(default)]
+    tool_name: Option<String>,
+}
+
+/// What a run has taken out of its budgets.
+#[derive(Debug, Default)]
+pub(super) struct Spending {
+    /// The model that the live attempt was let through to.
+    asked: Option<ModelKey>,
+    /// What the budgets know of already.
+    charged: Usage,
+    /// Tokens that the rate limits do not know of yet.
+    unpaid: u64,
+    /// Whether the pending tool calls are taken out of the budget.
+    tools_paid: bool,
+}
+
+impl Driver {
+    /// Returns which model the next request goes to, and with which credential.
+    pub(super) fn model_key(&self, lease: &Lease) -> ModelKey {
+        let named = self.request.model.as_ref().or(self.launcher.spec.model.as_ref());
+        let model = named.map_or_else(|| lease.tenancy.model.clone(), ToString::to_string);
+        ModelKey { model, credential: self.launcher.credential() }
+    }
+
+    /// Sees to it that the attempt may begin with a model request: nothing is wrong with the model,
+    /// its rate limits allow it, and it is paid for.
+    pub(super) async fn before_attempt(&mut self, lease: &Lease) -> Result<(), Failure> {
+        let key = self.model_key(lease);
+        self.services().models.admit(&key)?;
+        // Resumed in the middle of its tool calls, the attempt asks for a permit before it asks
+        // the model.
+        if !self.resumes_with_tools() {
+            self.before_request(&key.model).await?;
+        } else if !self.spending.tools_paid {
+            self.before_tools()?;
+        }
+        self.spending.asked = Some(key);
+        Ok(())
+    }
+
+    /// Waits for the rate limits of `model` and takes one request out of the budget. It is waited
+    /// for other runs here, not for this one's runner: that goes on with its pings meanwhile.
+    pub(super) async fn before_request(&mut self, model: &str) -> Result<(), Failure> {
+        let services = self.agent.services.clone();
+        self.awaits = Some("the rate limit of its model held it back");
+        services.models.pay(model, std::mem::take(&mut self.spending.unpaid)).await;
+        services.models.wait(model).await;
+        self.awaits = None;
+        self.spending.tools_paid = false;
+        self.request.budget.reserve(&Cost::REQUEST).map_err(spent)
+    }
+
+    /// Takes the tool calls of the last recorded response out of the budget.
+    pub(super) fn before_tools(&mut self) -> Result<(), Failure> {
+        let tool_calls = self.pending_tool_calls();
+        self.request.budget.reserve(&Cost { requests: 0, tool_calls }).map_err(spent)?;
+        self.spending.tools_paid = true;
+        Ok(())
+    }
+
+    /// Charges what was used since the last time.
+    pub(super) fn charge(&mut self, usage: &RawJson) {
+        let Ok(Counted { input_tokens, output_tokens, cost }) = usage.decode() else { return };
+        let (used, cost) = (&mut self.spending.charged, cost.unwrap_or_default());
+        let more = Usage {
+            input_tokens: input_tokens.saturating_sub(used.input_tokens),
+            output_tokens: output_tokens.saturating_sub(used.output_tokens),
+            cost: Usd::from_micros(cost.micros().saturating_sub(used.cost.micros())),
+        };
+        *used = Usage { input_tokens, output_tokens, cost };
+        self.spending.unpaid += more.input_tokens + more.output_tokens;
+        self.request.budget.charge(&more);
+    }
+
+    /// Tells the model's breaker what came of the attempt.
+    pub(super) fn report(&mut self, answer: Answer<'_>) {
+        if let Some(key) = self.spending.asked.take() {
+            self.services().models.record(&key, answer);
+        }
+    }
+
+    fn resumes_with_tools(&self) -> bool {
+        self.transcript.resumable && self.pending_tool_calls() > 0
+    }
+
+    /// Counts the calls of function tools in the last recorded message; an output is no such call.
+    fn pending_tool_calls(&self) -> u64 {
+        let last = self.transcript.messages.last();
+        let read = last.and_then(|last| last.decode::<Message>().ok());
+        let Some(message) = read.filter(|message| message.kind == "response") else { return 0 };
+        let output = self.launcher.spec.output.as_ref();
+        let output = output.and_then(|output| output.name.as_ref());
+        let output = output.map_or(DEFAULT_OUTPUT, |name| name.as_str());
+        let calls = message.parts.iter().filter(|part| {
+            part.part_kind == "tool-call" && part.tool_name.as_deref() != Some(output)
+        });
+        calls.count() as u64
+    }
+}
+
+fn spent(spent: Spent) -> Failure {
+    Failure::new(FailureKind::UsageLimit, spent.to_string())
+        .with_help("give the runs a larger budget, or fewer of them the same one")
+}

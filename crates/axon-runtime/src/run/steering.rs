@@ -1,0 +1,58 @@
+//! What others tell a run while it is under way.
+
+use axon_kernel::event::{RunEvent, Steered};
+use axon_kernel::ids::MessageId;
+use axon_kernel::wire::{MessagePriority, MessageRequest};
+use axon_runner::RequestError;
+use tokio::sync::mpsc;
+
+use super::driver::{Driver, Stuck};
+use super::handle::Steer;
+use crate::agent::Lease;
+
+impl Driver {
+    /// Hands a message to the runner, which puts it before the model with the next request. It is
+    /// recorded before the sender is told that the run took it; an attempt that dies before its
+    /// checkpoint has the message leaves it to the next one.
+    pub(super) async fn steer(&mut self, steer: Steer, lease: &Lease) -> Result<(), Stuck> {
+        let message_id = MessageId::new(uuid::Uuid::now_v7().to_string());
+        let message = Steered { message_id, content: steer.content };
+        let sent = lease.client().message(self.log().run_id(), &self.message(&message)).await;
+        let taken = !matches!(sent, Err(RequestError::Refused { .. }));
+        if taken {
+            self.untold.push(message.clone());
+            self.emit(RunEvent::Steered(message)).await?;
+        }
+        // Whoever asked may have gone.
+        let _gone = steer.taken.send(taken);
+        Ok(())
+    }
+
+    /// Hands the messages that no checkpoint has yet to a new attempt.
+    pub(super) async fn tell_again(&self, lease: &Lease) {
+        for message in &self.untold {
+            // Whatever prevents it ends the attempt, too.
+            let sent = lease.client().message(self.log().run_id(), &self.message(message)).await;
+            if let Err(error) = sent {
+                tracing::debug!(run = %self.log().run_id(), %error, "a message was not taken again");
+            }
+        }
+    }
+
+    fn message(&self, message: &Steered) -> MessageRequest {
+        MessageRequest {
+            attempt: self.attempt,
+            message_id: message.message_id.clone(),
+            content: message.content.clone(),
+            priority: MessagePriority::Asap,
+        }
+    }
+}
+
+/// Waits for the next message; forever before the run has begun.
+pub(super) async fn next_steer(steered: &mut Option<mpsc::Receiver<Steer>>) -> Option<Steer> {
+    match steered {
+        Some(steered) => steered.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,24 @@
+//! Hard stops: a run that was called off, or is too late, really ends in its runner.
+
+use crate::events::RuntimeEvent;
+
+use super::driver::Driver;
+
+impl Driver {
+    /// Ends what the run still does in its runner: by asking, or with the runner's process. Only
+    /// then is it told that the run has ended.
+    pub(super) async fn hard_stop(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        let grace = self.launcher.spec.runner.cancel_grace;
+        if !lease.end(grace).await {
+            return;
+        }
+        let (run_id, generation) = (self.log().run_id().clone(), lease.generation());
+        let agent = self.agent.name().clone();
+        tracing::warn!(
+            run = %run_id, %agent, %generation,
+            "a run did not stop when it had to: its runner was killed"
+        );
+        self.services().events.tell(RuntimeEvent::HardStopped { run_id, agent, generation });
+    }
+}

@@ -1,0 +1,37 @@
+//! The recorded messages of a run.
+
+use axon_kernel::event::Checkpoint;
+use axon_kernel::json::RawJson;
+
+/// The recorded messages of a run, the history before it included.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    pub(super) messages: Vec<RawJson>,
+    pub(super) usage: Option<RawJson>,
+    /// How many messages the conversation holds already.
+    pub(super) held: usize,
+    /// How many of those still stand: an agent's history processor may rewrite the rest.
+    pub(super) kept: usize,
+    /// Whether an attempt can resume from here.
+    pub(super) resumable: bool,
+}
+
+impl Transcript {
+    /// Begins after `history`.
+    pub(super) fn after(history: Vec<RawJson>, held: usize) -> Self {
+        Self { kept: held.min(history.len()), held, messages: history, ..Self::default() }
+    }
+
+    pub(super) fn apply(&mut self, checkpoint: &Checkpoint) {
+        self.kept = self.kept.min(checkpoint.base);
+        self.messages.truncate(checkpoint.base);
+        self.messages.extend_from_slice(&checkpoint.messages);
+        self.usage = Some(checkpoint.usage.clone());
+        self.resumable = true;
+    }
+
+    /// Returns what joins the conversation: how many of its messages stay, and which follow.
+    pub(super) fn turn(&self) -> (usize, &[RawJson]) {
+        (self.kept, self.messages.get(self.kept..).unwrap_or_default())
+    }
+}
