@@ -26,4 +26,5 @@ pub mod schema;
 pub mod spec;
 pub mod store;
 pub mod supervision;
+pub mod transcript;
 pub mod wire;

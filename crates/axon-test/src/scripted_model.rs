@@ -2,7 +2,8 @@
 //!
 //! [`ScriptedModel`] is an OpenAI-compatible chat-completions server on a real loopback socket, so
 //! the real OpenAI client and pydantic-ai run against it, failures included. Start reading at
-//! [`Reply`] (what the model says), then [`Script`] (which reply a request gets).
+//! [`Reply`] (what the model says), then [`Script`] (which reply a request gets). Like a real
+//! provider it refuses a history with tool calls that are not answered.
 //!
 //! No task outlives a dropped [`ScriptedModel`]: it runs on a thread and runtime of its own, which
 //! dropping it ends and joins. The paused clock of a test does therefore not pause its delays.

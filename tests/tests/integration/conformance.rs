@@ -1,5 +1,6 @@
 //! The runner protocol: the suite against both runners, and what a scripted runner can play.
 
+mod history;
 mod stuck;
 
 use std::collections::BTreeMap;
@@ -75,6 +76,17 @@ fn plan(command: Vec<String>, folder: &Path) -> LaunchPlan {
         launch,
         living: Living::default(),
     }
+}
+
+/// The plan of a Python runner that may call nothing.
+async fn python_plan(folder: &Path) -> LaunchPlan {
+    let (interpreter, sources) = tokio::task::spawn_blocking(python).await.unwrap();
+    let words = [interpreter.as_path(), Path::new("-I"), sources.as_path()];
+    let command = words.map(|word| word.display().to_string()).to_vec();
+    let mut plan = plan(command, folder);
+    plan.env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
+    plan.launch.callables.clear();
+    plan
 }
 
 fn request(run: &str, prompt: &str) -> AttemptRequest {

@@ -59,6 +59,38 @@ impl<'a> ChatRequest<'a> {
         Some(text_of(&returned["content"]))
     }
 
+    /// The first tool call that the messages right after it do not answer: providers refuse such
+    /// a request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axon_test::scripted_model::ChatRequest;
+    /// use serde_json::json;
+    ///
+    /// let calls = json!({"role": "assistant", "tool_calls": [{"id": "a"}, {"id": "b"}]});
+    /// let answer = |id| json!({"role": "tool", "tool_call_id": id});
+    /// let open = json!({"messages": [calls, answer("a"), {"role": "user"}, answer("b")]});
+    /// assert_eq!(ChatRequest::new(&open).unanswered_call(), Some("b"));
+    /// let closed = json!({"messages": [calls, answer("b"), answer("a"), {"role": "user"}]});
+    /// assert_eq!(ChatRequest::new(&closed).unanswered_call(), None);
+    /// ```
+    pub fn unanswered_call(self) -> Option<&'a str> {
+        let mut open: Vec<&Value> = Vec::new();
+        for message in self.messages() {
+            if message["role"] == "tool" {
+                open.retain(|id| **id != message["tool_call_id"]);
+                continue;
+            }
+            if !open.is_empty() {
+                break;
+            }
+            let calls = message["tool_calls"].as_array().map_or(&[][..], Vec::as_slice);
+            open = calls.iter().map(|call| &call["id"]).collect();
+        }
+        open.first().map(|id| id.as_str().unwrap_or_default())
+    }
+
     /// The JSON Schema of the arguments of `tool`, if the request offers it.
     pub fn tool_parameters(self, tool: &str) -> Option<&'a Value> {
         let tools = self.0["tools"].as_array()?;

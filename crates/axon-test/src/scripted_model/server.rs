@@ -61,7 +61,11 @@ async fn chat_completions(
         return (StatusCode::BAD_REQUEST, Json(error_body("invalid_json"))).into_response();
     };
     let request = Arc::new(RecordedRequest::new(body, headers));
-    let open = OpenStream::open(provider.log.as_ref(), &request);
+    let mut open = OpenStream::open(provider.log.as_ref(), &request);
+    if ChatRequest::new(&request.body).unanswered_call().is_some() {
+        open.complete();
+        return (StatusCode::BAD_REQUEST, Json(error_body("unanswered_tool_call"))).into_response();
+    }
     let reply = provider.script.reply(&request.body);
     let retry_after = reply.retry_after;
     let mut response = play(&reply, ChatRequest::new(&request.body), Stage { line, open }).await;

@@ -1,7 +1,5 @@
 //! Runners that do not move any more: how that is seen, and how they are ended.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use axon_kernel::wire::{AttemptRequest, PermitRequest, RunnerEvent};
@@ -11,7 +9,7 @@ use axon_test::scripted_runner::{Death, Life, OnDump, OnTerm, RunnerScript, Step
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{DEADLINE, READY_WITHIN, SCRIPTED, plan, python, request};
+use super::{DEADLINE, READY_WITHIN, SCRIPTED, plan, python_plan, request};
 
 /// A module with tools that stand still, each in its own way.
 const TOOLS: &str = r#"
@@ -52,13 +50,9 @@ async fn scripted(script: impl Into<RunnerScript>, heartbeat: Duration) -> Launc
 }
 
 async fn python_runner(heartbeat: Duration) -> Launched {
-    let (interpreter, sources) = tokio::task::spawn_blocking(python).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("stuck.py"), TOOLS).unwrap();
-    let words = [interpreter.as_path(), Path::new("-I"), sources.as_path()];
-    let command = words.map(|word| word.display().to_string()).to_vec();
-    let mut plan = plan(command, folder.path());
-    plan.env = BTreeMap::from([("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())]);
+    let mut plan = python_plan(folder.path()).await;
     plan.launch.path = vec![folder.path().display().to_string()];
     let tool = |name| json!({"target": format!("stuck:{name}"), "role": "tool", "effect": "pure"});
     let tools = ["blocks", "holds_the_gil", "sleeps_with_the_gil"].map(tool);
