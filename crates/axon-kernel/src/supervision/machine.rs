@@ -272,6 +272,9 @@ impl Machine {
         self.table.change(rank, |child| {
             child.incarnation = Some(incarnation);
             child.restarts = child.restarts.saturating_add(u32::from(restart));
+            if origin.caller().is_some() {
+                child.failures = 0;
+            }
         });
         if let Some(child) = self.table.get(rank) {
             self.effects.push(Effect::Start { id: child.id.clone(), incarnation });

@@ -1,1 +1,5 @@
-
+mod arithmetic;
+mod driver;
+mod histories;
+mod interleavings;
+mod model;
