@@ -20,6 +20,9 @@ use super::{
 };
 
 /// What a supervisor is told.
+///
+/// ractor's mailbox has no bound of its own. What is in it is bounded by who sends: a caller waits
+/// for its answer, an incarnation has at most three things to say, and a wait one.
 pub(super) enum Message {
     /// A start succeeded.
     Started {
@@ -65,7 +68,11 @@ pub(super) struct Arguments {
     pub(super) leaked: Arc<AtomicU64>,
 }
 
-const KILLED: Exit = Exit::Abnormal(Abnormal::Killed);
+/// How many ends of actors that nobody watches yet are kept, while starts are under way. Beyond it
+/// the end of such an actor is not known, and counts as abnormal.
+const MAX_EARLY: usize = 1024;
+
+pub(super) const KILLED: Exit = Exit::Abnormal(Abnormal::Killed);
 
 /// The supervisor's actor.
 pub(super) struct SupervisorActor;
@@ -273,7 +280,7 @@ impl State {
     fn actor_ended(&mut self, actor: ActorId, end: ActorEnd) {
         if let Some(watcher) = self.watched.remove(&actor) {
             let _gone = watcher.send(end);
-        } else if self.starting > 0 {
+        } else if self.starting > 0 && self.early.len() < MAX_EARLY {
             self.early.insert(actor, end);
         } else {
             // Not ours. Its state is dropped elsewhere: that may take time, or panic.

@@ -180,3 +180,45 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use axon_kernel::failure::FailureKind;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the launch failed")]
+    struct Launch(#[source] Failure);
+
+    fn launch(kind: FailureKind) -> Abnormal {
+        Abnormal::error(Launch(Failure::new(kind, "no key")))
+    }
+
+    #[test]
+    fn only_configuration_and_credentials_are_hopeless() {
+        for row in axon_kernel::failure::KIND_TABLE {
+            let hopeless = matches!(row.row, Row::Configuration | Row::Credentials);
+            assert_eq!(launch(row.kind).is_hopeless(), hopeless, "{}", row.label);
+        }
+    }
+
+    #[test]
+    fn an_exit_tells_its_whole_chain() {
+        let cause = Arc::new(Exit::Abnormal(launch(FailureKind::ModelAuth)));
+        let child = ChildId::from("bank");
+        let exhausted = Abnormal::Exhausted { child, cause };
+        assert!(!exhausted.is_hopeless());
+        assert_eq!(
+            Exit::Abnormal(exhausted).to_string(),
+            "the children failed too often, bank at last: the launch failed: model_auth: no key"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_found_by_type_from_an_exit() {
+        let abnormal = launch(FailureKind::Config);
+        assert_eq!(abnormal.failure().map(|failure| failure.kind), Some(FailureKind::Config));
+        assert!(Abnormal::Panic("config".to_owned()).failure().is_none());
+    }
+}

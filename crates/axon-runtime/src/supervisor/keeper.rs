@@ -70,20 +70,18 @@ impl Keeper {
         if order.is_none() {
             report.started(nested, watch);
         }
-        let order = match order {
-            Some(order) => Some(order),
+        let stopped = match order {
+            Some(order) => stop(&mut controls, order, exited.as_mut()).await,
             None => tokio::select! {
-                exit = &mut exited => {
-                    controls.disarm();
-                    report.exited(exit);
-                    return;
-                }
-                order = &mut self.order => order.ok(),
+                exit = &mut exited => Stopped::Exited(exit),
+                order = &mut self.order => match order {
+                    Ok(order) => stop(&mut controls, order, exited.as_mut()).await,
+                    // The supervisor is gone: dropping the controls kills the child.
+                    Err(_gone) => return,
+                },
             },
         };
-        // Without an order the supervisor is gone: dropping the controls kills the child.
-        let Some(order) = order else { return };
-        match stop(&mut controls, order, exited.as_mut()).await {
+        match stopped {
             Stopped::Exited(exit) => {
                 controls.disarm();
                 drop(exited);
@@ -100,23 +98,26 @@ impl Keeper {
         let start = SUPERVISOR.scope(self.supervisor.get_cell(), start);
         let mut task = AbortOnDrop(tokio::spawn(start));
         let limit = self.spec.timeout();
-        let started = tokio::select! {
+        let (called_off, order) = tokio::select! {
             biased;
             order = &mut self.order => {
                 let order = order.ok()?;
-                return call_off(task, report).await.map(|child| (child, Some(order)));
+                (call_off(task).await, Some(order))
             }
-            started = within(limit, &mut task.0) => started,
+            started = within(limit, &mut task.0) => match started {
+                Some(outcome) => (Some(start_outcome(outcome)), None),
+                None => {
+                    // What it becomes meanwhile is of no use: it came too late.
+                    let late = call_off(task).await.map(drop);
+                    let timed_out = StartTimedOut(limit.unwrap_or_default());
+                    (late.map(|()| Err(Abnormal::error(timed_out))), None)
+                }
+            },
         };
-        match started {
-            Some(Ok(Ok(child))) => return Some((child, None)),
-            Some(Ok(Err(error))) => report.start_failed(Abnormal::error(error)),
-            Some(Err(error)) => report.start_failed(join_error(error)),
-            None => {
-                drop(call_off(task, report).await);
-                let limit = limit.unwrap_or_default();
-                report.start_failed(Abnormal::error(StartTimedOut(limit)));
-            }
+        match called_off {
+            Some(Ok(child)) => return Some((child, order)),
+            Some(Err(cause)) => report.start_failed(cause),
+            None => report.leaked(),
         }
         None
     }
@@ -126,11 +127,14 @@ impl Keeper {
         match exited {
             Exited::Future(exited) => (None, exited),
             Exited::Actor { cell, task } => {
-                let (end, ended) = oneshot::channel::<ActorEnd>();
+                let (end, mut ended) = oneshot::channel::<ActorEnd>();
                 let supervisor = self.supervisor.clone();
                 let actor = cell.get_id();
                 let exited = async move {
                     let joined = task.await;
+                    if let Ok(end) = ended.try_recv() {
+                        return end.into();
+                    }
                     // The event of the end, if there is one, is in the mailbox before this.
                     let _gone = supervisor.cast(Message::Unwatch(actor));
                     match ended.await {
@@ -145,16 +149,20 @@ impl Keeper {
     }
 }
 
-/// Calls off a start. If it succeeds all the same its child is returned.
-async fn call_off(mut task: AbortOnDrop, report: &mut Report) -> Option<Child> {
+/// Calls off a start and returns what became of it; `None` if it blocks.
+async fn call_off(mut task: AbortOnDrop) -> Option<Result<Child, Abnormal>> {
     task.0.abort();
-    match timeout(KILL_GRACE, &mut task.0).await {
-        Ok(Ok(Ok(child))) => return Some(child),
-        Ok(Ok(Err(error))) => report.start_failed(Abnormal::error(error)),
-        Ok(Err(error)) => report.start_failed(join_error(error)),
-        Err(_blocked) => report.leaked(),
+    timeout(KILL_GRACE, &mut task.0).await.ok().map(start_outcome)
+}
+
+fn start_outcome(
+    joined: Result<Result<Child, BoxError>, tokio::task::JoinError>,
+) -> Result<Child, Abnormal> {
+    match joined {
+        Ok(started) => started.map_err(Abnormal::error),
+        Err(error) if error.is_panic() => Err(Abnormal::Panic(panic_text(&*error.into_panic()))),
+        Err(_cancelled) => Err(Abnormal::Aborted),
     }
-    None
 }
 
 /// Asks, waits, kills, and waits for the end.
@@ -184,14 +192,6 @@ async fn within<T>(limit: Option<Duration>, task: impl Future<Output = T>) -> Op
     match limit {
         Some(limit) => timeout(limit, task).await.ok(),
         None => Some(task.await),
-    }
-}
-
-fn join_error(error: tokio::task::JoinError) -> Abnormal {
-    if error.is_panic() {
-        Abnormal::Panic(panic_text(&*error.into_panic()))
-    } else {
-        Abnormal::Aborted
     }
 }
 

@@ -9,7 +9,7 @@ use axon_kernel::supervision::{
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::actor::State;
+use super::actor::{KILLED, State};
 use super::event::seconds;
 use super::{ChildKind, ChildSpec, Exit, SupervisorHandle};
 
@@ -63,7 +63,7 @@ pub enum ChildStatus {
     Running,
     /// Waiting for its restart.
     Restarting {
-        /// How it ended; `None` if it is restarted because of another child.
+        /// How it ended, or why it did not start, the last time.
         cause: Option<Exit>,
         /// How long it still waits, if not for its siblings' turn; as data in seconds.
         #[serde(serialize_with = "maybe_seconds")]
@@ -139,9 +139,7 @@ impl State {
                 }
                 ChildState::Stopping => ChildStatus::Stopping,
                 ChildState::Stopped => ChildStatus::Stopped,
-                ChildState::GivenUp => {
-                    ChildStatus::GivenUp { cause: cause.unwrap_or(Exit::Normal) }
-                }
+                ChildState::GivenUp => ChildStatus::GivenUp { cause: cause.unwrap_or(KILLED) },
             },
             incarnation: view.incarnation,
             restarts: view.restarts,
