@@ -13,4 +13,5 @@ mod fresh_crate;
 mod providers;
 mod python_agents;
 mod runs;
+mod supervisor;
 mod support;
