@@ -2,6 +2,7 @@
 
 use axon_kernel::event::Checkpoint;
 use axon_kernel::json::RawJson;
+use axon_kernel::transcript::repair;
 
 /// The recorded messages of a run, the history before it included.
 #[derive(Debug, Default)]
@@ -17,9 +18,15 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Begins after `history`.
-    pub(super) fn after(history: Vec<RawJson>, held: usize) -> Self {
-        Self { kept: held.min(history.len()), held, messages: history, ..Self::default() }
+    /// Begins after `history`, of which the conversation holds `held` messages. What no prompt can
+    /// follow is repaired.
+    pub(super) fn after(mut history: Vec<RawJson>, held: usize) -> Self {
+        let mut kept = held.min(history.len());
+        if let Some(repair) = repair(&history) {
+            kept = kept.min(repair.base);
+            repair.apply(&mut history);
+        }
+        Self { kept, held, messages: history, ..Self::default() }
     }
 
     pub(super) fn apply(&mut self, checkpoint: &Checkpoint) {
