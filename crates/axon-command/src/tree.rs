@@ -17,11 +17,12 @@ pub(crate) async fn run(args: TreeArgs, mut session: Session) -> Result<Exit, Re
     let runtime = session.start_all().await?;
     let tree = runtime.tree().await;
     runtime.shutdown().await;
-    let text = match args.json {
-        true => serde_json::to_string(&tree).map_err(|error| Report::failed(error.to_string()))?,
-        false => render(&tree),
-    };
-    terminal::answer(text.trim_end())?;
+    if args.json {
+        let text = serde_json::to_string(&tree);
+        terminal::answer(&text.map_err(|error| Report::failed(error.to_string()))?)?;
+    } else {
+        terminal::answer_in_style(render(&tree).trim_end())?;
+    }
     Ok(Exit::OK)
 }
 
@@ -49,7 +50,7 @@ fn below(node: &TreeNode) -> Option<&Branch> {
     match node {
         TreeNode::Supervisor(branch) => Some(branch),
         TreeNode::Group { members, .. } => members.as_deref(),
-        TreeNode::Agent(_) | TreeNode::Service => None,
+        TreeNode::Agent(_) | TreeNode::Service {} => None,
     }
 }
 
@@ -60,7 +61,7 @@ fn line(child: &TreeChild) -> String {
         TreeNode::Group { members: Some(branch), .. } => format!("group, {}", about(branch)),
         TreeNode::Group { members: None, .. } => "group".to_owned(),
         TreeNode::Agent(status) => agent(status),
-        TreeNode::Service => supervised(&child.status),
+        TreeNode::Service {} => supervised(&child.status),
     };
     match child.restarts {
         0 => what,

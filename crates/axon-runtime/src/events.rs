@@ -1,13 +1,14 @@
 //! What happens in the tree, as it happens: for people, consoles and pagers.
 
-use axon_kernel::failure::Failure;
+use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Generation, RunId};
 use axon_kernel::policy::Decision;
 use axon_kernel::spec::AgentName;
+use metrics::counter;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::supervisor::SupervisionEvent;
+use crate::supervisor::{Happening, SupervisionEvent};
 
 /// How many events are kept for observers. One that falls behind further loses the oldest ones
 /// with their count, and nobody waits for it. Restarts are rare: this is minutes of trouble.
@@ -34,6 +35,8 @@ pub enum RuntimeEvent {
         agent: AgentName,
         /// The runner's generation.
         generation: Generation,
+        /// Which kind of failure it is.
+        kind: FailureKind,
         /// Why.
         cause: String,
         /// Whether it counts against the agent's intensity.
@@ -97,6 +100,50 @@ pub enum RuntimeEvent {
     },
 }
 
+/// Counts what a pager is interested in; without a recorder this costs nothing.
+fn count(event: &RuntimeEvent) {
+    match event {
+        RuntimeEvent::Decided { agent, failure, decision: Decision::Retry { .. }, .. } => {
+            let (agent, kind) = (agent.to_string(), failure.kind.label());
+            counter!("axon_run_retries_total", "agent" => agent, "kind" => kind).increment(1);
+        }
+        RuntimeEvent::RunnerEnded { agent, kind, .. } => {
+            let (agent, reason) = (agent.to_string(), kind.label());
+            counter!("axon_agent_restarts_total", "agent" => agent, "reason" => reason)
+                .increment(1);
+        }
+        RuntimeEvent::Escalated { agent, failure, .. } => {
+            let (agent, reason) = (agent.to_string(), failure.kind.label());
+            counter!("axon_run_escalations_total", "agent" => agent, "reason" => reason)
+                .increment(1);
+        }
+        RuntimeEvent::Supervision(SupervisionEvent { supervisor, happening, .. }) => {
+            let supervisor = supervisor.to_string();
+            match happening {
+                Happening::Exhausted { .. } => escalated(supervisor, "intensity"),
+                Happening::GivenUp { .. } => escalated(supervisor, "given_up"),
+                Happening::Leaked => counter!("axon_runner_leaks_total").increment(1),
+                Happening::Started
+                | Happening::Exited { .. }
+                | Happening::RestartScheduled { .. }
+                | Happening::StartFailed { .. }
+                | Happening::Stopped => {}
+            }
+        }
+        RuntimeEvent::Decided { .. }
+        | RuntimeEvent::RunnerUp { .. }
+        | RuntimeEvent::AgentParked { .. }
+        | RuntimeEvent::Quarantined { .. }
+        | RuntimeEvent::HardStopped { .. }
+        | RuntimeEvent::Breaker { .. } => {}
+    }
+}
+
+fn escalated(supervisor: String, reason: &'static str) {
+    counter!("axon_supervisor_escalations_total", "supervisor" => supervisor, "reason" => reason)
+        .increment(1);
+}
+
 /// Tells everybody who listens.
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
@@ -108,7 +155,9 @@ impl Events {
         Self { sender: broadcast::Sender::new(KEPT) }
     }
 
+    /// Counts the event and shows it to whoever listens.
     pub(crate) fn tell(&self, event: RuntimeEvent) {
+        count(&event);
         // Nobody may be listening.
         let _heard = self.sender.send(event);
     }
@@ -139,7 +188,10 @@ impl RuntimeEvents {
     pub async fn next(&mut self) -> Option<Observed> {
         match self.receiver.recv().await {
             Ok(event) => Some(Observed::Event(Box::new(event))),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Observed::Missed(missed)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                counter!("axon_dropped_events_total").increment(missed);
+                Some(Observed::Missed(missed))
+            }
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

@@ -241,6 +241,7 @@ impl RunEvents {
                 }
                 Next::Lagged { missed, text } => {
                     self.cursor += missed;
+                    metrics::counter!("axon_dropped_events_total").increment(missed);
                     return Some(RunUpdate::Lagged { missed, text });
                 }
                 Next::Over => return None,

@@ -70,7 +70,7 @@ pub enum TreeNode {
     /// An agent.
     Agent(Box<AgentStatus>),
     /// Something else that serves.
-    Service,
+    Service {},
 }
 
 impl Tree {
@@ -109,7 +109,7 @@ impl Branch {
                     None if below => Some(TreeNode::of(&child, agents, services).await),
                     None => None,
                 };
-                let node = node.unwrap_or(TreeNode::Service);
+                let node = node.unwrap_or(TreeNode::Service {});
                 let ChildSnapshot { id, restart, status, restarts, .. } = child;
                 children.push(TreeChild { id: id.to_string(), restart, status, restarts, node });
             }
@@ -133,7 +133,7 @@ impl Branch {
             TreeNode::Agent(status) => (status.name.as_str() == name).then_some(&**status),
             TreeNode::Supervisor(branch) => branch.agent(name),
             TreeNode::Group { members, .. } => members.as_ref()?.agent(name),
-            TreeNode::Service => None,
+            TreeNode::Service {} => None,
         })
     }
 }
@@ -150,7 +150,7 @@ impl TreeNode {
         let name = AgentName::try_from(child.id.as_str()).ok();
         match name.and_then(|name| services.registry.find(name.as_str())) {
             Some(handle) => Self::Agent(Box::new(handle.status_now().await)),
-            None => Self::Service,
+            None => Self::Service {},
         }
     }
 }

@@ -281,14 +281,17 @@ impl State {
     ) -> Result<(), Failure> {
         let supervision = self.agent.launcher().spec.supervision;
         let was_parked = matches!(self.condition, Condition::Probing { .. });
+        let hopeless = is_hopeless(&cause);
+        let verdict = if hopeless { Verdict::CountsAgainstNobody } else { verdict };
         let wait = self.trouble.next_wait(verdict, &supervision, Instant::now());
         self.events.tell(RuntimeEvent::RunnerEnded {
             agent: self.agent.name.clone(),
             generation: self.generation,
+            kind: cause.kind,
             cause: cause.message.clone(),
             counted: verdict == Verdict::Counts,
         });
-        if is_hopeless(&cause) {
+        if hopeless {
             return self.give_up(cause, None, myself);
         }
         match wait {
