@@ -226,7 +226,7 @@ class TestModule:
         assert agent["instructions"] is True
         assert {tool["name"]: tool["description"] for tool in agent["tools"]} == {
             "who": "Says who the customer is.",
-            "sleeps": "Sleeps in a thread until the file is there.",
+            "sleeps": "Sleeps in a thread until the file is there, and says so in another one.",
             "breaks": "Raises.",
         }
         assert agent["output"]["properties"].keys() == GOOD.keys()

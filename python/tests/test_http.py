@@ -42,7 +42,7 @@ def test_unknown_run_is_not_found(shared: Runner, verb: str) -> None:
     bodies: dict[str, Json] = {
         "permit": {"seq": 1},
         "tool_results": {"tool_call_id": "x", "status": "ok"},
-        "messages": {"content": "hello"},
+        "messages": {"message_id": "m1", "content": "hello"},
     }
     answer = shared.post(f"/v1/runs/never-seen/{verb}", {"attempt": 1, **bodies[verb]})
 

@@ -40,11 +40,29 @@ def wait_until_finished(runner: Runner) -> None:
         assert time.monotonic() < until, unfinished(runner)
 
 
+def wait_until_begun(file: Path) -> None:
+    """Waits until a thread sleeps."""
+    begun = file.with_name(f"{file.name}.begun")
+    until = time.monotonic() + DEADLINE
+    while not begun.exists():
+        assert time.monotonic() < until
+
+
+def wait_until_told(runner: Runner) -> Json:
+    """Waits until one thing is told to run on, and returns it."""
+    until = time.monotonic() + DEADLINE
+    while not (left := unfinished(runner)):
+        assert time.monotonic() < until
+    assert len(left) == 1
+    return left[0]
+
+
 def sleeping(runner: Runner, file: Path, tool: str = "sleeps", **fields: object) -> Stream:
     """An attempt whose tool sleeps until the file is there."""
     script = [call(tool, {"path": str(file)}), text()]
     stream = runner.start(request(script, spec(python(tool)), **fields))
     stream.until("tool_started")
+    wait_until_begun(file)
     return stream
 
 
@@ -68,18 +86,15 @@ def test_cancelled_attempt_ends_at_once_and_its_thread_is_told(
 def test_disconnected_attempt_leaves_its_thread(own: Runner, file: Path) -> None:
     stream = sleeping(own, file)
     stream.hang_up()
-    until = time.monotonic() + DEADLINE
-    while not unfinished(own):
-        assert time.monotonic() < until
 
-    assert unfinished(own)[0]["run_id"] == stream.run_id
+    assert wait_until_told(own)["run_id"] == stream.run_id
     file.touch()
     wait_until_finished(own)
 
 
 def test_tool_over_its_timeout_is_told_while_the_attempt_goes_on(own: Runner, file: Path) -> None:
     script = [call("sleeps", {"path": str(file)}), text()]
-    stream = own.start(request(script, spec(python("sleeps", timeout=0.05))))
+    stream = own.start(request(script, spec(python("sleeps", timeout=1))))
     stream.until("tool_finished")
 
     assert [left["tool"] for left in unfinished(own)] == ["sleeps"]
@@ -90,7 +105,7 @@ def test_tool_over_its_timeout_is_told_while_the_attempt_goes_on(own: Runner, fi
 
 
 def test_attempt_over_its_timeout_leaves_its_thread(own: Runner, file: Path) -> None:
-    stream = sleeping(own, file, timeout=0.2)
+    stream = sleeping(own, file, timeout=1)
 
     assert stream.finish().data["error"]["kind"] == "run_timeout"
     assert [left["run_id"] for left in unfinished(own)] == [stream.run_id]
@@ -115,6 +130,7 @@ def test_tool_of_an_agent_defined_in_python_is_told(file: Path) -> None:
         agent = {"module": "helpdesk:agent"}
         stream = runner.start(request(script, agent, deps={"name": "Ada"}))
         stream.until("tool_started")
+        wait_until_begun(file)
         runner.delete(stream)
 
         assert stream.finish().kind == "attempt_cancelled"
@@ -127,7 +143,7 @@ def test_tool_of_an_agent_defined_in_python_is_told(file: Path) -> None:
 def test_sync_instructions_are_told_as_user_code(file: Path) -> None:
     with Runner(callables=CALLABLES, env={"WAIT_FOR": str(file)}) as runner:
         agent = spec(dynamic_instructions=["scripted:waits"])
-        stream = runner.start(request([text()], agent, timeout=0.2))
+        stream = runner.start(request([text()], agent, timeout=1))
 
         assert stream.finish().data["error"]["kind"] == "run_timeout"
         assert [left["tool"] for left in unfinished(runner)] == ["user code"]
@@ -137,13 +153,11 @@ def test_directly_called_tool_is_told_when_its_caller_has_gone(own: Runner, file
     connection = own.connect()
     body = f'{{"args": {{"path": "{file}"}}}}'
     connection.request("POST", "/v1/tools/tools:sleeps/call", body, own.headers())
+    wait_until_begun(file)
     assert unfinished(own) == []
     connection.close()
-    until = time.monotonic() + DEADLINE
-    while not unfinished(own):
-        assert time.monotonic() < until
 
-    (left,) = unfinished(own)
+    left = wait_until_told(own)
     assert (left["run_id"], left["tool"]) == (None, "sleeps")
     file.touch()
     wait_until_finished(own)

@@ -85,6 +85,7 @@ async def stream(
         if isinstance(part, TextPart):
             for piece in pieces(part.content, step.get("piece", 8)):
                 yield piece
+            await until(step.get("until"))
             continue
         args = part.args if isinstance(part.args, str) else json.dumps(part.args)
         yield {index: DeltaToolCall(name=part.tool_name, tool_call_id=part.tool_call_id)}
@@ -95,6 +96,17 @@ async def stream(
     if "hang" in step:
         yield "thinking"
         await hang()
+
+
+async def until(file: str | None) -> None:
+    """Waits until the file is there, if one is named."""
+    while file is not None and not there(file):  # noqa: ASYNC110 - nothing tells when it appears
+        await asyncio.sleep(0.01)
+
+
+def there(file: str) -> bool:
+    """Says whether the file is there."""
+    return os.path.exists(file)
 
 
 async def hang() -> None:
@@ -126,7 +138,9 @@ def exits() -> str:
 
 
 def waits() -> str:
-    """Waits for a file before it says anything."""
+    """Waits for a file before it says anything, and says so in another one."""
+    with open(f"{os.environ['WAIT_FOR']}.begun", "w"):
+        pass
     while not os.path.exists(os.environ["WAIT_FOR"]):
         time.sleep(0.01)
     return "Go on."

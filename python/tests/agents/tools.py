@@ -53,7 +53,9 @@ def hang_in_thread() -> str:
 
 
 def sleeps(path: str) -> str:
-    """Sleeps in a thread until the file is there."""
+    """Sleeps in a thread until the file is there, and says so in another one."""
+    with open(f"{path}.begun", "w"):
+        pass
     while not os.path.exists(path):
         time.sleep(0.01)
     return "awake"
