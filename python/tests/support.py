@@ -33,7 +33,7 @@ PURE = (
     " spawns holds_the_gil wrong_deep_inside retries_with_a_surrogate asks_with_an_object halves"
     " anything interrupted grouped exits_in_a_task exits_in_a_callback rude floods"
     " floods_from_a_thread closes_stdout closes_the_control_socket sleeps sleeps_in_executor"
-    " leaves_a_thread stops_iterating"
+    " leaves_a_thread stops_iterating clings"
 ).split()
 
 CALLABLES: list[Json] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +184,18 @@ def test_slow_reader_holds_the_attempt_up_instead_of_filling_memory(own: Runner)
     assert quick.finish().kind == "attempt_completed"
     assert attempts(own) == 1
     assert slow.finish().data["output"] == flood["text"]
+
+
+def test_attempt_that_holds_on_after_its_cancel_is_told(own: Runner, tmp_path: Path) -> None:
+    file = tmp_path / "release"
+    script = [call("clings", {"path": str(file)}), text()]
+    stream = own.start(request(script, spec(python("clings"))))
+    stream.until("tool_started")
+    for _ in range(2):
+        assert own.delete(stream).status == 202
+    [left] = own.get("/healthz").body["unfinished"]
+    assert left["run_id"] == stream.run_id
+    assert left["tool"] == "the attempt"
+    file.touch()
+    stream.finish()
+    wait_until_idle(own)

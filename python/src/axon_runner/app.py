@@ -131,7 +131,7 @@ class App:
             "generation": self._generation.number,
             "axon_runner": __version__,
             "draining": self.runs.draining,
-            "unfinished": self._generation.threads.unfinished(),
+            "unfinished": [*self.runs.unfinished(), *self._generation.threads.unfinished()],
         }
 
     def _validate(self, body: bytes) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -77,6 +78,7 @@ class Attempt:
         self._log = RunLog(self.stream, self.emit)
         self.steering = Steering()
         self._seq = 0
+        self._cancelled: float | None = None
 
     @property
     def over(self) -> bool:
@@ -94,9 +96,20 @@ class Attempt:
         self.steering.begin(run)
 
     def cancel(self) -> None:
-        """Cancels the attempt; its task says so on the stream."""
-        if self.task is not None:
+        """Cancels the attempt; its task says so on the stream.
+
+        Once: a second time would break what user code cleans up meanwhile.
+        """
+        if self.task is not None and self._cancelled is None:
+            self._cancelled = time.monotonic()
             self.task.cancel()
+
+    @property
+    def lingering(self) -> float | None:
+        """Says for how many seconds the attempt has not ended although it was cancelled."""
+        if self._cancelled is None or self.over:
+            return None
+        return time.monotonic() - self._cancelled
 
     def emit(self, kind: str, data: bytes) -> int:
         """Sends one event and returns its sequence number.

@@ -99,6 +99,14 @@ class Runs:
             raise refused(409, "config", f"attempt {attempt} is stale; {highest} was the last")
         raise refused(410, "config", f"attempt {highest} of run {run_id} is over")
 
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Returns the attempts that were cancelled and have not ended."""
+        return [
+            {"run_id": run_id, "tool": "the attempt", "seconds": round(seconds, 3)}
+            for run_id, attempt in self._live.items()
+            if (seconds := attempt.lingering) is not None
+        ]
+
     def cancel_all(self) -> None:
         """Cancels every attempt; each says so on its stream."""
         for task in self._tasks:

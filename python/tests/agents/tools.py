@@ -1,6 +1,7 @@
 """Tools of the test agents."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -59,6 +60,14 @@ def sleeps(path: str) -> str:
     while not os.path.exists(path):
         time.sleep(0.01)
     return "awake"
+
+
+async def clings(path: str) -> str:
+    """Goes on after a cancel, until the file is there."""
+    while not os.path.exists(path):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+    return "released"
 
 
 async def sleeps_in_executor(path: str) -> str:

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::ids::{Generation, RunId};
+use axon_kernel::wire::Unfinished;
 use axon_runner::{Exit, Runner, RunnerClient};
 use tokio::sync::{OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, watch};
 use tokio::time::Instant;
@@ -145,39 +146,29 @@ impl Lease {
         self.tenancy.generation
     }
 
-    /// Sees to it that the run has really stopped in its runner: asks, waits for `grace`, and then
-    /// kills the runner. Says whether it had to.
-    pub(crate) async fn end(&self, grace: Duration) -> bool {
-        let asked = tokio::time::timeout(grace, async {
-            // That the attempt is over already is the answer we want.
-            let _over = self.client().cancel(&self.run).await;
-        });
-        let deadline = Instant::now() + grace;
-        if asked.await.is_ok() {
-            loop {
-                let answer = tokio::time::timeout_at(deadline, self.client().health()).await;
-                match answer {
-                    Ok(Ok(health)) => {
-                        if !health
-                            .unfinished
-                            .iter()
-                            .any(|left| left.run_id.as_ref() == Some(&self.run))
-                        {
-                            return false;
-                        }
-                    }
-                    Ok(Err(_)) | Err(_) => break,
-                }
-                let again = Instant::now() + ASK_AGAIN;
-                if again >= deadline {
-                    break;
-                }
-                tokio::time::sleep_until(again).await;
-            }
+    /// Sees to it that the run has really stopped in its runner: asks, waits until `deadline`, and
+    /// then kills the runner. Says whether it had to.
+    pub(crate) async fn end(&self, deadline: Instant) -> bool {
+        if tokio::time::timeout_at(deadline, self.stopped()).await == Ok(true) {
+            return false;
         }
-        let reason = format!("run {} did not stop within {} s", self.run, grace.as_secs_f64());
+        let reason = format!("run {} did not stop when it had to", self.run);
         self.tenancy.stop(&reason, Duration::ZERO).await;
         true
+    }
+
+    /// Cancels the run and waits until nothing of it is left; says whether the runner told so.
+    async fn stopped(&self) -> bool {
+        // That the attempt is over already is the answer we want.
+        let _over = self.client().cancel(&self.run).await;
+        loop {
+            let Ok(health) = self.client().health().await else { return false };
+            let left = |unfinished: &Unfinished| unfinished.run_id.as_ref() == Some(&self.run);
+            if !health.unfinished.iter().any(left) {
+                return true;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Hard stops: a run that was called off, or is too late, really ends in its runner.
 
+use tokio::time::Instant;
+
 use crate::events::RuntimeEvent;
 
 use super::driver::Driver;
@@ -9,8 +11,9 @@ impl Driver {
     /// then is it told that the run has ended.
     pub(super) async fn hard_stop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        let grace = self.launcher.spec.runner.cancel_grace;
-        if !lease.end(grace).await {
+        // From the deadline on, if that is what ended it.
+        let since = self.deadline().min(Instant::now());
+        if !lease.end(since + self.launcher.spec.runner.cancel_grace).await {
             return;
         }
         let (run_id, generation) = (self.log().run_id().clone(), lease.generation());
