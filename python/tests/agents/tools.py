@@ -64,10 +64,14 @@ def sleeps(path: str) -> str:
 
 async def clings(path: str) -> str:
     """Goes on after a cancel, until the file is there."""
-    while not os.path.exists(path):
+    while not _exists(path):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.01)
     return "released"
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)
 
 
 async def sleeps_in_executor(path: str) -> str:
