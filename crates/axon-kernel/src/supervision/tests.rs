@@ -1,5 +1,7 @@
 mod arithmetic;
 mod driver;
+mod groups;
 mod histories;
 mod interleavings;
 mod model;
+mod world;

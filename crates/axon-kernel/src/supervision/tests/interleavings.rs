@@ -1,7 +1,7 @@
 //! Starts, stops and waits that take their time, in any order, with hopeless errors among them:
 //! what must hold whatever the order is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -10,10 +10,11 @@ use proptest::strategy::Strategy as AnyOf;
 
 use super::driver::{flags, terms};
 use super::histories::{id, restart, strategy};
+use super::world::World;
 use crate::spec::Backoff;
 use crate::supervision::{
-    Call, CallerId, ChildId, ChildState, Effect, Ending, Event, Flags, Incarnation, Machine,
-    Moment, Note, Refusal, Restart, Strategy, Ticket,
+    Call, CallerId, ChildId, ChildState, Effect, Ending, Event, Flags, Incarnation, Refusal,
+    Strategy,
 };
 
 /// What happens next; an index picks one of what is possible.
@@ -53,94 +54,7 @@ fn op() -> impl AnyOf<Value = Op> {
     ]
 }
 
-struct World {
-    machine: Machine,
-    now: Moment,
-    starting: BTreeMap<ChildId, Incarnation>,
-    running: BTreeMap<ChildId, Incarnation>,
-    stopping: BTreeMap<ChildId, Incarnation>,
-    waits: BTreeSet<Ticket>,
-    callers: BTreeSet<CallerId>,
-    next_caller: u64,
-    ended: bool,
-}
-
 impl World {
-    fn new(flags: Flags) -> Self {
-        Self {
-            machine: Machine::new(flags, 3),
-            now: Moment::default(),
-            starting: BTreeMap::new(),
-            running: BTreeMap::new(),
-            stopping: BTreeMap::new(),
-            waits: BTreeSet::new(),
-            callers: BTreeSet::new(),
-            next_caller: 0,
-            ended: false,
-        }
-    }
-
-    fn feed(&mut self, event: Event) {
-        for effect in self.machine.handle(self.now, event) {
-            let refused = matches!(effect, Effect::Reply { answer: Err(Refusal::Stopped), .. });
-            assert!(!self.ended || refused, "{effect:?} after the end");
-            self.carry_out(effect);
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Start { id, incarnation } => {
-                assert!(!self.is_live(&id), "{id} is started twice");
-                self.starting.insert(id, incarnation);
-            }
-            Effect::Stop { id, incarnation, .. } => {
-                let live = self.starting.remove(&id).or_else(|| self.running.remove(&id));
-                assert_eq!(live, Some(incarnation), "{id} is stopped but not live");
-                self.stopping.insert(id, incarnation);
-            }
-            Effect::WaitUntil { ticket, due } => {
-                assert!(due > self.now);
-                self.waits.insert(ticket);
-            }
-            Effect::Reply { caller, .. } => {
-                assert!(self.callers.remove(&caller), "{caller:?} is answered twice");
-            }
-            Effect::Forget(id) => assert!(!self.is_live(&id), "{id} is forgotten alive"),
-            Effect::Exit(_) => {
-                self.ended = true;
-                let live = [&self.starting, &self.running, &self.stopping];
-                assert!(live.iter().all(|children| children.is_empty()), "a child is left");
-            }
-            Effect::Note { note: Note::RestartScheduled { after, .. }, .. } => {
-                assert!(after >= Duration::from_millis(500));
-            }
-            Effect::Note { .. } | Effect::Begun => {}
-        }
-    }
-
-    fn is_live(&self, id: &ChildId) -> bool {
-        [&self.starting, &self.running, &self.stopping].iter().any(|live| live.contains_key(id))
-    }
-
-    fn start_ends(&mut self, id: ChildId, ending: Ending) {
-        let Some(incarnation) = self.starting.remove(&id) else { return };
-        match ending {
-            Ending::Abnormal { hopeless } => {
-                self.feed(Event::StartFailed { id, incarnation, hopeless });
-            }
-            Ending::Normal | Ending::Shutdown => {
-                self.running.insert(id.clone(), incarnation);
-                self.feed(Event::Started { id, incarnation });
-            }
-        }
-    }
-
-    fn stop_ends(&mut self, id: ChildId) {
-        let Some(incarnation) = self.stopping.remove(&id) else { return };
-        self.feed(Event::Exited { id, incarnation, ending: Ending::Shutdown });
-    }
-
     fn perform(&mut self, op: Op) {
         match op {
             Op::StartEnds(of, ending) => {
@@ -163,35 +77,13 @@ impl World {
             }
             Op::Exits(of, ending) => {
                 if let Some(id) = pick(&self.running, of) {
-                    let incarnation = self.running.remove(&id).unwrap();
-                    self.feed(Event::Exited { id, incarnation, ending });
+                    self.exits(id, ending);
                 }
             }
             Op::Calls(call) => {
-                self.next_caller += 1;
-                let caller = CallerId(self.next_caller);
-                self.callers.insert(caller);
-                self.feed(Event::Called { caller, call });
+                self.call(call);
             }
             Op::Stop => self.feed(Event::Stop),
-        }
-    }
-
-    /// Lets everything that is under way succeed, until nothing is.
-    fn settle(&mut self) {
-        loop {
-            let starting = self.starting.keys().next().cloned();
-            let stopping = self.stopping.keys().next().cloned();
-            if let Some(id) = stopping {
-                self.stop_ends(id);
-            } else if let Some(id) = starting {
-                self.start_ends(id, Ending::Normal);
-            } else if let Some(ticket) = self.waits.pop_first() {
-                self.now = self.now.after(Duration::from_secs(60));
-                self.feed(Event::Due(ticket));
-            } else {
-                return;
-            }
         }
     }
 }
@@ -263,15 +155,4 @@ fn stops_in_reverse(world: &mut World, strategy: Strategy) {
     let call = Call::Restart(id(0));
     let effects = world.machine.handle(world.now, Event::Called { caller, call });
     assert_eq!(effects, [Effect::Reply { caller, answer: Err(Refusal::Stopped) }]);
-}
-
-#[test]
-fn a_restart_type_that_is_never_restarted_is_never_given_up() {
-    let mut world = World::new(flags(Strategy::OneForAll, 3));
-    world.feed(Event::Begin(vec![(id(0), terms(Restart::Temporary))]));
-    world.start_ends(id(0), Ending::Normal);
-    let incarnation = world.running.remove(&id(0)).unwrap();
-    let ending = Ending::Abnormal { hopeless: true };
-    world.feed(Event::Exited { id: id(0), incarnation, ending });
-    assert_eq!(world.machine.children().count(), 0);
 }
