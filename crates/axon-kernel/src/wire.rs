@@ -21,9 +21,6 @@ pub use requests::{
 /// The version of the protocol.
 pub const PROTOCOL: u32 = 1;
 
-/// After how much silence on a stream a runner counts as stuck, unless its agent says otherwise.
-pub const DEFAULT_HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// The file descriptor of the control socket in a runner.
 pub const CONTROL_FD: i32 = 3;
 /// The file descriptor of the listening socket in a runner.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_HEARTBEAT, LogRecord, PROTOCOL};
+use super::{LogRecord, PROTOCOL};
 use crate::failure::Failure;
 use crate::ids::Generation;
-use crate::spec::{AgentSpec, Callable};
+use crate::spec::{AgentSpec, Callable, DEFAULT_HEARTBEAT};
 
 /// The launch data: it fixes what this generation of the runner may call.
 ///
@@ -95,7 +95,7 @@ impl Launch {
                 body_bytes: crate::json::MAX_BODY_BYTES,
                 event_bytes: crate::json::MAX_EVENT_BYTES,
                 json_depth: crate::json::MAX_DEPTH,
-                heartbeat_ms: millis(DEFAULT_HEARTBEAT),
+                heartbeat_ms: millis(spec.runner.heartbeat),
             },
         }
     }

@@ -1,10 +1,15 @@
 //! Admission: how many runs of an agent are under way, how many wait, and who is next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use axon_kernel::event::millis;
 use axon_kernel::spec::Limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Duration, Instant};
+
+/// The shortest and the longest time after which a caller is asked to try again.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
 /// Counts the runs of one agent. It outlives the agent's actor, so that no restart of it loses or
 /// doubles a place.
@@ -15,6 +20,8 @@ pub(crate) struct Gate {
     queue: AtomicUsize,
     /// Runs that were let in and have not left: under way or waiting.
     inside: Arc<watch::Sender<usize>>,
+    /// How long a place is held, in milliseconds: a mean in which recent runs weigh most.
+    held_ms: Arc<AtomicU64>,
 }
 
 /// The agent is full.
@@ -22,6 +29,8 @@ pub(crate) struct Gate {
 pub(crate) struct Full {
     pub(crate) in_flight: usize,
     pub(crate) queued: usize,
+    /// When a place is likely to be free.
+    pub(crate) retry_after: Duration,
 }
 
 /// The agent was stopped.
@@ -36,6 +45,7 @@ impl Gate {
             concurrency: AtomicU32::new(concurrency),
             queue: AtomicUsize::new(limits.queue as usize),
             inside: Arc::default(),
+            held_ms: Arc::default(),
         }
     }
 
@@ -48,10 +58,18 @@ impl Gate {
             fits
         });
         if !entered {
-            return Err(Full { in_flight: self.in_flight(), queued: self.queued() });
+            return Err(self.full());
         }
         let counted = Counted(self.inside.clone());
-        Ok(Admission { slots: self.slots.clone(), counted })
+        Ok(Admission { slots: self.slots.clone(), counted, held_ms: self.held_ms.clone() })
+    }
+
+    /// Says how full it is. There is room again when one run has ended, of as many as are under way.
+    fn full(&self) -> Full {
+        let mean = Duration::from_millis(self.held_ms.load(Ordering::Relaxed));
+        let next = mean / self.concurrency.load(Ordering::Relaxed).max(1);
+        let retry_after = next.clamp(RETRY_AFTER.0, RETRY_AFTER.1);
+        Full { in_flight: self.in_flight(), queued: self.queued(), retry_after }
     }
 
     /// Takes other limits from now on. Runs under way keep their places.
@@ -116,6 +134,7 @@ impl Drop for Counted {
 pub(crate) struct Admission {
     slots: Arc<Semaphore>,
     counted: Counted,
+    held_ms: Arc<AtomicU64>,
 }
 
 /// A place among the runs under way. Dropping it lets the next one in.
@@ -124,14 +143,27 @@ pub(crate) struct Slot {
     // The place first: whoever is let in then finds the count right.
     _place: OwnedSemaphorePermit,
     _counted: Counted,
+    since: Instant,
+    held_ms: Arc<AtomicU64>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let held = millis(self.since.elapsed());
+        let mean = |before: u64| if before == 0 { held } else { (before * 7 + held) / 8 };
+        // It cannot fail: the closure always returns a value.
+        let _ = self
+            .held_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(mean(before)));
+    }
 }
 
 impl Admission {
     /// Waits for a place: first come, first served.
     pub(crate) async fn slot(self) -> Result<Slot, Closed> {
-        let Self { slots, counted } = self;
+        let Self { slots, counted, held_ms } = self;
         let place = slots.acquire_owned().await.map_err(|_closed| Closed)?;
-        Ok(Slot { _place: place, _counted: counted })
+        Ok(Slot { _place: place, _counted: counted, since: Instant::now(), held_ms })
     }
 }
 
@@ -151,7 +183,8 @@ mod tests {
         let gate = gate(1, 1);
         let first = gate.admit().unwrap().slot().await.unwrap();
         let second = gate.admit().unwrap();
-        assert_eq!(gate.admit().unwrap_err(), Full { in_flight: 1, queued: 1 });
+        let Full { in_flight, queued, .. } = gate.admit().unwrap_err();
+        assert_eq!((in_flight, queued), (1, 1));
         drop(first);
         let third = gate.admit().unwrap();
         let _second = second.slot().await.unwrap();

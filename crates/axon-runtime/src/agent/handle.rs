@@ -209,7 +209,7 @@ impl AgentHandle {
             agent: self.name().clone(),
             in_flight: full.in_flight,
             queued: full.queued,
-            retry_after: Duration::from_secs(1),
+            retry_after: full.retry_after,
         })
     }
 
