@@ -100,7 +100,8 @@ impl Agents {
     }
 
     /// Starts an agent again whose actor is not there, by hand.
-    pub(crate) async fn restart(&self, name: &AgentName) -> Result<(), ChildError> {
+    pub(crate) async fn restart(&self, agent: &Agent) -> Result<(), ChildError> {
+        let name = &agent.name;
         if let Some(group) = self.group_of(name)
             && group.is_parked()
         {
@@ -110,8 +111,12 @@ impl Agents {
         let supervisor = self.supervisor_of(name).ok_or(ChildError::Stopped)?;
         match supervisor.restart_child(&ChildId::new(name.as_str())).await {
             // Somebody is at it.
-            Err(ChildError::Restarting | ChildError::Running) => Ok(()),
-            other => other.map(drop),
+            Ok(_) | Err(ChildError::Restarting | ChildError::Running) => Ok(()),
+            Err(error) => {
+                let failure = Failure::new(FailureKind::Config, error.to_string());
+                self.park(agent, failure, None);
+                Err(error)
+            }
         }
     }
 

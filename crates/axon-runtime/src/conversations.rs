@@ -35,22 +35,34 @@ pub(crate) type Place = oneshot::Receiver<Turn>;
 impl Conversations {
     /// Stands in line; turns come in the order in which they were asked for.
     pub(crate) fn join(self: &Arc<Self>, id: &ConversationId) -> Place {
-        let (sender, place) = oneshot::channel();
         let mut busy = self.busy();
         if let Some(line) = busy.get_mut(id) {
+            let (sender, place) = oneshot::channel();
             line.waiting.push_back(sender);
             return place;
         }
         busy.insert(id.clone(), Line::default());
         drop(busy);
-        // Sent outside of the lock: if nobody takes it, its drop wants the lock.
+        self.place_of(id)
+    }
+
+    /// Returns the first place in a line that was just begun. Not under the lock: a turn that
+    /// nobody takes wants it when it is dropped.
+    fn place_of(self: &Arc<Self>, id: &ConversationId) -> Place {
+        let (sender, place) = oneshot::channel();
         let _taken = sender.send(Turn { conversations: self.clone(), id: id.clone() });
         place
     }
 
-    /// Returns whether `id` has a turn under way, or waiting.
-    pub(crate) fn is_busy(&self, id: &ConversationId) -> bool {
-        self.busy().contains_key(id)
+    /// Takes the turn, if the conversation has none under way and none waiting.
+    pub(crate) fn join_if_free(self: &Arc<Self>, id: &ConversationId) -> Option<Place> {
+        let mut busy = self.busy();
+        if busy.contains_key(id) {
+            return None;
+        }
+        busy.insert(id.clone(), Line::default());
+        drop(busy);
+        Some(self.place_of(id))
     }
 
     /// Returns the run whose turn it is.
@@ -107,7 +119,7 @@ mod tests {
         drop(gave_up);
         drop(first);
         drop(third.await.unwrap());
-        assert!(!conversations.is_busy(&id));
+        assert!(conversations.join_if_free(&id).is_some());
     }
 
     #[tokio::test]
@@ -115,6 +127,6 @@ mod tests {
         let conversations = Arc::new(Conversations::default());
         let id = ConversationId::new("c");
         drop(conversations.join(&id));
-        assert!(!conversations.is_busy(&id));
+        assert!(conversations.join_if_free(&id).is_some());
     }
 }

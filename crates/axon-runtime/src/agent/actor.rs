@@ -7,6 +7,7 @@ use std::time::Duration;
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::spec::OnExhausted;
+use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -76,6 +77,8 @@ pub(crate) struct State {
     waiting: Vec<Reply>,
     /// The task of the launch that is under way; aborting it kills what it has started.
     launching: Option<JoinHandle<()>>,
+    /// Runners that a reload has replaced and that runs are still in.
+    retiring: Vec<Arc<Tenancy>>,
     trouble: Trouble,
 }
 
@@ -100,17 +103,21 @@ impl Actor for AgentActor {
         myself: ActorRef<AgentMessage>,
         AgentArguments { agent, events }: AgentArguments,
     ) -> Result<State, ActorProcessingErr> {
-        agent.stand(Standing::Open);
+        let open = agent.reopen();
         let mut state = State {
             launching: None,
+            retiring: Vec::new(),
             generation: agent.launcher().next_generation(),
             agent,
             events,
-            condition: Condition::Launching,
+            condition: Condition::Resting,
             waiting: Vec::new(),
             trouble: Trouble::default(),
         };
-        state.launch(&myself);
+        if open {
+            state.condition = Condition::Launching;
+            state.launch(&myself);
+        }
         Ok(state)
     }
 
@@ -133,7 +140,10 @@ impl Actor for AgentActor {
             }
             AgentMessage::Restart => state.restart(&myself),
             AgentMessage::Reload(launcher) => state.reload(launcher, &myself),
-            AgentMessage::Vacated(tenancy) => end(tenancy, "it was replaced", STOP_GRACE),
+            AgentMessage::Vacated(tenancy) => {
+                state.retiring.retain(|retiring| !Arc::ptr_eq(retiring, &tenancy));
+                end(tenancy, "the agent was reloaded", STOP_GRACE);
+            }
             AgentMessage::Rest(done) => state.rest(done),
             // Whoever asked may have gone: then nobody needs the answer.
             AgentMessage::Status(reply) => drop(reply.send(state.status())),
@@ -356,6 +366,7 @@ impl State {
         if let Condition::Up(tenancy) = before {
             let limit = self.agent.launcher().spec.limits.timeout;
             let myself = myself.clone();
+            self.retiring.push(tenancy.clone());
             tokio::spawn(async move {
                 // No run outlives its deadline; a runner that still holds one then is stopped.
                 let _in_time = tokio::time::timeout(limit, tenancy.vacated()).await;
@@ -383,15 +394,17 @@ impl State {
         reason: &'static str,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (launching, launcher) = (self.launching.take(), self.agent.launcher());
+        let mut ending = std::mem::take(&mut self.retiring);
+        if let Condition::Up(tenancy) = before {
+            ending.push(tenancy);
+        }
         self.waiting.clear();
         async move {
             if let Some(launching) = launching {
                 launching.abort();
                 let _aborted = launching.await;
             }
-            if let Condition::Up(tenancy) = before {
-                tenancy.stop(reason, STOP_GRACE).await;
-            }
+            join_all(ending.iter().map(|tenancy| tenancy.stop(reason, STOP_GRACE))).await;
             // Killed ones, too: an aborted launch, and what was replaced a moment ago.
             let _in_time = tokio::time::timeout(STOP_GRACE, launcher.living.none()).await;
         }

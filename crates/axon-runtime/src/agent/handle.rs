@@ -106,7 +106,7 @@ impl AgentHandle {
         }
         let agents = self.services.agents.get().and_then(Weak::upgrade);
         let agents = agents.ok_or_else(|| self.stopped())?;
-        agents.restart(self.name()).await.map_err(|_gone| self.stopped())
+        agents.restart(&self.agent).await.map_err(|_gone| self.stopped())
     }
 
     /// Gives the agent another definition; its actor, if it is there, another runner.

@@ -93,6 +93,21 @@ impl Agent {
         });
     }
 
+    /// Takes runs again, if it was parked; an agent that was drained or stopped stays so. Says
+    /// whether it takes runs now.
+    pub(crate) fn reopen(&self) -> bool {
+        let mut open = true;
+        self.standing.send_if_modified(|now| {
+            open = matches!(now, Standing::Open | Standing::Parked { .. });
+            let parked = matches!(now, Standing::Parked { .. });
+            if parked {
+                *now = Standing::Open;
+            }
+            parked
+        });
+        open
+    }
+
     /// Takes no run any more, for good, and sends away who waits.
     pub(crate) fn close(&self) {
         self.stand(Standing::Stopped);

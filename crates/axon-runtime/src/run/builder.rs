@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{Driver, Entrance, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
 use crate::agent::AgentHandle;
 use crate::budget::Budget;
+use crate::conversations::Place;
 use crate::log::RunLog;
 
 /// A run that is being prepared.
@@ -135,12 +136,12 @@ impl RunBuilder {
             self.request.timeout = self.request.timeout.min(left);
         }
         let accepted_at = Instant::now();
-        if let Some(steered) = self.find_turn().await? {
+        if let Some(steered) = self.steer().await {
             return Ok(steered);
         }
         let services = self.agent.services.clone();
         let admission = self.agent.admit()?;
-        let turn = self.request.conversation.as_ref().map(|id| services.conversations.join(id));
+        let turn = self.join()?;
         let log = Arc::new(RunLog::new(self.run_id));
         let (live, steered) = LiveRun::new(log);
         let accepted = Accepted {
@@ -156,23 +157,32 @@ impl RunBuilder {
         Ok(RunHandle::new(live, false))
     }
 
-    /// Looks whether the conversation is free, and does what it has to if it is not: the run that
-    /// took the prompt, if one did.
-    async fn find_turn(&self) -> Result<Option<RunHandle>, Refusal> {
+    fn when_conversation_is_busy(&self) -> WhenBusy {
+        self.when_busy.unwrap_or(self.agent.spec().conversation.when_busy)
+    }
+
+    /// Hands the prompt to the run whose turn it is, if it shall go there and that run takes it. One
+    /// that is about to end does not: then this is the next turn.
+    async fn steer(&self) -> Option<RunHandle> {
+        let id = self.request.conversation.as_ref()?;
+        if self.when_conversation_is_busy() != WhenBusy::Steer {
+            return None;
+        }
+        let live = self.agent.services.conversations.live(id)?;
+        live.steer(self.request.prompt.clone()).await.ok()?;
+        Some(RunHandle::new(live, true))
+    }
+
+    /// Stands in the line of the conversation.
+    fn join(&self) -> Result<Option<Place>, Refusal> {
         let Some(id) = &self.request.conversation else { return Ok(None) };
         let conversations = &self.agent.services.conversations;
-        match self.when_busy.unwrap_or(self.agent.spec().conversation.when_busy) {
-            WhenBusy::Queue => Ok(None),
-            WhenBusy::Reject if conversations.is_busy(id) => {
-                Err(Refusal::ConversationBusy { conversation: id.clone() })
-            }
-            WhenBusy::Reject => Ok(None),
-            WhenBusy::Steer => {
-                let Some(live) = conversations.live(id) else { return Ok(None) };
-                let taken = live.steer(self.request.prompt.clone()).await;
-                // It was about to end: then this is the next turn.
-                Ok(taken.is_ok().then(|| RunHandle::new(live, true)))
-            }
+        match self.when_conversation_is_busy() {
+            WhenBusy::Queue | WhenBusy::Steer => Ok(Some(conversations.join(id))),
+            WhenBusy::Reject => match conversations.join_if_free(id) {
+                Some(place) => Ok(Some(place)),
+                None => Err(Refusal::ConversationBusy { conversation: id.clone() }),
+            },
         }
     }
 

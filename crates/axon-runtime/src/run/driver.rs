@@ -59,6 +59,7 @@ pub(crate) struct Driver {
     /// Messages that were taken and that no checkpoint has yet.
     pub(super) untold: Vec<Steered>,
     pub(super) slot: Option<Slot>,
+    turn: Option<Turn>,
     pub(super) spending: Spending,
     live: LiveRun,
     _end: EndIfOpen,
@@ -134,6 +135,7 @@ impl Driver {
             steered: None,
             untold: Vec::new(),
             slot: None,
+            turn: None,
             spending: Spending::default(),
             _end: EndIfOpen(live.log.clone()),
             live,
@@ -185,6 +187,7 @@ impl Driver {
         self.slot = None;
         let paused = matches!(end, RunEvent::Paused(_));
         self.end(end).await;
+        self.turn = None;
         if paused {
             // Until somebody can decide, it can be called off.
             let reason = reason_of(&mut cancelled).await;
@@ -208,8 +211,8 @@ impl Driver {
         let Entrance { admission, turn, steered } = entrance;
         // A run whose turn comes after its deadline never executes, hence no slack here.
         let entered = tokio::time::timeout_at(self.deadline(), self.enter(admission, turn)).await;
-        let _turn = match entered {
-            Ok(Ok(turn)) => turn,
+        match entered {
+            Ok(Ok(())) => {}
             Ok(Err(stopped)) => return Ok(failed(stopped.into_failure(), Vec::new())),
             Err(_elapsed) => return Ok(self.timed_out()),
         };
@@ -247,21 +250,16 @@ impl Driver {
     }
 
     /// Waits for the turn in the conversation first, so that no place is held meanwhile.
-    async fn enter(
-        &mut self,
-        admission: Admission,
-        turn: Option<Place>,
-    ) -> Result<Option<Turn>, Refusal> {
+    async fn enter(&mut self, admission: Admission, turn: Option<Place>) -> Result<(), Refusal> {
         let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };
-        let turn = match turn {
-            Some(place) => Some(place.await.map_err(|_gone| stopped())?),
-            None => None,
-        };
+        if let Some(place) = turn {
+            self.turn = Some(place.await.map_err(|_gone| stopped())?);
+        }
         self.slot = Some(admission.slot().await.map_err(|_closed| stopped())?);
-        if let Some(turn) = &turn {
+        if let Some(turn) = &self.turn {
             turn.is_of(self.live.clone());
         }
-        Ok(turn)
+        Ok(())
     }
 
     pub(super) async fn load_history(&mut self) -> Result<(), Stuck> {
@@ -275,6 +273,7 @@ impl Driver {
             (None, None) => (Vec::new(), 0),
         };
         self.transcript = Transcript::after(history, held);
+        self.spending.begin();
         Ok(())
     }
 

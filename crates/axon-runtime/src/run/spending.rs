@@ -50,6 +50,14 @@ pub(super) struct Spending {
     tools_paid: bool,
 }
 
+impl Spending {
+    /// Counts from nothing on, as a runner does that begins with the prompt.
+    pub(super) fn begin(&mut self) {
+        self.charged = Usage::default();
+        self.tools_paid = false;
+    }
+}
+
 impl Driver {
     /// Returns which model the next request goes to, and with which credential.
     pub(super) fn model_key(&self, lease: &Lease) -> ModelKey {
