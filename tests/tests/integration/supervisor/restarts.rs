@@ -1,5 +1,7 @@
 //! Restart types, backoff and intensity.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axon_kernel::spec::Backoff;
@@ -260,9 +262,9 @@ async fn a_start_that_takes_longer_than_its_limit_has_failed() {
 async fn a_child_that_ends_before_it_is_watched_is_restarted() {
     let stage = Stage::new();
     let mut events = stage.listen();
-    let (first, starts) = (stage.clone(), std::sync::atomic::AtomicBool::new(false));
+    let (first, starts) = (stage.clone(), AtomicBool::new(false));
     let start = move || {
-        let again = starts.swap(true, std::sync::atomic::Ordering::SeqCst);
+        let again = starts.swap(true, Ordering::SeqCst);
         let start = first.start("a")();
         let stage = first.clone();
         async move {
@@ -315,4 +317,58 @@ impl ractor::Actor for Idle {
     ) -> Result<(), ractor::ActorProcessingErr> {
         Ok(())
     }
+}
+
+/// Ends as soon as it has started: ten times with an error, then well.
+struct Hasty(Arc<AtomicU32>);
+
+impl ractor::Actor for Hasty {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ractor::ActorRef<()>,
+        (): (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn post_start(
+        &self,
+        myself: ractor::ActorRef<()>,
+        (): &mut (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        if self.0.fetch_add(1, Ordering::SeqCst) < 10 {
+            return Err(Broken("haste".to_owned()).into());
+        }
+        myself.stop(None);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_end_is_lost_or_mistaken_however_soon_it_comes() {
+    let mut supervisor = Supervisor::one_for_one().backoff(None).intensity(u32::MAX, SECOND);
+    for number in 0..100 {
+        let starts = Arc::new(AtomicU32::new(0));
+        let start = move || {
+            let starts = starts.clone();
+            async move { Child::spawn(Hasty(starts), ()).await.map(|(_, child)| child) }
+        };
+        supervisor = supervisor.child(ChildSpec::transient(number.to_string(), start));
+    }
+    let (normal, mut ended) = tokio::sync::watch::channel(0);
+    let supervisor = supervisor.on_event(Arc::new(move |event| {
+        if matches!(event.happening, Happening::Exited { cause: Exit::Normal }) {
+            normal.send_modify(|ended| *ended += 1);
+        }
+    }));
+    let supervisor = supervisor.start().await.unwrap();
+    ended.wait_for(|&ended| ended == 100).await.unwrap();
+    for child in supervisor.which_children().await.unwrap() {
+        assert_eq!(child.restarts, 10, "{}", child.id);
+    }
+    supervisor.stop().await;
 }

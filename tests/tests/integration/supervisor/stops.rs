@@ -3,6 +3,9 @@
 use axon_runtime::supervisor::{
     Child, ChildId, ChildSpec, Exit, Happening, Shutdown, Supervisor, SupervisorStartError,
 };
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use super::stage::{Broken, Order, SECOND, Stage, Start, immortal, states};
@@ -205,4 +208,39 @@ async fn an_actor_that_blocks_its_thread_is_counted_as_leaked() {
     assert_eq!(supervisor.leaked(), 1);
     assert_eq!(stage.log(), ["start a", "start b", "stop a"]);
     drop(release);
+}
+
+#[tokio::test]
+async fn a_process_that_ignores_its_stop_is_killed_with_its_group_and_reaped() {
+    let (told, mut group) = tokio::sync::mpsc::channel(1);
+    let start = move || {
+        let told = told.clone();
+        async move {
+            // Prints when it ignores SIGTERM, and has a child of its own.
+            let script = "trap '' TERM; sleep 1000 & echo ready; wait";
+            let mut process = tokio::process::Command::new("sh")
+                .args(["-c", script])
+                .stdout(std::process::Stdio::piped())
+                .process_group(0)
+                .spawn()?;
+            let mut ready = [0; 6];
+            process.stdout.take().unwrap().read_exact(&mut ready).await?;
+            let pid = Pid::from_raw(process.id().unwrap().try_into().unwrap()).unwrap();
+            told.send(pid).await.unwrap();
+            let signal = move |signal| kill_process_group(pid, signal).unwrap();
+            let reaped = async move {
+                let status = process.wait().await?;
+                if status.success() { Ok(()) } else { Err(std::io::Error::other("failed")) }
+            };
+            let child =
+                Child::process(move || signal(Signal::TERM), move || signal(Signal::KILL), reaped);
+            Ok::<_, std::io::Error>(child)
+        }
+    };
+    let spec = ChildSpec::permanent("process", start).shutdown(SECOND / 20);
+    let supervisor = Supervisor::one_for_one().child(spec).start().await.unwrap();
+    let pid = group.recv().await.unwrap();
+    supervisor.stop().await;
+    assert_eq!(supervisor.leaked(), 0);
+    assert_eq!(test_kill_process(pid), Err(Errno::SRCH), "it has been reaped");
 }
