@@ -107,10 +107,8 @@ impl Keeper {
             started = within(limit, &mut task.0) => match started {
                 Some(outcome) => (Some(start_outcome(outcome)), None),
                 None => {
-                    // What it becomes meanwhile is of no use: it came too late.
-                    let late = call_off(task).await.map(drop);
-                    let timed_out = StartTimedOut(limit.unwrap_or_default());
-                    (late.map(|()| Err(Abnormal::error(timed_out))), None)
+                    let timed_out = Abnormal::error(StartTimedOut(limit.unwrap_or_default()));
+                    (self.too_late(task).await.then_some(Err(timed_out)), None)
                 }
             },
         };
@@ -120,6 +118,20 @@ impl Keeper {
             None => report.leaked(),
         }
         None
+    }
+
+    /// Calls off a start that took too long, and returns whether nothing of it is left.
+    async fn too_late(&self, task: AbortOnDrop) -> bool {
+        let Some(outcome) = call_off(task).await else { return false };
+        let Ok(Child { mut controls, exited, .. }) = outcome else { return true };
+        let (_unwatched, mut exited) = self.watch(exited);
+        match stop(&mut controls, Shutdown::BrutalKill, exited.as_mut()).await {
+            Stopped::Exited(_) => {
+                controls.disarm();
+                true
+            }
+            Stopped::Leaked => false,
+        }
     }
 
     /// Returns what the supervisor must watch for the end of the child, and that end.

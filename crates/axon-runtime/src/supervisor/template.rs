@@ -10,7 +10,10 @@ use super::{ChildError, ChildSpec, Supervisor, SupervisorHandle, SupervisorStart
 type SpecOf<A> = Arc<dyn Fn(A) -> ChildSpec + Send + Sync>;
 
 /// Builds a supervisor of anonymous children that differ in one argument only (OTP's
-/// `simple_one_for_one`). They are stopped all at once.
+/// `simple_one_for_one`). They are stopped all at once, each within its own budget.
+///
+/// A child that ends cleanly or is terminated is forgotten, unless it is permanent and restarted;
+/// one that was given up stays until somebody restarts or terminates it.
 pub struct Template<A> {
     supervisor: Supervisor,
     spec: SpecOf<A>,
