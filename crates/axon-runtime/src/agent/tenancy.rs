@@ -15,6 +15,9 @@ use crate::launch::Launched;
 /// How often a runner is asked whether a cancelled run has stopped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a process may take to be gone after it was killed.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+
 /// One generation of an agent's runner.
 #[derive(Debug)]
 pub(crate) struct Tenancy {
@@ -73,19 +76,28 @@ impl Tenancy {
     }
 
     /// Ends the runner on purpose. What is under way in it resumes elsewhere.
-    pub(crate) async fn stop(&self, reason: &str, grace: Duration) -> Exit {
+    pub(crate) async fn stop(&self, reason: &str, grace: Duration) {
         self.aboard.send_modify(|Aboard { killed, death, .. }| {
             if death.is_none() {
                 killed.get_or_insert_with(|| reason.to_owned());
             }
         });
-        self.runner.stop(grace).await
+        self.end(grace).await;
     }
 
     /// Kills the runner on evidence against it: that is a death like any other.
-    pub(crate) async fn condemn(&self) -> Exit {
+    pub(crate) async fn condemn(&self) {
         self.death();
-        self.runner.stop(Duration::ZERO).await
+        self.end(Duration::ZERO).await;
+    }
+
+    /// Ends the process. One that the kernel cannot end either is left to it, and counted.
+    async fn end(&self, grace: Duration) {
+        if tokio::time::timeout(grace + KILL_WAIT, self.runner.stop(grace)).await.is_err() {
+            let (generation, pid) = (self.generation, self.pid());
+            tracing::error!(%generation, pid, "a runner survived its kill");
+            metrics::counter!("axon_runner_leaks_total").increment(1);
+        }
     }
 
     /// Says whose fault the end of the runner is. The first who asks decides it: whoever was in it
