@@ -15,7 +15,8 @@
 //! ```
 //!
 //! To start reading: [`Runtime`] starts agents and finds them by name, [`AgentHandle::run`] asks
-//! one, [`RunHandle`] follows what it does.
+//! one, [`RunHandle`] follows what it does. [`Runtime::tree`] and [`Runtime::events`] show who
+//! supervises whom and what happens there; [`supervisor`] does the same for actors of your own.
 //!
 //! The invariant: an accepted run ends exactly once, whatever dies meanwhile.
 

@@ -161,7 +161,10 @@ fn look(event: &RunEvent) -> Look {
         RunEvent::AttemptStarted(AttemptBegun { attempt, model, .. }) if attempt.0 > 1 => {
             Look::Line(DIM, format!("attempt {attempt}, with {model}"))
         }
-        RunEvent::Decided(Decided { decision: Decision::Retry { .. }, reason }) => {
+        RunEvent::Decided(Decided {
+            decision: Decision::Retry { .. } | Decision::Fallback { .. },
+            reason,
+        }) => {
             Look::Line(YELLOW, format!("  {reason}"))
         }
         RunEvent::Retracted(_) => {
