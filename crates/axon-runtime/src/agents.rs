@@ -139,6 +139,11 @@ impl Agents {
         self.groups.iter().find(|group| group.spec.agents.contains(name))
     }
 
+    #[cfg(test)]
+    pub(crate) fn kill_supervisor(&self) {
+        self.supervisor().unwrap().kill();
+    }
+
     fn supervisor(&self) -> Result<SupervisorHandle, ChildError> {
         self.supervisor.borrow().clone().ok_or(ChildError::Stopped)
     }

@@ -15,10 +15,13 @@ use crate::log::RunLog;
 use crate::run::{Cancel, Driver, Entrance};
 
 /// Speaks to the actor that knows the runs under way. Cheap to clone. The runs themselves outlive
-/// a restart of it: they enter themselves again.
+/// a restart of it: they enter themselves again. What ends them all does not depend on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs {
     actor: Arc<watch::Sender<Option<ActorRef<RunsMessage>>>>,
+    /// Why every run has to end, once that is so.
+    ending: Arc<watch::Sender<Option<String>>>,
+    under_way: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Debug)]
@@ -29,11 +32,6 @@ pub(crate) enum RunsMessage {
     Cancel {
         agent: AgentName,
         reason: String,
-    },
-    /// Cancel what is under way, and answer when the last run has ended.
-    Shutdown {
-        reason: String,
-        done: oneshot::Sender<()>,
     },
     Count(oneshot::Sender<usize>),
 }
@@ -47,7 +45,8 @@ pub(crate) struct Live {
 
 impl Runs {
     pub(crate) fn new() -> Self {
-        Self { actor: Arc::new(watch::Sender::new(None)) }
+        let (actor, ending) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { actor: Arc::new(actor), ending: Arc::new(ending), under_way: Arc::default() }
     }
 
     /// Starts the actor; runs that are under way enter themselves.
@@ -66,21 +65,33 @@ impl Runs {
         let live = Live { agent: driver.agent_name().clone(), cancel: cancel.clone() };
         let mut task = tokio::spawn(driver.drive(entrance, cancel.subscribe()));
         let mut actors = self.actor.subscribe();
+        let (mut ending, under_way) = (self.ending.subscribe(), self.under_way.clone());
+        under_way.send_modify(|count| *count += 1);
         tokio::spawn(async move {
             let run = log.run_id().clone();
             let ended = loop {
                 tell(&actors, || RunsMessage::Enter(run.clone(), live.clone()));
+                if let Some(reason) = &*ending.borrow_and_update() {
+                    cancel.now(reason);
+                }
                 tokio::select! {
                     ended = &mut task => break ended,
                     // The actor was started again and has to learn of this run.
                     changed = actors.changed() => if changed.is_err() { break (&mut task).await },
+                    changed = ending.changed() => if changed.is_err() { break (&mut task).await },
                 }
             };
             if ended.is_err() {
                 record_end(store.as_ref(), &log).await;
             }
             tell(&actors, || RunsMessage::Ended(run));
+            under_way.send_modify(|count| *count -= 1);
         });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn actor(&self) -> ActorRef<RunsMessage> {
+        self.actor.borrow().clone().unwrap()
     }
 
     /// Cancels the runs of `agent`.
@@ -97,12 +108,20 @@ impl Runs {
         answer.await.unwrap_or_default()
     }
 
-    /// Cancels every run, from now on new ones too; the answer comes when all have ended.
-    pub(crate) fn shutdown(&self, reason: &str) -> oneshot::Receiver<()> {
-        let (done, all_ended) = oneshot::channel();
-        let reason = reason.to_owned();
-        tell(&self.actor.subscribe(), || RunsMessage::Shutdown { reason, done });
-        all_ended
+    /// Cancels every run, from now on new ones too; the future resolves when all have ended.
+    pub(crate) fn shutdown(&self, reason: &str) -> impl Future<Output = ()> + Send + use<> {
+        self.ending.send_if_modified(|ending| {
+            let first = ending.is_none();
+            if first {
+                *ending = Some(reason.to_owned());
+            }
+            first
+        });
+        let mut under_way = self.under_way.subscribe();
+        async move {
+            // Closed: nobody is left who could start a run.
+            let _all_ended = under_way.wait_for(|count| *count == 0).await;
+        }
     }
 }
 
@@ -119,75 +138,37 @@ fn tell(
 #[derive(Debug)]
 struct RunsActor;
 
-#[derive(Debug, Default)]
-struct Known {
-    runs: HashMap<RunId, Live>,
-    ending: Option<Ending>,
-}
-
-#[derive(Debug)]
-struct Ending {
-    reason: String,
-    done: Vec<oneshot::Sender<()>>,
-}
-
 impl Actor for RunsActor {
     type Msg = RunsMessage;
-    type State = Known;
+    type State = HashMap<RunId, Live>;
     type Arguments = ();
 
     async fn pre_start(
         &self,
         _myself: ActorRef<RunsMessage>,
         (): (),
-    ) -> Result<Known, ActorProcessingErr> {
-        Ok(Known::default())
+    ) -> Result<HashMap<RunId, Live>, ActorProcessingErr> {
+        Ok(HashMap::new())
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<RunsMessage>,
         message: RunsMessage,
-        known: &mut Known,
+        known: &mut HashMap<RunId, Live>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RunsMessage::Enter(run, live) => known.enter(run, live),
-            RunsMessage::Ended(run) => drop(known.runs.remove(&run)),
+            RunsMessage::Enter(run, live) => drop(known.insert(run, live)),
+            RunsMessage::Ended(run) => drop(known.remove(&run)),
             RunsMessage::Cancel { agent, reason } => {
-                for live in known.runs.values().filter(|live| live.agent == agent) {
+                for live in known.values().filter(|live| live.agent == agent) {
                     live.cancel.now(&reason);
                 }
             }
-            RunsMessage::Shutdown { reason, done } => known.end(reason, done),
             // Whoever asked may have gone.
-            RunsMessage::Count(reply) => drop(reply.send(known.runs.len())),
-        }
-        if known.runs.is_empty()
-            && let Some(ending) = &mut known.ending
-        {
-            for done in ending.done.drain(..) {
-                // Whoever waited may have given up.
-                let _gone = done.send(());
-            }
+            RunsMessage::Count(reply) => drop(reply.send(known.len())),
         }
         Ok(())
-    }
-}
-
-impl Known {
-    fn enter(&mut self, run: RunId, live: Live) {
-        if let Some(ending) = &self.ending {
-            live.cancel.now(&ending.reason);
-        }
-        self.runs.insert(run, live);
-    }
-
-    fn end(&mut self, reason: String, done: oneshot::Sender<()>) {
-        for live in self.runs.values() {
-            live.cancel.now(&reason);
-        }
-        let ending = self.ending.get_or_insert_with(|| Ending { reason, done: Vec::new() });
-        ending.done.push(done);
     }
 }
 

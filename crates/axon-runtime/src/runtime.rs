@@ -346,20 +346,7 @@ impl Runtime {
     /// Cancels what is under way, and returns when every run and every runner has ended.
     pub async fn shutdown(&self) {
         let Inner { services, agents, .. } = self.inner.as_ref();
-        let handles = self.agents();
-        for handle in &handles {
-            handle.agent.stand(Standing::Draining);
-        }
-        let all_ended = services.runs.shutdown("the runtime shuts down");
-        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, all_ended).await;
-        agents.stop().await;
-        for handle in &handles {
-            handle.agent.close();
-        }
-        let living = handles.iter().map(|handle| handle.agent.launcher());
-        let gone = join_all(living.map(|launcher| async move { launcher.living.none().await }));
-        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, gone).await;
-        services.registry.clear();
+        end(services, agents, "the runtime shuts down").await;
     }
 
     /// Registers the agents, or none of them.
@@ -437,18 +424,40 @@ fn refused(agent: &AgentName, error: PrepareError) -> StartError {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let _nobody_waits = self.services.runs.shutdown("the runtime was dropped");
-        for handle in self.services.registry.all() {
+/// Cancels what is under way, and resolves when every run and every runner has ended. The runs are
+/// told at once, whether or not anybody waits for that.
+fn end(
+    services: &Arc<Services>,
+    agents: &Arc<Agents>,
+    reason: &str,
+) -> impl Future<Output = ()> + Send + use<> {
+    let handles = services.registry.all();
+    for handle in &handles {
+        handle.agent.stand(Standing::Draining);
+    }
+    let all_ended = services.runs.shutdown(reason);
+    let (services, agents) = (services.clone(), agents.clone());
+    async move {
+        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, all_ended).await;
+        agents.stop().await;
+        for handle in &handles {
             handle.agent.close();
         }
+        let living = handles.iter().map(|handle| handle.agent.launcher());
+        let gone = join_all(living.map(|launcher| async move { launcher.living.none().await }));
+        let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, gone).await;
+        services.registry.clear();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let ended = end(&self.services, &self.agents, "the runtime was dropped");
         // Agents hold the services, which hold the registry.
         self.services.registry.clear();
-        let agents = self.agents.clone();
         // Without an executor nothing runs that could be stopped.
         if let Ok(executor) = tokio::runtime::Handle::try_current() {
-            executor.spawn(async move { agents.stop().await });
+            executor.spawn(ended);
         }
     }
 }
@@ -458,3 +467,6 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("Runtime").field("agents", &self.services.registry).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

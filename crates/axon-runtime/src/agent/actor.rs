@@ -244,7 +244,7 @@ impl State {
                 tracing::info!(agent = self.name(), %generation, pid, model = tenancy.model, "runner is up");
                 let agent = self.agent.name.clone();
                 self.events.tell(RuntimeEvent::RunnerUp { agent, generation, pid });
-                watch(tenancy.clone(), myself.clone());
+                watch(&tenancy, myself.clone());
                 self.condition = Condition::Up(tenancy);
                 self.agent.settle(Ok(()));
                 self.agent.stand(Standing::Open);
@@ -443,11 +443,14 @@ impl State {
     }
 }
 
-fn watch(tenancy: Arc<Tenancy>, myself: ActorRef<AgentMessage>) {
-    let exited = tenancy.exited();
+/// Watches a runner without holding it: one that nobody has any more is killed.
+fn watch(tenancy: &Arc<Tenancy>, myself: ActorRef<AgentMessage>) {
+    let (exited, tenancy) = (tenancy.exited(), Arc::downgrade(tenancy));
     tokio::spawn(async move {
         let cause = exited.await.to_string();
-        let _ended = myself.cast(AgentMessage::Exited { tenancy, cause });
+        if let Some(tenancy) = tenancy.upgrade() {
+            let _ended = myself.cast(AgentMessage::Exited { tenancy, cause });
+        }
     });
 }
 
