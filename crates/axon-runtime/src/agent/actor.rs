@@ -247,7 +247,7 @@ impl State {
                 watch(&tenancy, myself.clone());
                 self.condition = Condition::Up(tenancy);
                 self.agent.settle(Ok(()));
-                self.agent.stand(Standing::Open);
+                self.agent.reopen();
                 for reply in std::mem::take(&mut self.waiting) {
                     self.lease(None, reply);
                 }
