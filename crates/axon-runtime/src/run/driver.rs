@@ -182,6 +182,7 @@ impl Driver {
             reason = reason_of(&mut cancelled) => RunEvent::Cancelled(Cancelled { reason }),
             () = tokio::time::sleep_until(deadline) => self.timed_out(),
         };
+        self.nothing_came_of_it();
         // Whatever ended it from outside has only stopped us from listening.
         self.hard_stop().await;
         self.slot = None;

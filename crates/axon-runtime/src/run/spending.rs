@@ -71,6 +71,7 @@ impl Driver {
     pub(super) async fn before_attempt(&mut self, lease: &Lease) -> Result<(), Failure> {
         let key = self.model_key(lease);
         self.services().models.admit(&key)?;
+        self.spending.asked = Some(key.clone());
         // Resumed in the middle of its tool calls, the attempt asks for a permit before it asks
         // the model.
         if !self.resumes_with_tools() {
@@ -78,7 +79,6 @@ impl Driver {
         } else if !self.spending.tools_paid {
             self.before_tools()?;
         }
-        self.spending.asked = Some(key);
         Ok(())
     }
 
@@ -121,6 +121,12 @@ impl Driver {
         if let Some(key) = self.spending.asked.take() {
             self.services().models.record(&key, answer);
         }
+    }
+
+    /// Tells the model's breaker that nobody will hear what came of the request under way, if there
+    /// is one: it may have been the probe that all others wait for.
+    pub(super) fn nothing_came_of_it(&mut self) {
+        self.report(Answer::Failure(&Failure::new(FailureKind::Cancelled, "the run was stopped")));
     }
 
     fn resumes_with_tools(&self) -> bool {
