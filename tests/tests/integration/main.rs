@@ -10,6 +10,7 @@ mod command_line;
 mod conformance;
 mod failures;
 mod fresh_crate;
+mod poison;
 mod providers;
 mod python_agents;
 mod runs;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axon_kernel::event::RunEvent;
-use axon_kernel::spec::AgentSpec;
+use axon_kernel::spec::{AgentSpec, Effect, PythonTarget, RunnerProgram, ToolSpec, ToolTarget};
 use axon_runtime::{Host, Outcome, RunHandle, RunUpdate, Runtime, RuntimeBuilder};
 use axon_test::ScriptedModel;
+use axon_test::scripted_runner::RunnerScript;
 use tempfile::TempDir;
 
 /// No test waits longer than this for anything.
@@ -92,6 +93,30 @@ pub(crate) fn scripted_agent(name: &str) -> AgentSpec {
     let mut spec = AgentSpec::new(name.parse().expect("the test gives a name"));
     spec.model = Some("openai-chat:scripted".parse().expect("the model's name is right"));
     spec
+}
+
+/// Returns an agent whose runner plays `script`.
+pub(crate) fn played_agent(
+    project: &Project,
+    name: &str,
+    script: impl Into<RunnerScript>,
+) -> AgentSpec {
+    let mut spec = AgentSpec::new(name.parse().expect("the test gives a name"));
+    let folder = tempfile::tempdir_in(project.path()).expect("the project's folder is there");
+    let program = env!("CARGO_BIN_EXE_scripted-runner");
+    let command = script.into().command(program, &folder.keep()).expect("a script can be written");
+    spec.model = Some("test".parse().expect("the model's name is right"));
+    spec.runner.program = RunnerProgram::Command(command);
+    spec
+}
+
+/// Returns a tool that the Python function `target` is.
+pub(crate) fn python_tool(name: &str, target: &str, effect: Effect) -> ToolSpec {
+    let target: PythonTarget = target.parse().expect("the test gives a target");
+    let name = name.parse().expect("the test gives a name");
+    let mut tool = ToolSpec::new(name, ToolTarget::Python(target));
+    tool.effect = effect;
+    tool
 }
 
 /// Waits for the end of `run` and returns what it showed.
