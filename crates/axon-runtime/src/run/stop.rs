@@ -8,12 +8,15 @@ use super::driver::Driver;
 
 impl Driver {
     /// Ends what the run still does in its runner: by asking, or with the runner's process. Only
-    /// then is it told that the run has ended.
+    /// then is it told that the run has ended. What cuts this short can begin it anew: the lease is
+    /// given back when it is done.
     pub(super) async fn hard_stop(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
+        let Some(lease) = self.lease.clone() else { return };
         // From the deadline on, if that is what ended it.
         let since = self.deadline().min(Instant::now());
-        if !lease.end(since + self.launcher.spec.runner.cancel_grace).await {
+        let killed = lease.end(since + self.launcher.spec.runner.cancel_grace).await;
+        self.lease = None;
+        if !killed {
             return;
         }
         let (run_id, generation) = (self.log().run_id().clone(), lease.generation());
