@@ -176,6 +176,11 @@ impl Agents {
         ChildSpec::permanent(name, move || start_group(agents.clone(), group.clone())).infinity()
     }
 
+    fn is_member(&self, id: &ChildId) -> bool {
+        let is_it = |name: &AgentName| name.as_str() == id.as_str();
+        self.groups.iter().any(|group| group.spec.agents.iter().any(is_it))
+    }
+
     fn registered(&self, name: &AgentName) -> Option<Arc<Agent>> {
         Some(self.services.registry.find(name.as_str())?.agent)
     }
@@ -185,7 +190,10 @@ impl Agents {
         let agents = Arc::downgrade(self);
         Arc::new(move |event| {
             let Some(agents) = agents.upgrade() else { return };
-            if let Happening::GivenUp { .. } = event.happening {
+            // Siblings in a group are stopped after the one that is given up, one by one.
+            let given_up = matches!(event.happening, Happening::GivenUp { .. });
+            let stopped = matches!(event.happening, Happening::Stopped);
+            if given_up || stopped && event.child.as_ref().is_some_and(|id| agents.is_member(id)) {
                 tokio::spawn(park_given_up(agents.clone()));
             }
             agents.services.events.tell(RuntimeEvent::Supervision(event));
@@ -299,7 +307,10 @@ impl Agents {
         let Ok(children) = supervisor.which_children().await else { return };
         for child in children {
             let Ok(name) = AgentName::try_from(child.id.as_str()) else { continue };
-            let Some(agent) = self.registered(&name) else { continue };
+            let untold = |agent: &Arc<Agent>| {
+                !matches!(agent.standing(), Standing::Parked { .. } | Standing::Stopped)
+            };
+            let Some(agent) = self.registered(&name).filter(untold) else { continue };
             let why = match (child.status, group) {
                 (ChildStatus::GivenUp { cause }, _) => cause.to_string(),
                 (ChildStatus::Stopped, Some(group)) => {
