@@ -39,7 +39,7 @@ async fn ran(command: &mut Command) -> Output {
     tokio::time::timeout(PATIENCE, output).await.expect("axon ends").expect("its output is read")
 }
 
-async fn run(project: &Project, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) async fn run(project: &Project, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = ran(&mut axon(project, arguments)).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
