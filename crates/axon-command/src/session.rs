@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axon_kernel::config::Config;
 use axon_kernel::provider::PROVIDERS;
 use axon_kernel::spec::{AgentName, AgentSpec, EnvName, NameError, PythonTarget};
 use axon_runner::environment::Progress;
@@ -148,8 +147,14 @@ impl Session {
         let others = self.fallbacks_of(&agent)?;
         let builder = self.builder.take().unwrap_or_else(Runtime::builder).only(agent);
         let builder = others.into_iter().fold(builder, RuntimeBuilder::agent);
+        let mut settings = match builder.settings() {
+            Some(settings) => settings.clone(),
+            None => load_config(self.folder(), &self.host)?,
+        };
+        // One agent is no group.
+        settings.groups.clear();
         let start = builder
-            .config(self.settings()?)
+            .config(settings)
             .host(self.host.clone())
             .allow_offline()
             .on_progress(Arc::new(say_progress));
@@ -187,13 +192,6 @@ impl Session {
             found.push(agent);
         }
         Ok(found)
-    }
-
-    /// Returns the settings of the whole process, without the groups: one agent is none.
-    fn settings(&self) -> Result<Config, Report> {
-        let mut config = load_config(self.folder(), &self.host)?;
-        config.groups.clear();
-        Ok(config)
     }
 
     /// Starts every agent that is found.

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::spec::{Limits, Usd};
+use crate::spec::Usd;
 
 /// How much may be used; what is not given has no limit of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,22 +49,26 @@ pub struct Allowance {
     pub wall: Option<Duration>,
 }
 
-impl From<&Limits> for Allowance {
-    /// Takes what one run of an agent may use.
-    fn from(limits: &Limits) -> Self {
+impl Allowance {
+    /// Reads what one run may use from the limits that its runner gets, by pydantic-ai's names.
+    #[must_use]
+    pub fn of_usage_limits(limits: &Map<String, Value>) -> Self {
+        let count = |key: &str| limits.get(key).and_then(Value::as_u64);
+        let cost = limits.get("cost_limit").and_then(|cost| {
+            let text = cost.as_str().map_or_else(|| cost.to_string(), str::to_owned);
+            text.parse().ok()
+        });
         Self {
-            requests: Some(limits.requests),
-            tool_calls: limits.tool_calls,
-            input_tokens: limits.input_tokens,
-            output_tokens: limits.output_tokens,
-            total_tokens: limits.total_tokens,
-            cost: limits.cost,
-            wall: Some(limits.timeout),
+            requests: count("request_limit"),
+            tool_calls: count("tool_calls_limit"),
+            input_tokens: count("input_tokens_limit"),
+            output_tokens: count("output_tokens_limit"),
+            total_tokens: count("total_tokens_limit"),
+            cost,
+            wall: None,
         }
     }
-}
 
-impl Allowance {
     /// Returns the smaller of the two, limit by limit.
     #[must_use]
     pub fn capped(&self, by: &Self) -> Self {
@@ -152,8 +157,8 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own => f.write_str("this run"),
-            Self::Above(1) => f.write_str("the run that handed this one on"),
-            Self::Above(steps) => write!(f, "the run {steps} levels above this one"),
+            Self::Above(1) => f.write_str("the runs that share its budget"),
+            Self::Above(steps) => write!(f, "the runs that share the budget {steps} levels above"),
             Self::Root => f.write_str("all runs together"),
         }
     }
@@ -271,6 +276,15 @@ impl Ledger {
             *tool_calls = tool_calls.saturating_add(cost.tool_calls);
         });
         Ok(())
+    }
+
+    /// Gives back what was reserved for something that turned out not to have been done.
+    pub fn refund(&mut self, node: Node, cost: &Cost) {
+        self.each_up(node, |entry| {
+            let Cost { requests, tool_calls } = &mut entry.reserved;
+            *requests = requests.saturating_sub(cost.requests);
+            *tool_calls = tool_calls.saturating_sub(cost.tool_calls);
+        });
     }
 
     /// Adds what was used to `node` and every node above it, whether or not a limit is passed.

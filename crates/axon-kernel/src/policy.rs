@@ -43,6 +43,20 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Returns the name used in data and on metric labels.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Fallback { .. } => "fallback",
+            Self::Escalate => "escalate",
+            Self::Fail => "fail",
+            Self::Ask { .. } => "ask",
+        }
+    }
+}
+
 /// Who answers in place of an agent's own model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

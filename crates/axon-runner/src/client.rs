@@ -276,7 +276,8 @@ impl RunnerClient {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response, RequestError> {
-        answer(self.request(method, path, body), ANSWER_DEADLINE).await
+        // A runner that was allowed to be silent for longer is.
+        answer(self.request(method, path, body), ANSWER_DEADLINE.max(self.heartbeat)).await
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> RequestBuilder {

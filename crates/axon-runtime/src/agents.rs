@@ -16,12 +16,14 @@ use crate::supervisor::{
     BoxError, Child, ChildError, ChildId, ChildSpec, ChildStatus, Exit, Happening, StopSignal,
     SupervisionEvent, Supervisor, SupervisorHandle, SupervisorStartError,
 };
+use crate::tree::ROOT;
 
 /// How long an agent may take to end: its runner's grace and the reaping of its processes.
 const AGENT_SHUTDOWN: Duration = Duration::from_secs(6);
 
-/// How many restarts of agents' actors are too many. An actor fails by a bug, or because its agent
-/// escalates; the backoff between restarts keeps one agent alone below this.
+/// How many restarts of agents' actors are too many, for each agent. An actor fails by a bug, or
+/// because its agent escalates outside of any group; the backoff between restarts keeps an agent
+/// below this, so that it takes no other one down.
 const AGENTS_INTENSITY: (u32, Duration) = (10, Duration::from_secs(60));
 
 /// How many failures of its services end a runtime.
@@ -51,7 +53,7 @@ impl Agents {
         let (restarts, within) = ROOT_INTENSITY;
         let (runs, agents) = (self.services.runs.clone(), Arc::downgrade(self));
         let root = Supervisor::rest_for_one()
-            .named("root")
+            .named(ROOT)
             .intensity(restarts, within)
             .on_event(self.teller())
             .child(ChildSpec::permanent("runs", move || {
@@ -78,6 +80,11 @@ impl Agents {
     pub(crate) async fn add(self: &Arc<Self>, agent: &Arc<Agent>) -> Result<(), ChildError> {
         match self.group_of(&agent.name) {
             None => self.supervisor()?.start_child(self.spec_of(agent)).await.map(drop),
+            // It starts with the next try of its group, which is now.
+            Some(group) if group.is_parked() => {
+                group.try_now();
+                Ok(())
+            }
             Some(group) => match group.supervisor() {
                 Some(supervisor) => supervisor.start_child(self.spec_of(agent)).await.map(drop),
                 // The first of its group: the group starts with every member that is registered.
@@ -205,22 +212,26 @@ impl Agents {
 async fn start_supervisor(agents: Weak<Agents>) -> Result<Child, BoxError> {
     let agents = agents.upgrade().ok_or("the runtime is gone")?;
     let (restarts, within) = AGENTS_INTENSITY;
+    let registered = agents.services.registry.all();
+    let children = u32::try_from(registered.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut supervisor = Supervisor::one_for_one()
         .named("agents")
-        .intensity(restarts, within)
+        .intensity(restarts.saturating_mul(children), within)
         .on_event(agents.teller());
     for group in agents.groups() {
         if group.spec.agents.iter().any(|name| agents.registered(name).is_some()) {
             supervisor = supervisor.child(agents.spec_of_group(group));
         }
     }
-    for handle in agents.services.registry.all() {
+    for handle in registered {
         if agents.group_of(handle.name()).is_none() {
             supervisor = supervisor.child(agents.spec_of(&handle.agent));
         }
     }
     let handle = supervisor.start().await?;
     agents.supervisor.send_replace(Some(handle.clone()));
+    // A child may have been given up before anybody could be asked about it.
+    tokio::spawn(park_given_up(agents));
     Ok(Child::supervisor(handle))
 }
 
@@ -241,6 +252,7 @@ async fn start_members(
     }
     let handle = supervisor.start().await?;
     group.has_supervisor(handle.clone());
+    tokio::spawn(park_given_up(agents));
     Ok(handle)
 }
 
@@ -300,16 +312,14 @@ impl Agents {
             retry_in_ms: wait.map(axon_kernel::event::millis),
         });
         agent.settle(Err(cause.clone()));
-        agent.stand(Standing::Parked { cause: Box::new(cause), retry_at });
+        agent.park(cause, retry_at);
     }
 
     async fn park_stopped(&self, supervisor: &SupervisorHandle, group: Option<&Group>) {
         let Ok(children) = supervisor.which_children().await else { return };
         for child in children {
             let Ok(name) = AgentName::try_from(child.id.as_str()) else { continue };
-            let untold = |agent: &Arc<Agent>| {
-                !matches!(agent.standing(), Standing::Parked { .. } | Standing::Stopped)
-            };
+            let untold = |agent: &Arc<Agent>| matches!(agent.standing(), Standing::Open);
             let Some(agent) = self.registered(&name).filter(untold) else { continue };
             let why = match (child.status, group) {
                 (ChildStatus::GivenUp { cause }, _) => cause.to_string(),

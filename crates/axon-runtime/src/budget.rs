@@ -76,6 +76,10 @@ impl Budget {
         self.ledger().reserve(self.held.node, cost)
     }
 
+    pub(crate) fn refund(&self, cost: &Cost) {
+        self.ledger().refund(self.held.node, cost);
+    }
+
     pub(crate) fn charge(&self, usage: &Usage) {
         self.ledger().charge(self.held.node, usage);
     }

@@ -103,9 +103,15 @@ pub enum RuntimeEvent {
 /// Counts what a pager is interested in; without a recorder this costs nothing.
 fn count(event: &RuntimeEvent) {
     match event {
-        RuntimeEvent::Decided { agent, failure, decision: Decision::Retry { .. }, .. } => {
+        RuntimeEvent::Decided { agent, failure, decision, .. } => {
             let (agent, kind) = (agent.to_string(), failure.kind.label());
-            counter!("axon_run_retries_total", "agent" => agent, "kind" => kind).increment(1);
+            if let Decision::Retry { .. } = decision {
+                let agent = agent.clone();
+                counter!("axon_run_retries_total", "agent" => agent, "kind" => kind).increment(1);
+            }
+            let decision = decision.label();
+            counter!("axon_run_decisions_total", "agent" => agent, "decision" => decision)
+                .increment(1);
         }
         RuntimeEvent::RunnerEnded { agent, kind, .. } => {
             let (agent, reason) = (agent.to_string(), kind.label());
@@ -130,8 +136,7 @@ fn count(event: &RuntimeEvent) {
                 | Happening::Stopped => {}
             }
         }
-        RuntimeEvent::Decided { .. }
-        | RuntimeEvent::RunnerUp { .. }
+        RuntimeEvent::RunnerUp { .. }
         | RuntimeEvent::AgentParked { .. }
         | RuntimeEvent::Quarantined { .. }
         | RuntimeEvent::HardStopped { .. }
@@ -181,6 +186,16 @@ pub enum Observed {
 #[derive(Debug)]
 pub struct RuntimeEvents {
     receiver: broadcast::Receiver<RuntimeEvent>,
+}
+
+/// Whoever leaves without having read everything has lost it.
+impl Drop for RuntimeEvents {
+    fn drop(&mut self) {
+        let lost = self.receiver.len().saturating_sub(KEPT);
+        if lost > 0 {
+            counter!("axon_dropped_events_total").increment(lost as u64);
+        }
+    }
 }
 
 impl RuntimeEvents {

@@ -11,7 +11,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::json::RawJson;
 use axon_kernel::provider;
-use axon_kernel::spec::{AgentSpec, RunnerProgram};
+use axon_kernel::spec::{AgentSpec, ModelName, RunnerProgram};
 use axon_kernel::wire::{Launch, Validated};
 use axon_runner::embedded::{self, LayDownError};
 use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
@@ -213,16 +213,22 @@ impl Launcher {
         folder.join("__init__.py").is_file().then(|| self.spec.name.to_string())
     }
 
-    /// Returns a number that tells the agent's credentials and provider address from others.
-    pub(crate) fn credential(&self) -> u64 {
+    /// Returns a number that tells the agent's credentials for `model`, and where it reaches that,
+    /// from others.
+    pub(crate) fn credential(&self, model: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
-        if let Some(model) = &self.spec.model {
-            for name in provider::variables(model, self.spec.provider.as_ref()) {
-                self.host.variable(&name).hash(&mut hasher);
+        let model = ModelName::try_from(model).ok();
+        let known = model.as_ref().filter(|_| self.spec.model.is_some());
+        match known {
+            Some(model) => {
+                let spec = self.spec.provider_of(model);
+                for name in provider::variables(model, spec) {
+                    self.host.variable(&name).hash(&mut hasher);
+                }
+                spec.and_then(|spec| spec.base_url.as_ref()).hash(&mut hasher);
             }
-        }
-        if let Some(provider) = &self.spec.provider {
-            provider.base_url.hash(&mut hasher);
+            // What an agent that Python defines reaches its model with, only Python knows.
+            None => self.variables().hash(&mut hasher),
         }
         hasher.finish()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub(crate) struct Models {
 struct Rate {
     requests: Option<DefaultDirectRateLimiter>,
     tokens: Option<(DefaultDirectRateLimiter, NonZeroU32)>,
+    /// Tokens that were used and not paid for.
+    owed: AtomicU64,
+    /// One request at a time pays, so that no debt is paid twice; the others wait for it in turn.
+    paying: tokio::sync::Mutex<()>,
 }
 
 impl Models {
@@ -96,24 +101,21 @@ impl Models {
         told
     }
 
-    /// Waits until the rate limits of the model, and of its provider, allow one more request.
+    /// Waits until the rate limits of the model, and of its provider, allow one more request, and
+    /// what earlier responses used is paid for.
     pub(crate) async fn wait(&self, model: &str) {
         for rate in self.rates_of(model) {
+            rate.pay().await;
             if let Some(requests) = &rate.requests {
                 wait(requests, NonZeroU32::MIN).await;
             }
         }
     }
 
-    /// Waits until the tokens of the last response are paid for.
-    pub(crate) async fn pay(&self, model: &str, tokens: u64) {
-        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+    /// Notes tokens that a response has used: the next request that is made pays for them.
+    pub(crate) fn owe(&self, model: &str, tokens: u64) {
         for rate in self.rates_of(model) {
-            if let Some((limiter, most)) = &rate.tokens
-                && let Some(tokens) = NonZeroU32::new(tokens.min(most.get()))
-            {
-                wait(limiter, tokens).await;
-            }
+            rate.owed.fetch_add(tokens, Ordering::Relaxed);
         }
     }
 
@@ -137,6 +139,22 @@ impl Rate {
         Self {
             requests: limit.requests.and_then(limiter).map(|(limiter, _)| limiter),
             tokens: limit.tokens.and_then(limiter),
+            owed: AtomicU64::new(0),
+            paying: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Rate {
+    /// Waits until everything that is owed is paid for, in pieces that the limiter can allow.
+    async fn pay(&self) {
+        let Some((limiter, most)) = &self.tokens else { return };
+        let _turn = self.paying.lock().await;
+        loop {
+            let owed = u32::try_from(self.owed.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            let Some(part) = NonZeroU32::new(owed.min(most.get())) else { return };
+            wait(limiter, part).await;
+            self.owed.fetch_sub(part.get().into(), Ordering::Relaxed);
         }
     }
 }

@@ -16,7 +16,7 @@ mod transcript;
 
 pub use builder::RunBuilder;
 pub(crate) use driver::{Driver, Entrance};
-pub(crate) use handle::{Cancel, LiveRun};
+pub(crate) use handle::LiveRun;
 pub use handle::{RunHandle, SteerError};
 pub(crate) use ladder::jitter;
 pub use outcome::{Outcome, RunOutcome};

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::log::RunLog;
-use crate::run::{Cancel, Driver, Entrance};
+use crate::run::{Driver, Entrance, LiveRun};
 
 /// Speaks to the actor that knows the runs under way. Cheap to clone. The runs themselves outlive
 /// a restart of it: they enter themselves again. What ends them all does not depend on it.
@@ -26,7 +26,7 @@ pub(crate) struct Runs {
 
 #[derive(Debug)]
 pub(crate) enum RunsMessage {
-    Enter(RunId, Live),
+    Enter(RunId, LiveRun),
     Ended(RunId),
     /// Cancel the runs of an agent.
     Cancel {
@@ -34,13 +34,6 @@ pub(crate) enum RunsMessage {
         reason: String,
     },
     Count(oneshot::Sender<usize>),
-}
-
-/// A run under way, as the actor knows it.
-#[derive(Clone, Debug)]
-pub(crate) struct Live {
-    agent: AgentName,
-    cancel: Cancel,
 }
 
 impl Runs {
@@ -59,11 +52,10 @@ impl Runs {
     }
 
     /// Hands an accepted run over to a task of its own, and that to the actor.
-    pub(crate) fn spawn(&self, driver: Driver, entrance: Entrance, cancel: Cancel) {
+    pub(crate) fn spawn(&self, driver: Driver, entrance: Entrance, live: LiveRun) {
         let log = driver.log().clone();
         let store = driver.store().clone();
-        let live = Live { agent: driver.agent_name().clone(), cancel: cancel.clone() };
-        let mut task = tokio::spawn(driver.drive(entrance, cancel.subscribe()));
+        let mut task = tokio::spawn(driver.drive(entrance, live.cancel.subscribe()));
         let mut actors = self.actor.subscribe();
         let (mut ending, under_way) = (self.ending.subscribe(), self.under_way.clone());
         under_way.send_modify(|count| *count += 1);
@@ -72,7 +64,7 @@ impl Runs {
             let ended = loop {
                 tell(&actors, || RunsMessage::Enter(run.clone(), live.clone()));
                 if let Some(reason) = &*ending.borrow_and_update() {
-                    cancel.now(reason);
+                    live.cancel.now(reason);
                 }
                 tokio::select! {
                     ended = &mut task => break ended,
@@ -140,14 +132,14 @@ struct RunsActor;
 
 impl Actor for RunsActor {
     type Msg = RunsMessage;
-    type State = HashMap<RunId, Live>;
+    type State = HashMap<RunId, LiveRun>;
     type Arguments = ();
 
     async fn pre_start(
         &self,
         _myself: ActorRef<RunsMessage>,
         (): (),
-    ) -> Result<HashMap<RunId, Live>, ActorProcessingErr> {
+    ) -> Result<HashMap<RunId, LiveRun>, ActorProcessingErr> {
         Ok(HashMap::new())
     }
 
@@ -155,13 +147,13 @@ impl Actor for RunsActor {
         &self,
         _myself: ActorRef<RunsMessage>,
         message: RunsMessage,
-        known: &mut HashMap<RunId, Live>,
+        known: &mut HashMap<RunId, LiveRun>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RunsMessage::Enter(run, live) => drop(known.insert(run, live)),
             RunsMessage::Ended(run) => drop(known.remove(&run)),
             RunsMessage::Cancel { agent, reason } => {
-                for live in known.values().filter(|live| live.agent == agent) {
+                for live in known.values().filter(|live| live.is_of(&agent)) {
                     live.cancel.now(&reason);
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axon_kernel::budget::Allowance;
 use axon_kernel::config::Config;
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::spec::AgentName;
+use axon_kernel::spec::{AgentName, AgentSpec};
 use axon_kernel::store::Store;
 use axon_runner::embedded::LayDownError;
 use axon_runner::environment::SyncError;
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
-use crate::agents_dir::{AgentDefinition, FolderError, load_agents, load_config};
+use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_agents, load_config};
 use crate::budget::Budget;
 use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
@@ -56,6 +56,11 @@ pub enum StartError {
         /// Why.
         failure: Box<Failure>,
     },
+    /// Two folders of agents have settings for the whole process.
+    #[error(
+        "both {} and {} hold settings of the whole process: keep one of them", .0.display(), .1.display()
+    )]
+    SecondSettings(PathBuf, PathBuf),
     /// There is no agent of this name.
     #[error("there is no agent `{0}`")]
     Unknown(AgentName),
@@ -110,6 +115,12 @@ impl RuntimeBuilder {
         &self.agents
     }
 
+    /// Returns the settings that were given with [`RuntimeBuilder::config`].
+    #[must_use]
+    pub fn settings(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
     /// Takes these surroundings in place of the process's own.
     pub fn host(mut self, host: Host) -> Self {
         self.host = Some(host);
@@ -153,13 +164,15 @@ impl RuntimeBuilder {
     pub async fn start(self) -> Result<Runtime, StartError> {
         let Self { host, folders, mut agents, mut surroundings, store, config } = self;
         let host = host.map_or_else(Host::from_process, Ok).map_err(StartError::Host)?;
-        let mut found = None;
-        for folder in folders {
-            let folder = host.directory.join(folder);
-            agents.extend(load_agents(&folder, &host)?);
-            found = Some(load_config(&folder, &host)?);
+        let folders: Vec<PathBuf> =
+            folders.into_iter().map(|folder| host.directory.join(folder)).collect();
+        for folder in &folders {
+            agents.extend(load_agents(folder, &host)?);
         }
-        let config = config.or(found).unwrap_or_default();
+        let config = match config {
+            Some(config) => config,
+            None => settings_of(&folders, &host)?,
+        };
         surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
         check_names(&agents, &config)?;
         let runtime = Runtime::new(Arc::new(host), surroundings, store, &config);
@@ -267,7 +280,9 @@ impl Runtime {
         &self,
         agent: impl Into<AgentDefinition>,
     ) -> Result<AgentHandle, StartError> {
-        let handle = self.enter(agent.into()).await?;
+        let definition = agent.into();
+        self.check_fallback(&definition)?;
+        let handle = self.enter(definition).await?;
         if let Err(error) = self.inner.agents.add(&handle.agent).await {
             self.inner.services.registry.remove(handle.name());
             return Err(StartError::Actor(error.into()));
@@ -283,8 +298,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [`StartError::Unknown`] if there is no such agent, otherwise as for [`Runtime::start_agent`];
-    /// the agent is as it was then.
+    /// [`StartError::Unknown`] if there is no such agent, otherwise as for [`Runtime::start_agent`].
+    /// The agent is as it was then; only if its new model is an offline one that is not allowed, it
+    /// is parked with that reason.
     pub async fn reload_agent(
         &self,
         agent: impl Into<AgentDefinition>,
@@ -292,11 +308,14 @@ impl Runtime {
         let definition = agent.into();
         let name = definition.spec.name.clone();
         let handle = self.named(name.as_str()).map_err(|_gone| StartError::Unknown(name))?;
+        self.check_fallback(&definition)?;
         let launcher = self.prepare(definition).await?;
         let launcher = launcher.following(&handle.agent.launcher());
         handle.reload(Arc::new(launcher)).await;
-        self.settle(&handle).await?;
-        Ok(handle)
+        match self.refused(&handle).await {
+            Some(error) => Err(error),
+            None => Ok(handle),
+        }
     }
 
     /// Stops an agent, and returns when its runner has ended. Its name is free then.
@@ -384,19 +403,42 @@ impl Runtime {
 
     /// Waits for the first launch. An agent whose answers nobody may take for real is stopped again.
     async fn settle(&self, handle: &AgentHandle) -> Result<(), StartError> {
+        let Some(error) = self.refused(handle).await else { return Ok(()) };
+        self.inner.agents.remove(&handle.agent).await;
+        self.inner.services.registry.remove(handle.name());
+        Err(error)
+    }
+
+    /// Waits for a launch, and returns why the agent cannot be had at all, if that is so. One that is
+    /// parked can: later.
+    async fn refused(&self, handle: &AgentHandle) -> Option<StartError> {
         // Whoever asks meanwhile waits for the runner within the deadline of the run.
         let limit = handle.spec().limits.timeout;
         let Ok(Err(failure)) = tokio::time::timeout(limit, handle.ready()).await else {
-            return Ok(());
+            return None;
         };
-        if failure.phase.as_deref() != Some(OFFLINE_PHASE) && !handle.agent.is_stopped() {
-            return Ok(());
-        }
+        let offline = failure.phase.as_deref() == Some(OFFLINE_PHASE);
         let agent = handle.name().clone();
-        self.inner.agents.remove(&handle.agent).await;
-        self.inner.services.registry.remove(&agent);
-        Err(StartError::Refused { agent, failure: Box::new(failure) })
+        (offline || handle.agent.is_stopped())
+            .then(|| StartError::Refused { agent, failure: Box::new(failure) })
     }
+
+    /// Checks that the agent is there that takes over for this one.
+    fn check_fallback(&self, definition: &AgentDefinition) -> Result<(), StartError> {
+        let registered: Vec<AgentName> =
+            self.agents().iter().map(|agent| agent.name().clone()).collect();
+        check_fallback(&definition.spec, &registered.iter().collect::<Vec<_>>())
+    }
+}
+
+/// Reads the settings that one of the folders has.
+fn settings_of(folders: &[PathBuf], host: &Host) -> Result<Config, StartError> {
+    let mut having = folders.iter().filter(|folder| config_file(folder).is_file());
+    let Some(first) = having.next() else { return Ok(Config::default()) };
+    if let Some(second) = having.next() {
+        return Err(StartError::SecondSettings(config_file(first), config_file(second)));
+    }
+    Ok(load_config(first, host)?)
 }
 
 /// Checks that every agent is there that settings and other agents name.
@@ -404,14 +446,16 @@ fn check_names(agents: &[AgentDefinition], config: &Config) -> Result<(), StartE
     let names: Vec<&AgentName> = agents.iter().map(|agent| &agent.spec.name).collect();
     let checked = config.check_agents(names.iter().map(|name| name.as_str()));
     checked.map_err(FolderError::Spec)?;
-    for AgentDefinition { spec, .. } in agents {
-        if let Some(fallback) = spec.fallback.agent.as_ref().filter(|name| !names.contains(name)) {
-            let message = format!("it falls back to the agent `{fallback}`, which is not there");
-            let failure = Box::new(Failure::new(FailureKind::Config, message));
-            return Err(StartError::Refused { agent: spec.name.clone(), failure });
-        }
-    }
-    Ok(())
+    agents.iter().try_for_each(|AgentDefinition { spec, .. }| check_fallback(spec, &names))
+}
+
+fn check_fallback(spec: &AgentSpec, names: &[&AgentName]) -> Result<(), StartError> {
+    let Some(fallback) = spec.fallback.agent.as_ref().filter(|name| !names.contains(name)) else {
+        return Ok(());
+    };
+    let message = format!("it falls back to the agent `{fallback}`, which is not there");
+    let failure = Box::new(Failure::new(FailureKind::Config, message));
+    Err(StartError::Refused { agent: spec.name.clone(), failure })
 }
 
 fn refused(agent: &AgentName, error: PrepareError) -> StartError {

@@ -13,6 +13,9 @@ use crate::supervisor::{
     ChildSnapshot, ChildStatus, Restart, Strategy, SupervisorHandle, SupervisorSnapshot,
 };
 
+/// The label of the root supervisor; no group can have it.
+pub(crate) const ROOT: &str = "root";
+
 /// The supervision tree of a runtime, as it was when it was asked for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tree {
@@ -100,7 +103,7 @@ impl Branch {
             let SupervisorSnapshot { strategy, intensity, restarts_left, leaked, .. } = snapshot;
             let mut children = Vec::new();
             // Names of agents and groups mean something below the root only.
-            let below = agents.root().is_none_or(|root| root.label() != supervisor.label());
+            let below = supervisor.label() != ROOT;
             for child in snapshot.children {
                 let node = match &child.nested {
                     Some(nested) => Self::of(nested.clone(), agents, services)

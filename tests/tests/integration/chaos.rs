@@ -5,6 +5,7 @@ mod observers;
 mod stage;
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::time::Duration;
 
 use axon_kernel::failure::FailureKind;
@@ -55,12 +56,16 @@ async fn a_shutdown_in_the_middle_of_it_all_answers_every_caller() {
     let stage = Stage::new(|_| ()).await;
     let callers = stage.callers(Answers::UntilRefused);
     let shutdown = async {
-        stage.progress(2000).await;
+        stage.completed(1).await;
+        stage.progress(100).await;
         let shutdown = stage.runtime().shutdown();
         tokio::time::timeout(LAST_ANSWERS, shutdown).await.expect("it ends in time");
     };
-    let kills = stage.kill(Pace { kills: 3, events: 200, time: LAST_ANSWERS, seed: 3 });
-    tokio::join!(shutdown, kills);
+    let kills = stage.kill(Pace { kills: 1, events: 300, time: LAST_ANSWERS, seed: 3 });
+    tokio::select! {
+        () = shutdown => {}
+        () = async { kills.await; pending().await } => {}
+    }
     let ended = tokio::time::timeout(LAST_ANSWERS, stage.joined(callers)).await;
     let ended = ended.expect("every caller is answered");
     assert_they_completed_or_were_cancelled(&ended, "shuts down");
@@ -73,7 +78,8 @@ async fn a_runtime_that_is_dropped_in_the_middle_of_it_all_answers_every_caller(
     let mut stage = Stage::new(|_| ()).await;
     let callers = stage.callers(Answers::UntilRefused);
     stage.kill(Pace { kills: 1, events: 100, time: Duration::from_secs(3), seed: 4 }).await;
-    stage.progress(1500).await;
+    stage.completed(1).await;
+    stage.progress(100).await;
     stage.drop_runtime();
     let ended = tokio::time::timeout(LAST_ANSWERS, stage.joined(callers)).await;
     let ended = ended.expect("every caller is answered");

@@ -105,17 +105,18 @@ impl Desk {
         (*cause, retry_after.is_some())
     }
 
-    async fn in_the_tree(&self) -> TreeChild {
-        let tree = self.runtime.tree().await;
-        let agents = tree.root.children.into_iter().find(|child| child.id == "agents").unwrap();
-        let TreeNode::Supervisor(agents) = agents.node else { panic!("{agents:?}") };
-        agents.children.into_iter().find(|child| child.id == "desk").unwrap()
-    }
-
     async fn end(self) {
         self.runtime.shutdown().await;
         assert_eq!(self.project.sockets().len(), 0);
     }
+}
+
+/// Returns the child `id` of the supervisor of all agents.
+async fn child(runtime: &Runtime, id: &str) -> TreeChild {
+    let tree = runtime.tree().await;
+    let agents = tree.root.children.into_iter().find(|child| child.id == "agents").unwrap();
+    let TreeNode::Supervisor(agents) = agents.node else { panic!("{agents:?}") };
+    agents.children.into_iter().find(|child| child.id == id).unwrap()
 }
 
 #[tokio::test]
@@ -177,7 +178,7 @@ async fn beyond_its_intensity_a_group_parks_and_a_restart_by_hand_brings_it_back
         let state = status(&desk.runtime, name).await.state;
         assert!(matches!(state, AgentState::Down { .. } | AgentState::Parked { .. }), "{state:?}");
     }
-    let TreeNode::Group { parked, .. } = desk.in_the_tree().await.node else { panic!() };
+    let TreeNode::Group { parked, .. } = child(&desk.runtime, "desk").await.node else { panic!() };
     assert!(parked);
     desk.answers("other").await;
     agent(&desk.runtime, "c").restart().await.unwrap();
@@ -199,7 +200,7 @@ async fn a_parked_group_is_tried_again_by_itself() {
         up(&desk.runtime, name, 2).await;
         desk.answers(name).await;
     }
-    let TreeNode::Group { parked, .. } = desk.in_the_tree().await.node else { panic!() };
+    let TreeNode::Group { parked, .. } = child(&desk.runtime, "desk").await.node else { panic!() };
     assert!(!parked);
     desk.end().await;
 }
@@ -216,7 +217,7 @@ async fn a_group_that_escalates_is_restarted_by_the_supervisor_of_all_agents() {
         up(&desk.runtime, name, 2).await;
         desk.answers(name).await;
     }
-    assert_eq!(desk.in_the_tree().await.restarts, 1);
+    assert_eq!(child(&desk.runtime, "desk").await.restarts, 1);
     assert_eq!(pid(&desk.runtime, "other").await, other);
     desk.end().await;
 }
@@ -269,6 +270,7 @@ async fn an_agent_that_escalates_outside_of_a_group_is_restarted_alone() {
     let ended = agent(&runtime, "alone").run("hello").wait().await.unwrap();
     assert_eq!(output(&ended.outcome), json!("fine"));
     assert_eq!(status(&runtime, "other").await.generation.0, 1);
+    assert_eq!(child(&runtime, "alone").await.restarts, 1, "by its supervisor");
     runtime.shutdown().await;
     assert_eq!(project.sockets().len(), 0);
 }

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use axon_kernel::failure::FailureKind;
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::spec::PolicyRule;
 use axon_runtime::{AgentState, Outcome, Refusal, RunHandle, Runtime, StartError};
 use axon_test::scripted_runner::{Life, RunnerScript, Step, When};
+use axon_test::{Reply, ScriptedModel};
 use serde_json::json;
 
 use crate::scene::{Played, agent, pid, shows, status, up};
-use crate::support::{Project, failure, is_alive, output, until};
+use crate::support::{Project, failure, is_alive, output, scripted_agent, until};
 
 /// No test's deadline for a drain is longer.
 const LONG: Duration = Duration::from_secs(30);
@@ -89,6 +91,37 @@ async fn what_is_left_when_a_drains_deadline_has_passed_is_cancelled_and_counted
     let after = status(&runtime, "played").await;
     assert_eq!((after.in_flight, after.queued, after.restarts_left), (0, 0, 3));
     runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_run_that_fell_back_to_another_agent_is_drained_with_that_one() {
+    let project = Project::new();
+    let away = Failure::new(FailureKind::ModelUnavailable, "away");
+    let first = Life::default().on(When::prompt("stay"), [Step::text("hm"), Step::Hang]);
+    let first = Played::new(&project, "first", first.always([Step::Fail(away)])).with(|spec| {
+        spec.fallback.agent = Some("second".parse().unwrap());
+        spec.policy.insert(
+            FailureKind::ModelUnavailable,
+            PolicyRule { retry: Some(0), ..PolicyRule::default() },
+        );
+    });
+    let second = Played::new(&project, "second", [Step::text("hm"), Step::Hang]);
+    let runtime = project.runtime().agent(&first).agent(&second).start().await.unwrap();
+    let fell_back = begun(&runtime, "first").await;
+    let mut stays = agent(&runtime, "first").run("stay").start().await.unwrap();
+    shows(&mut stays, "text_delta").await;
+    let soon = Duration::from_millis(50);
+    assert_eq!(agent(&runtime, "first").drain(soon).await.unwrap(), 1);
+    assert!(matches!(stays.outcome().await.outcome, Outcome::Cancelled(_)));
+    assert_eq!(status(&runtime, "second").await.in_flight, 1, "it is not the first one's any more");
+    assert_eq!(agent(&runtime, "second").drain(soon).await.unwrap(), 1);
+    let ended = fell_back.outcome().await.outcome;
+    assert!(
+        matches!(&ended, Outcome::Cancelled(end) if end.reason.contains("drained")),
+        "{ended:?}"
+    );
+    runtime.shutdown().await;
+    assert_eq!(project.sockets().len(), 0);
 }
 
 #[tokio::test]
@@ -209,7 +242,8 @@ async fn agents_come_and_go_without_a_trace() {
 
 #[tokio::test]
 async fn names_that_are_taken_or_unknown_are_told_as_such() {
-    let project = Project::new();
+    let model = ScriptedModel::start(Reply::text("fine")).await;
+    let project = Project::with_model(&model);
     let played = Played::new(&project, "played", says("fine"));
     let twice = project.runtime().agent(&played).agent(&played).start().await.unwrap_err();
     assert!(matches!(twice, StartError::Duplicate(name) if name.as_str() == "played"));
@@ -221,10 +255,13 @@ async fn names_that_are_taken_or_unknown_are_told_as_such() {
     assert!(matches!(unknown, StartError::Unknown(name) if name.as_str() == "stranger"));
     let unknown = runtime.stop_agent("playd").await.unwrap_err();
     assert!(matches!(&unknown, Refusal::NotFound { nearest: Some(near), .. } if near == "played"));
-    // Two that come at once: one of them has the name.
-    let racing = (0..4).map(|_| runtime.start_agent(&stranger));
+    // Of those that come at once, while Python is looked for, one has the name.
+    let racing = (0..4).map(|_| runtime.start_agent(scripted_agent("racer")));
     let raced = futures_util::future::join_all(racing).await;
     assert_eq!(raced.iter().filter(|started| started.is_ok()).count(), 1, "{raced:?}");
+    for refused in raced.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, StartError::Duplicate(_)), "{refused:?}");
+    }
     runtime.shutdown().await;
     assert_eq!(project.sockets().len(), 0);
 }

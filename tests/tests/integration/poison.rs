@@ -86,6 +86,32 @@ async fn assert_only_the_poison_fails(runtime: &Runtime, words: &str) {
     assert_eq!(agent.status().await.unwrap().state, AgentState::Up);
 }
 
+/// Whoever asks for poison dies, with all who are there then.
+fn poisonous() -> Life {
+    Life::default()
+        .on(
+            When::contains("poison"),
+            [Step::SleepMs(60), Death::signal(9).saying(LAST_WORDS).into()],
+        )
+        .always([Step::SleepMs(120), Step::complete("{{prompt}}")])
+}
+
+#[tokio::test]
+async fn two_poisonous_runs_at_once_do_not_park_their_agent() {
+    let project = Project::new();
+    let spec = played_agent(&project, "agent", poisonous());
+    let runtime = project.runtime().agent(spec).start().await.unwrap();
+    let agent = runtime.named("agent").unwrap();
+    let mut events = runtime.events();
+    let prompts = ["poison", "more poison", "good"].map(str::to_owned);
+    let ended = ask_all(&agent, &prompts).await;
+    assert_eq!(output(&ended["good"]), json!("good"));
+    let seen = happened(&mut events);
+    assert_eq!(evidence_against(&seen).len(), 2, "{seen:?}");
+    assert!(!was_parked(&seen), "{seen:?}");
+    runtime.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_run_that_kills_every_runner_is_quarantined_and_its_company_completes() {
     let life = Life::default()
@@ -97,6 +123,17 @@ async fn a_run_that_kills_every_runner_is_quarantined_and_its_company_completes(
     assert_only_the_poison_fails(&runtime, LAST_WORDS).await;
     runtime.shutdown().await;
     assert_eq!(project.sockets().len(), 0);
+}
+
+#[tokio::test]
+async fn poison_that_is_asked_for_again_and_again_does_not_park_the_agent() {
+    let project = Project::new();
+    let spec = played_agent(&project, "agent", poisonous());
+    let runtime = project.runtime().agent(spec).start().await.unwrap();
+    for _ in 0..3 {
+        assert_only_the_poison_fails(&runtime, LAST_WORDS).await;
+    }
+    runtime.shutdown().await;
 }
 
 const DEADLY: &str = r#"

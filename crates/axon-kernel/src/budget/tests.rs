@@ -41,8 +41,8 @@ fn the_error_says_which_limit_of_how_much_and_whose() {
         [run, handed_on, again].map(|node| told(&mut ledger, node)),
         [
             "the limit of 1 model request for this run is reached",
-            "the limit of 1 model request for the run that handed this one on is reached",
-            "the limit of 1 model request for the run 2 levels above this one is reached",
+            "the limit of 1 model request for the runs that share its budget is reached",
+            "the limit of 1 model request for the runs that share the budget 2 levels above is reached",
         ]
     );
     let other = ledger.child(ledger.root(), Allowance::default());
@@ -107,10 +107,23 @@ fn a_budget_that_has_ended_gives_nothing_and_keeps_what_was_spent_above() {
 
 #[test]
 fn the_limits_of_an_agent_are_the_budget_of_its_run() {
-    let allowance = Allowance::from(&Limits::default());
+    let limits =
+        crate::spec::Limits { cost: Some(Usd::from_micros(500_000)), ..Default::default() };
+    let allowance = Allowance::of_usage_limits(&limits.usage_limits());
     assert_eq!(allowance.requests, Some(50));
-    assert_eq!(allowance.wall, Some(Duration::from_secs(60)));
-    assert_eq!(allowance.tool_calls, None);
+    assert_eq!(allowance.cost, Some(Usd::from_micros(500_000)));
+    assert_eq!((allowance.tool_calls, allowance.wall), (None, None));
+}
+
+#[test]
+fn what_was_not_done_is_given_back_at_every_level() {
+    let two = Allowance { requests: Some(2), ..Allowance::default() };
+    let mut ledger = Ledger::new(two);
+    let run = ledger.child(ledger.root(), two);
+    ledger.reserve(run, &Cost { requests: 2, tool_calls: 0 }).unwrap();
+    ledger.refund(run, &Cost::REQUEST);
+    assert_eq!(ledger.remaining(ledger.root()).requests, Some(1));
+    assert_eq!(ledger.remaining(run).requests, Some(1));
 }
 
 /// One call: which node, by its place among those made so far, and what.

@@ -10,7 +10,10 @@ use crate::spec::file::editor_schema;
 use crate::spec::load::{Variables, open};
 use crate::spec::source::dotted;
 use crate::spec::unknown::nearest;
-use crate::spec::{AgentName, FileText, Position, Problem, Rule, SpecError};
+use crate::spec::{AgentName, FileText, GroupName, Position, Problem, Rule, SpecError};
+
+/// The names of the supervisors that every runtime has.
+const PARTS: [&str; 3] = ["root", "runs", "agents"];
 
 /// Where the agents of the groups were named.
 ///
@@ -71,17 +74,26 @@ impl Config {
         editor_schema::<Self>()
     }
 
-    /// Checks that every agent that is named is one of `names`.
+    /// Checks that every agent that is named is one of `names`, and that no group is called like
+    /// one, or like a part of the supervision tree.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] with every agent that does not exist, where it was named.
+    /// [`SpecError`] with every agent that does not exist, where it was named, and every group whose
+    /// name is taken.
     pub fn check_agents<'n>(
         &self,
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<(), SpecError> {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let missing = self.named().filter(|(_, name)| !names.contains(name.as_str()));
+        let taken =
+            |group: &&GroupName| names.contains(group.as_str()) || PARTS.contains(&group.as_str());
+        let taken = self.groups.keys().filter(taken).map(|group| Problem {
+            position: Position { line: 1, column: 1 },
+            key: format!("groups.{group}"),
+            what: Rule::GroupName { group: group.clone() }.into(),
+        });
         let problems: Vec<Problem> = missing
             .map(|(pointer, name)| {
                 let nearest = nearest(name.as_str(), names.iter().copied()).map(str::to_owned);
@@ -92,6 +104,7 @@ impl Config {
                     what: Rule::NoAgent { name: name.clone(), nearest }.into(),
                 }
             })
+            .chain(taken)
             .collect();
         if problems.is_empty() {
             return Ok(());

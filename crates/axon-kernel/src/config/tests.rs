@@ -211,3 +211,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_is_called_like_no_agent_and_no_part_of_the_tree() {
+    for name in ["triage", "agents", "root"] {
+        let text = format!("[groups.{name}]\nagents = ['triage']");
+        let file = FileText { path: "axon.toml", text: &text };
+        let config = Config::from_toml(file, &|_| None).unwrap();
+        let error = config.check_agents(["triage"]).unwrap_err().to_string();
+        assert!(error.contains(&format!("cannot be called `{name}`")), "{error}");
+    }
+}

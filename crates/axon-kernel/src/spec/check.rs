@@ -101,6 +101,12 @@ pub enum Rule {
         /// The group that names it first.
         group: GroupName,
     },
+    /// A group has a name that means something else in the tree.
+    #[error("a group cannot be called `{group}`: an agent or a part of the tree is")]
+    GroupName {
+        /// The group.
+        group: GroupName,
+    },
     /// There is no such agent.
     #[error(
         "there is no agent `{name}`{}",

@@ -1,7 +1,7 @@
 //! The agent's actor. It never waits for a model or a process inside `handle`: its mailbox stays
 //! free for status, drain and stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
@@ -23,6 +23,10 @@ use crate::launch::{Launched, Launcher};
 /// How long a runner may take to end after it was asked to.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// How many tools may run on in a runner although nobody waits for them. It has 80 threads for
+/// tools in all, and none left would look like tools that hang.
+const MAX_LEFT_BEHIND: usize = 16;
+
 /// What an agent is told.
 #[derive(Debug)]
 pub(crate) enum AgentMessage {
@@ -38,6 +42,8 @@ pub(crate) enum AgentMessage {
     Restart,
     /// The definition has changed: runs under way finish where they are, new ones get a new runner.
     Reload(Arc<Launcher>),
+    /// A runner is fit for nothing new: runs in it finish, new ones get another.
+    Replace { tenancy: Arc<Tenancy>, reason: &'static str },
     /// No run is left in a runner that has been replaced.
     Vacated(Arc<Tenancy>),
     /// Let the runner go and stay without one until a restart.
@@ -140,6 +146,7 @@ impl Actor for AgentActor {
             }
             AgentMessage::Restart => state.restart(&myself),
             AgentMessage::Reload(launcher) => state.reload(launcher, &myself),
+            AgentMessage::Replace { tenancy, reason } => state.replace(&tenancy, reason, &myself),
             AgentMessage::Vacated(tenancy) => {
                 state.retiring.retain(|retiring| !Arc::ptr_eq(retiring, &tenancy));
                 end(tenancy, "the agent was reloaded", STOP_GRACE);
@@ -245,6 +252,8 @@ impl State {
                 let agent = self.agent.name.clone();
                 self.events.tell(RuntimeEvent::RunnerUp { agent, generation, pid });
                 watch(&tenancy, myself.clone());
+                let heartbeat = self.agent.launcher().spec.runner.heartbeat;
+                tokio::spawn(pulse(Arc::downgrade(&tenancy), heartbeat, myself.clone()));
                 self.condition = Condition::Up(tenancy);
                 self.agent.settle(Ok(()));
                 self.agent.reopen();
@@ -337,7 +346,7 @@ impl State {
             cause: cause.clone(),
             retry_in_ms: retry_in.map(axon_kernel::event::millis),
         });
-        self.agent.stand(Standing::Parked { cause: Box::new(cause.clone()), retry_at });
+        self.agent.park(cause.clone(), retry_at);
         self.agent.settle(Err(cause.clone()));
         self.condition = Condition::Parked { cause, retry_at };
         if let Some(wait) = retry_in {
@@ -364,19 +373,37 @@ impl State {
         self.trouble = Trouble::default();
         let before = std::mem::replace(&mut self.condition, Condition::Launching);
         if let Condition::Up(tenancy) = before {
-            let limit = self.agent.launcher().spec.limits.timeout;
-            let myself = myself.clone();
-            self.retiring.push(tenancy.clone());
-            tokio::spawn(async move {
-                // No run outlives its deadline; a runner that still holds one then is stopped.
-                let _in_time = tokio::time::timeout(limit, tenancy.vacated()).await;
-                let _ended = myself.cast(AgentMessage::Vacated(tenancy));
-            });
+            self.retire(tenancy, myself);
         }
         self.next_generation(Condition::Launching, myself);
     }
 
+    fn replace(
+        &mut self,
+        tenancy: &Arc<Tenancy>,
+        reason: &'static str,
+        myself: &ActorRef<AgentMessage>,
+    ) {
+        if !matches!(&self.condition, Condition::Up(up) if Arc::ptr_eq(up, tenancy)) {
+            return;
+        }
+        tracing::warn!(agent = self.name(), generation = %tenancy.generation, reason, "a runner is replaced");
+        self.retire(tenancy.clone(), myself);
+        self.next_generation(Condition::Launching, myself);
+    }
+
+    /// Ends a runner when the last run in it has ended: each does by its own deadline.
+    fn retire(&mut self, tenancy: Arc<Tenancy>, myself: &ActorRef<AgentMessage>) {
+        self.retiring.push(tenancy.clone());
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            tenancy.vacated().await;
+            let _ended = myself.cast(AgentMessage::Vacated(tenancy));
+        });
+    }
+
     fn rest(&mut self, done: oneshot::Sender<()>) {
+        self.agent.stand(Standing::Drained);
         let before = std::mem::replace(&mut self.condition, Condition::Resting);
         self.generation = self.agent.launcher().next_generation();
         let gone = self.let_go(before, "the agent was drained");
@@ -452,6 +479,39 @@ fn watch(tenancy: &Arc<Tenancy>, myself: ActorRef<AgentMessage>) {
             let _ended = myself.cast(AgentMessage::Exited { tenancy, cause });
         }
     });
+}
+
+/// Looks after a runner as long as somebody has it: one that does not answer within a heartbeat is
+/// killed, and one that too many abandoned threads clog is replaced.
+async fn pulse(tenancy: Weak<Tenancy>, heartbeat: Duration, myself: ActorRef<AgentMessage>) {
+    loop {
+        tokio::time::sleep(heartbeat).await;
+        let Some(tenancy) = tenancy.upgrade() else { return };
+        let asked = tokio::time::timeout(heartbeat, tenancy.client().health());
+        let health = tokio::select! {
+            health = asked => health,
+            _exit = tenancy.exited() => return,
+        };
+        match health {
+            Ok(Ok(health)) if health.unfinished.len() >= MAX_LEFT_BEHIND => {
+                let reason = "too many tools run on in it although nobody waits for them";
+                let _ended = myself.cast(AgentMessage::Replace { tenancy, reason });
+                return;
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) if tenancy.is_ending() => return,
+            Ok(Err(_)) | Err(_) => {
+                let stacks = tenancy.stacks().await;
+                tracing::error!(
+                    pid = tenancy.pid(),
+                    stacks,
+                    "a runner gives no sign of life: killed"
+                );
+                tenancy.condemn().await;
+                return;
+            }
+        }
+    }
 }
 
 fn end(tenancy: Arc<Tenancy>, reason: &'static str, grace: Duration) {

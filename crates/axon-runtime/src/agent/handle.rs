@@ -22,6 +22,9 @@ use crate::services::Services;
 /// How long an actor may take to say how it is; it never waits for anything itself.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long an agent may take to let its runner go.
+const REST_DEADLINE: Duration = Duration::from_secs(6);
+
 /// Speaks to one agent of a runtime. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AgentHandle {
@@ -141,8 +144,10 @@ impl AgentHandle {
             let grace = self.spec().runner.cancel_grace.saturating_mul(2) + STATUS_DEADLINE;
             let _ended = tokio::time::timeout(grace, self.agent.gate.vacated()).await;
         }
-        self.ask(AgentMessage::Rest).await.map_err(|_gone| self.stopped())?;
-        Ok(left)
+        // Without an actor there is no runner either.
+        let _rested = tokio::time::timeout(REST_DEADLINE, self.ask(AgentMessage::Rest)).await;
+        self.agent.stand(Standing::Drained);
+        if self.agent.is_stopped() { Err(self.stopped()) } else { Ok(left) }
     }
 
     /// Waits until the agent's runner is up, or could not be launched.
@@ -195,12 +200,14 @@ impl AgentHandle {
     pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
         match self.agent.standing() {
             Standing::Open => {}
+            // Another agent takes over, which the run decides and tells.
+            Standing::Parked { .. } if self.spec().fallback.agent.is_some() => {}
             Standing::Parked { cause, retry_at } => {
                 let agent = self.name().clone();
                 let retry_after = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
                 return Err(Refusal::Unavailable { agent, cause, retry_after });
             }
-            Standing::Draining => {
+            Standing::Draining | Standing::Drained => {
                 return Err(Refusal::Draining { agent: self.name().clone() });
             }
             Standing::Stopped => return Err(self.stopped()),

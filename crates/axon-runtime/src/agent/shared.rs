@@ -39,8 +39,10 @@ pub(crate) enum Standing {
         /// When it is tried again; only by hand if never.
         retry_at: Option<Instant>,
     },
-    /// Not any more, until it is restarted.
+    /// Not any more, until it is restarted; what was let in goes on.
     Draining,
+    /// Not any more, until it is restarted, and it has no runner.
+    Drained,
     /// Never again.
     Stopped,
 }
@@ -84,21 +86,32 @@ impl Agent {
 
     /// Changes the standing; one that was stopped stays so.
     pub(crate) fn stand(&self, standing: Standing) {
+        self.change(standing, |now| !matches!(now, Standing::Stopped));
+    }
+
+    /// Takes no runs for now. An agent that takes none for good, or until it is restarted, has
+    /// somebody's word for it already.
+    pub(crate) fn park(&self, cause: Failure, retry_at: Option<Instant>) {
+        let parked = Standing::Parked { cause: Box::new(cause), retry_at };
+        self.change(parked, |now| matches!(now, Standing::Open | Standing::Parked { .. }));
+    }
+
+    fn change(&self, standing: Standing, may: impl FnOnce(&Standing) -> bool) {
         self.standing.send_if_modified(|now| {
-            let open = !matches!(now, Standing::Stopped);
-            if open {
+            let may = may(now);
+            if may {
                 *now = standing;
             }
-            open
+            may
         });
     }
 
-    /// Takes runs again, if it was parked; an agent that was drained or stopped stays so. Says
-    /// whether it takes runs now.
+    /// Takes runs again, if it was parked; an agent that drains, or was drained or stopped, stays
+    /// so. Says whether it needs a runner.
     pub(crate) fn reopen(&self) -> bool {
         let mut open = true;
         self.standing.send_if_modified(|now| {
-            open = matches!(now, Standing::Open | Standing::Parked { .. });
+            open = !matches!(now, Standing::Drained | Standing::Stopped);
             let parked = matches!(now, Standing::Parked { .. });
             if parked {
                 *now = Standing::Open;
@@ -121,7 +134,7 @@ impl Agent {
     /// Waits until the agent is parked or stopped, which its actor is not there to tell of.
     pub(crate) async fn down(&self) -> Gone {
         let mut standing = self.standing.subscribe();
-        let down = |now: &Standing| matches!(now, Standing::Parked { .. } | Standing::Stopped);
+        let down = |now: &Standing| !matches!(now, Standing::Open | Standing::Draining);
         // The sender lives in `self`, so the channel cannot close.
         match standing.wait_for(down).await.as_deref() {
             Ok(Standing::Parked { cause, .. }) => Gone::Down(cause.clone()),

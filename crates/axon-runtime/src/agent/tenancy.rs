@@ -114,6 +114,11 @@ impl Tenancy {
         decided
     }
 
+    /// Returns whether somebody has ended the runner on purpose.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.aboard.borrow().killed.is_some()
+    }
+
     /// Waits until no run is in the runner.
     pub(crate) async fn vacated(&self) {
         let mut aboard = self.aboard.subscribe();
@@ -161,7 +166,15 @@ impl Lease {
     /// Sees to it that the run has really stopped in its runner: asks, waits until `deadline`, and
     /// then kills the runner. Says whether it had to.
     pub(crate) async fn end(&self, deadline: Instant) -> bool {
-        if tokio::time::timeout_at(deadline, self.stopped()).await == Ok(true) {
+        let exited = self.tenancy.exited();
+        let stopped = async {
+            tokio::select! {
+                stopped = self.stopped() => stopped,
+                // It died by itself: that stops everything, and is not our doing.
+                _exit = exited => true,
+            }
+        };
+        if tokio::time::timeout_at(deadline, stopped).await == Ok(true) {
             return false;
         }
         let reason = format!("run {} did not stop when it had to", self.run);

@@ -1,6 +1,6 @@
 //! What an agent remembers of its runners' ends: how many count, and how long to wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use axon_kernel::failure::Failure;
@@ -23,25 +23,39 @@ pub(super) enum Verdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    restarts: VecDeque<Instant>,
+    restarts: VecDeque<Restart>,
+    /// Who was in the runner whose end was judged last.
+    aboard: BTreeSet<RunId>,
     /// The last run that a runner died with alone, and how many runs had completed then.
     lone: Option<(RunId, u64)>,
+}
+
+/// A restart that counts.
+#[derive(Debug)]
+struct Restart {
+    at: Instant,
+    aboard: BTreeSet<RunId>,
 }
 
 impl Trouble {
     /// Judges the end of a runner.
     ///
-    /// A run that dies alone with its runner takes the blame. Only when runner after runner dies
-    /// with one run after another, and none completes in between, the agent itself is at fault.
+    /// A run that dies alone with its runner takes the blame, for the deaths too that it was in
+    /// company of before. Only when runner after runner dies with one run after another, and none
+    /// completes in between, the agent itself is at fault.
     pub(super) fn judge(&mut self, death: &Death, completed: u64) -> Verdict {
-        if let Death::Ours(_) = death {
-            return Verdict::CountsAgainstNobody;
-        }
+        let Death::With(aboard) = death else { return Verdict::CountsAgainstNobody };
+        self.aboard.clone_from(aboard);
         let Some(run) = death.lone() else { return Verdict::Counts };
         let before = self.lone.replace((run.clone(), completed));
         match before {
             Some((other, at)) if other != *run && at == completed => Verdict::Counts,
-            _ => Verdict::CountsAgainstRun,
+            _ => {
+                let in_company =
+                    |Restart { aboard, .. }: &Restart| aboard.len() > 1 && aboard.contains(run);
+                self.restarts.retain(|restart| !in_company(restart));
+                Verdict::CountsAgainstRun
+            }
         }
     }
 
@@ -53,10 +67,11 @@ impl Trouble {
         now: Instant,
     ) -> Option<Duration> {
         self.forget(supervision, now);
+        let aboard = std::mem::take(&mut self.aboard);
         match verdict {
             Verdict::CountsAgainstNobody => return Some(Duration::ZERO),
             Verdict::CountsAgainstRun => return Some(supervision.backoff.min),
-            Verdict::Counts => self.restarts.push_back(now),
+            Verdict::Counts => self.restarts.push_back(Restart { at: now, aboard }),
         }
         let count = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         let wait = supervision.backoff.min.saturating_mul(1 << (count - 1).min(16));
@@ -68,12 +83,14 @@ impl Trouble {
     /// Returns how many more restarts are allowed now.
     pub(super) fn left(&self, supervision: &Supervision, now: Instant) -> u32 {
         let within = supervision.intensity.within;
-        let recent = self.restarts.iter().filter(|at| now.duration_since(**at) < within).count();
+        let recent =
+            self.restarts.iter().filter(|restart| now.duration_since(restart.at) < within).count();
         supervision.intensity.max_restarts.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX))
     }
 
     fn forget(&mut self, supervision: &Supervision, now: Instant) {
-        self.restarts.retain(|at| now.duration_since(*at) < supervision.intensity.within);
+        let within = supervision.intensity.within;
+        self.restarts.retain(|restart| now.duration_since(restart.at) < within);
     }
 }
 
@@ -105,6 +122,20 @@ mod tests {
         assert_eq!(trouble.judge(&with(&["a"]), 5), Verdict::CountsAgainstRun);
         assert_eq!(trouble.judge(&with(&["b"]), 5), Verdict::Counts);
         assert_eq!(trouble.judge(&with(&["c"]), 6), Verdict::CountsAgainstRun);
+    }
+
+    #[tokio::test]
+    async fn who_is_to_blame_takes_back_what_counted_against_the_agent() {
+        let (supervision, now) = (Supervision::default(), Instant::now());
+        let mut trouble = Trouble::default();
+        let mut left = |death: &Death| {
+            let verdict = trouble.judge(death, 0);
+            trouble.next_wait(verdict, &supervision, now);
+            trouble.left(&supervision, now)
+        };
+        assert_eq!(left(&with(&["a", "b"])), 2);
+        assert_eq!(left(&with(&["b", "c"])), 1);
+        assert_eq!(left(&with(&["a"])), 2);
     }
 
     #[tokio::test(start_paused = true)]

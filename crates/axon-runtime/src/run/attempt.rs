@@ -26,6 +26,9 @@ use crate::agent::{Death, Lease};
 /// How long the news of a runner's exit may take after its connection broke.
 const EXIT_NEWS: Duration = Duration::from_millis(500);
 
+/// How long the end of a runner may take that was asked to end.
+const ENDING_NEWS: Duration = Duration::from_secs(3);
+
 /// How an attempt ended well.
 #[derive(Debug)]
 pub(super) enum AttemptEnd {
@@ -61,8 +64,13 @@ impl From<Failure> for AttemptError {
 impl Driver {
     pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
         let run = self.log().run_id().clone();
-        self.awaits = Some("the agent's runner was not up yet");
-        let lease = self.agent.lease(&run, self.sick, self.suspicion.isolates()).await;
+        let alone = self.suspicion.isolates();
+        self.awaits = Some(if alone {
+            "it has to be alone in its runner, after others died with it, and others were in it"
+        } else {
+            "the agent's runner was not up, or another run was alone in it"
+        });
+        let lease = self.agent.lease(&run, self.sick, alone).await;
         self.awaits = None;
         let lease = lease.map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
         let lease = Arc::new(lease);
@@ -97,7 +105,12 @@ impl Driver {
     async fn evidence(&mut self, mut failure: Failure, lease: &Lease) -> (Failure, Death) {
         self.sick = Some(lease.generation());
         let tenancy = &lease.tenancy;
-        let news = if failure.kind == FailureKind::RunnerDied { EXIT_NEWS } else { Duration::ZERO };
+        let news = match (tenancy.is_ending(), failure.kind == FailureKind::RunnerDied) {
+            // Somebody ends it in good order: that takes its time.
+            (true, _) => ENDING_NEWS,
+            (false, true) => EXIT_NEWS,
+            (false, false) => Duration::ZERO,
+        };
         match tokio::time::timeout(news, tenancy.exited()).await {
             Ok(exit) => failure.message = format!("the runner died: {exit}"),
             Err(_lives) => {
@@ -313,6 +326,10 @@ impl Driver {
         }
         let Some(effect) = self.status.awaited(&returned.tool_call_id) else { return Ok(()) };
         self.committed |= effect == Effect::Once;
+        if effect == Effect::Once && outcome != ToolOutcome::Ok {
+            // No result tells a later attempt that this call was made: until the messages do.
+            self.doubtful = Some(returned.tool_call_id.clone());
+        }
         Ok(self.emit(RunEvent::ToolReturned(returned)).await?)
     }
 
@@ -346,7 +363,7 @@ impl Driver {
         checkpointed: Checkpointed,
         lease: &Lease,
     ) -> Result<(), AttemptError> {
-        let Checkpointed { base, messages, usage, before, .. } = checkpointed;
+        let Checkpointed { base, messages, usage, before, delivered } = checkpointed;
         if base > self.transcript.messages.len() {
             let message = format!(
                 "a checkpoint at message {base}, while {} are recorded",
@@ -359,7 +376,10 @@ impl Driver {
         // What finished is in the messages now. Kept longer, a result could answer the call of a
         // later step that has the same id.
         self.results.clear();
+        self.doubtful = None;
+        self.messages.delivered(&delivered);
         self.charge(&checkpoint.usage);
+        self.model_answered();
         self.emit(RunEvent::Checkpoint(checkpoint)).await?;
         self.shown = false;
         let told = |failure| AttemptError::Told(Box::new(failure));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axon_kernel::budget::Allowance;
 use axon_kernel::event::Accepted;
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
@@ -135,6 +136,9 @@ impl RunBuilder {
         if let Some(left) = self.request.budget.time_left() {
             self.request.timeout = self.request.timeout.min(left);
         }
+        // The runner counts its own tool calls, and knows which of them count.
+        let own = Allowance::of_usage_limits(&self.request.usage_limits);
+        self.request.budget = self.request.budget.child(Allowance { tool_calls: None, ..own });
         let accepted_at = Instant::now();
         if let Some(steered) = self.steer().await {
             return Ok(steered);
@@ -143,7 +147,7 @@ impl RunBuilder {
         let admission = self.agent.admit()?;
         let turn = self.join()?;
         let log = Arc::new(RunLog::new(self.run_id));
-        let (live, steered) = LiveRun::new(log);
+        let (live, steered) = LiveRun::new(log, self.agent.name().clone());
         let accepted = Accepted {
             agent: self.agent.name().clone(),
             conversation_id: self.request.conversation.clone(),
@@ -153,7 +157,7 @@ impl RunBuilder {
         let mut driver = Driver::new(self.agent, self.request, live.clone(), accepted_at);
         driver.accept(accepted).await?;
         let entrance = Entrance { admission, turn, steered };
-        services.runs.spawn(driver, entrance, live.cancel.clone());
+        services.runs.spawn(driver, entrance, live.clone());
         Ok(RunHandle::new(live, false))
     }
 
@@ -169,7 +173,11 @@ impl RunBuilder {
             return None;
         }
         let live = self.agent.services.conversations.live(id)?;
-        live.steer(self.request.prompt.clone()).await.ok()?;
+        if !live.is_of(self.agent.name()) {
+            return None;
+        }
+        let taken = live.steer(self.request.prompt.clone());
+        tokio::time::timeout(self.request.timeout, taken).await.ok()?.ok()?;
         Some(RunHandle::new(live, true))
     }
 

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axon_kernel::event::{
-    Accepted, Cancelled, Completed, Failed, Paused, RunEvent, Started, Steered, millis,
+    Accepted, Cancelled, Completed, Failed, Paused, RunEvent, Started, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Attempt, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunStatus};
-use axon_kernel::spec::AgentName;
 use axon_kernel::store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use tokio::time::{Duration, Instant};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::handle::{LiveRun, Steer};
 use super::spending::Spending;
+use super::steering::Messages;
 use super::suspicion::Suspicion;
 use super::transcript::Transcript;
 use super::{Refusal, Request};
@@ -56,12 +56,13 @@ pub(crate) struct Driver {
     pub(super) chain: Chain,
     pub(super) suspicion: Suspicion,
     pub(super) steered: Option<mpsc::Receiver<Steer>>,
-    /// Messages that were taken and that no checkpoint has yet.
-    pub(super) untold: Vec<Steered>,
+    pub(super) messages: Messages,
+    /// A call with effect `once` that ended without a result, since the last checkpoint.
+    pub(super) doubtful: Option<ToolCallId>,
     pub(super) slot: Option<Slot>,
     turn: Option<Turn>,
     pub(super) spending: Spending,
-    live: LiveRun,
+    pub(super) live: LiveRun,
     _end: EndIfOpen,
     accepted_at: Instant,
     recorded: u64,
@@ -133,7 +134,8 @@ impl Driver {
             chain: Chain::default(),
             suspicion: Suspicion::default(),
             steered: None,
-            untold: Vec::new(),
+            messages: Messages::default(),
+            doubtful: None,
             slot: None,
             turn: None,
             spending: Spending::default(),
@@ -142,10 +144,6 @@ impl Driver {
             accepted_at,
             recorded: 0,
         }
-    }
-
-    pub(crate) fn agent_name(&self) -> &AgentName {
-        self.agent.name()
     }
 
     pub(crate) fn log(&self) -> &Arc<RunLog> {
@@ -182,6 +180,13 @@ impl Driver {
             reason = reason_of(&mut cancelled) => RunEvent::Cancelled(Cancelled { reason }),
             () = tokio::time::sleep_until(deadline) => self.timed_out(),
         };
+        let end = if let RunEvent::Completed(completed) = end {
+            // What is recorded now is recorded whole, whoever cancels meanwhile.
+            self.complete(completed).await
+        } else {
+            end
+        };
+        self.steered = None;
         self.nothing_came_of_it();
         // Whatever ended it from outside has only stopped us from listening.
         self.hard_stop().await;
@@ -227,7 +232,7 @@ impl Driver {
             self.launcher = self.agent.agent.launcher();
             match self.make_attempt().await {
                 Ok(AttemptEnd::Completed(completed)) => {
-                    return self.complete(*completed).await;
+                    return Ok(RunEvent::Completed(*completed));
                 }
                 Ok(AttemptEnd::Paused(reason)) => return Ok(RunEvent::Paused(Paused { reason })),
                 Err(AttemptError::Stuck(stuck)) => return Err(stuck),
@@ -275,24 +280,27 @@ impl Driver {
         };
         self.transcript = Transcript::after(history, held);
         self.spending.begin();
+        self.messages.begin();
         Ok(())
     }
 
     /// Lets the turn join its conversation, and only then the run complete.
-    async fn complete(&mut self, completed: Completed) -> Result<RunEvent, Stuck> {
+    async fn complete(&mut self, completed: Completed) -> RunEvent {
         self.agent.agent.note_completed();
-        if let Some(conversation) = &self.request.conversation {
-            let held = self.transcript.held;
-            let (kept, new) = self.transcript.turn();
-            let joined = self.store().extend_history(conversation, held, kept, new).await;
-            if let Err(StoreError::Conflict { .. }) = joined {
+        let Some(conversation) = &self.request.conversation else {
+            return RunEvent::Completed(completed);
+        };
+        let held = self.transcript.held;
+        let (kept, new) = self.transcript.turn();
+        match self.store().extend_history(conversation, held, kept, new).await {
+            Ok(()) => RunEvent::Completed(completed),
+            Err(StoreError::Conflict { .. }) => {
                 // One turn at a time within a runtime: so another process shares the store.
                 let message = format!("another turn of conversation `{conversation}` ended first");
-                return Ok(failed(Failure::new(FailureKind::Busy, message), Vec::new()));
+                failed(Failure::new(FailureKind::Busy, message), Vec::new())
             }
-            joined?;
+            Err(error) => failed(Stuck::from(error).into_failure(), Vec::new()),
         }
-        Ok(RunEvent::Completed(completed))
     }
 
     fn timed_out(&mut self) -> RunEvent {

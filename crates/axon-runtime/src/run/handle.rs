@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axon_kernel::ids::RunId;
 use axon_kernel::json::RawJson;
+use axon_kernel::spec::AgentName;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Prompt, RunOutcome};
@@ -46,6 +47,7 @@ pub(crate) struct Steer {
 pub(crate) struct LiveRun {
     pub(crate) log: Arc<RunLog>,
     pub(crate) cancel: Cancel,
+    agent: Arc<watch::Sender<AgentName>>,
     steer: mpsc::Sender<Steer>,
 }
 
@@ -58,9 +60,19 @@ pub enum SteerError {
 }
 
 impl LiveRun {
-    pub(crate) fn new(log: Arc<RunLog>) -> (Self, mpsc::Receiver<Steer>) {
+    pub(crate) fn new(log: Arc<RunLog>, agent: AgentName) -> (Self, mpsc::Receiver<Steer>) {
         let (steer, steered) = mpsc::channel(STEERING);
-        (Self { log, cancel: Cancel(Arc::new(watch::Sender::new(None))), steer }, steered)
+        let cancel = Cancel(Arc::new(watch::Sender::new(None)));
+        (Self { log, cancel, agent: Arc::new(watch::Sender::new(agent)), steer }, steered)
+    }
+
+    /// Says which agent answers now: a fallback may have taken over.
+    pub(crate) fn belongs_to(&self, agent: &AgentName) {
+        self.agent.send_replace(agent.clone());
+    }
+
+    pub(crate) fn is_of(&self, agent: &AgentName) -> bool {
+        *self.agent.borrow() == *agent
     }
 
     /// Hands `content` to the run, which tells its model with the next request.

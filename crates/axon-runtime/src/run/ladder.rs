@@ -9,6 +9,7 @@ use axon_kernel::spec::AgentName;
 use tokio::time::Duration;
 
 use super::driver::{Driver, Stuck, failed};
+use super::suspicion::Suspicion;
 use crate::agent::Death;
 use crate::events::RuntimeEvent;
 
@@ -63,7 +64,7 @@ impl Driver {
     }
 
     fn seen(&self) -> Seen {
-        match self.status.unrepeatable() {
+        match self.status.unrepeatable().or(self.doubtful.as_ref()) {
             Some(call) => Seen::Effect(call.clone()),
             None if self.committed => Seen::Recorded,
             None if self.shown => Seen::Text,
@@ -117,8 +118,11 @@ impl Driver {
     ) -> Result<Option<RunEvent>, Stuck> {
         let fallback = self.launcher.spec.fallback.agent.clone();
         let used = self.chain.tried(failure.kind).fallback_agent;
-        if let (Some(agent), false) = (fallback, used) {
+        // Whoever takes over begins with the prompt, and would make the same effect again.
+        let clean = matches!(self.seen(), Seen::Nothing | Seen::Text);
+        if let (Some(agent), false, true) = (fallback, used, clean) {
             let decision = Decision::Fallback { to: FallbackTo::Agent(agent) };
+            self.chain.push(self.attempt, &failure, &decision, 0);
             return self.decided(decision, failure).await;
         }
         match failure.kind.row().row.heals() {
@@ -209,9 +213,11 @@ impl Driver {
         self.slot = None;
         let stopped = || Failure::new(FailureKind::Cancelled, "it was stopped");
         self.slot = Some(admission.slot().await.map_err(|_closed| stopped())?);
+        self.live.belongs_to(other.name());
         self.agent = other;
         self.request = request;
         self.sick = None;
+        self.suspicion = Suspicion::default();
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! What a run takes out of its budgets, and when it may ask its model.
 
 use axon_kernel::breaker::Answer;
-use axon_kernel::budget::{Cost, Spent, Usage};
-use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::budget::{Cost, Level, Spent, Usage};
+use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::Usd;
 use serde::Deserialize;
@@ -17,7 +17,23 @@ use crate::models::ModelKey;
 struct Counted {
     input_tokens: u64,
     output_tokens: u64,
-    cost: Option<Usd>,
+    /// A decimal as text, with as many digits as its price list has; nothing where it knows none.
+    cost: Option<String>,
+}
+
+impl Counted {
+    fn usage(&self) -> Usage {
+        let cost = self.cost.as_deref().and_then(usd).unwrap_or_default();
+        Usage { input_tokens: self.input_tokens, output_tokens: self.output_tokens, cost }
+    }
+}
+
+/// Reads an amount of any precision, rounded up to a millionth.
+fn usd(text: &str) -> Option<Usd> {
+    let micros = (text.parse::<f64>().ok()? * 1e6).ceil();
+    // Beyond this a float is no exact count any more, and no run costs that much.
+    let sane = (0.0..9e15).contains(&micros);
+    sane.then(|| format!("{micros:.0}").parse().ok().map(Usd::from_micros)).flatten()
 }
 
 /// What pydantic-ai calls the output tool of an agent that names none.
@@ -42,10 +58,10 @@ struct Part {
 pub(super) struct Spending {
     /// The model that the live attempt was let through to.
     asked: Option<ModelKey>,
+    /// Whether that model has answered in this attempt.
+    answered: bool,
     /// What the budgets know of already.
     charged: Usage,
-    /// Tokens that the rate limits do not know of yet.
-    unpaid: u64,
     /// Whether the pending tool calls are taken out of the budget.
     tools_paid: bool,
 }
@@ -63,7 +79,8 @@ impl Driver {
     pub(super) fn model_key(&self, lease: &Lease) -> ModelKey {
         let named = self.request.model.as_ref().or(self.launcher.spec.model.as_ref());
         let model = named.map_or_else(|| lease.tenancy.model.clone(), ToString::to_string);
-        ModelKey { model, credential: self.launcher.credential() }
+        let credential = self.launcher.credential(&model);
+        ModelKey { model, credential }
     }
 
     /// Sees to it that the attempt may begin with a model request: nothing is wrong with the model,
@@ -72,6 +89,7 @@ impl Driver {
         let key = self.model_key(lease);
         self.services().models.admit(&key)?;
         self.spending.asked = Some(key.clone());
+        self.spending.answered = false;
         // Resumed in the middle of its tool calls, the attempt asks for a permit before it asks
         // the model.
         if !self.resumes_with_tools() {
@@ -87,7 +105,6 @@ impl Driver {
     pub(super) async fn before_request(&mut self, model: &str) -> Result<(), Failure> {
         let services = self.agent.services.clone();
         self.awaits = Some("the rate limit of its model held it back");
-        services.models.pay(model, std::mem::take(&mut self.spending.unpaid)).await;
         services.models.wait(model).await;
         self.awaits = None;
         self.spending.tools_paid = false;
@@ -102,24 +119,47 @@ impl Driver {
         Ok(())
     }
 
-    /// Charges what was used since the last time.
+    /// Charges what was used since the last time: to the budgets, and to the model's rate limits.
     pub(super) fn charge(&mut self, usage: &RawJson) {
-        let Ok(Counted { input_tokens, output_tokens, cost }) = usage.decode() else { return };
-        let (used, cost) = (&mut self.spending.charged, cost.unwrap_or_default());
-        let more = Usage {
-            input_tokens: input_tokens.saturating_sub(used.input_tokens),
-            output_tokens: output_tokens.saturating_sub(used.output_tokens),
-            cost: Usd::from_micros(cost.micros().saturating_sub(used.cost.micros())),
+        let counted: Counted = match usage.decode() {
+            Ok(counted) => counted,
+            Err(error) => {
+                tracing::warn!(run = %self.log().run_id(), %error, "a runner's usage cannot be read");
+                return;
+            }
         };
-        *used = Usage { input_tokens, output_tokens, cost };
-        self.spending.unpaid += more.input_tokens + more.output_tokens;
+        let now = counted.usage();
+        let before = std::mem::replace(&mut self.spending.charged, now);
+        let more = Usage {
+            input_tokens: now.input_tokens.saturating_sub(before.input_tokens),
+            output_tokens: now.output_tokens.saturating_sub(before.output_tokens),
+            cost: Usd::from_micros(now.cost.micros().saturating_sub(before.cost.micros())),
+        };
         self.request.budget.charge(&more);
+        if let Some(key) = &self.spending.asked {
+            self.services().models.owe(&key.model, more.input_tokens + more.output_tokens);
+        }
     }
 
-    /// Tells the model's breaker what came of the attempt.
+    /// Tells the model's breaker, once per attempt, that the model answers: the rest of the attempt
+    /// may take long, and others may wait for this.
+    pub(super) fn model_answered(&mut self) {
+        if let (Some(key), false) = (&self.spending.asked, self.spending.answered) {
+            self.services().models.record(key, Answer::Success);
+            self.spending.answered = true;
+        }
+    }
+
+    /// Tells the model's breaker what came of the attempt. A request that the provider turned away
+    /// is given back to the budget.
     pub(super) fn report(&mut self, answer: Answer<'_>) {
-        if let Some(key) = self.spending.asked.take() {
-            self.services().models.record(&key, answer);
+        let Some(key) = self.spending.asked.take() else { return };
+        self.services().models.record(&key, answer);
+        if let Answer::Failure(failure) = answer
+            && failure.kind.row().row == Row::Transient
+            && !failure.in_stream
+        {
+            self.request.budget.refund(&Cost::REQUEST);
         }
     }
 
@@ -149,6 +189,33 @@ impl Driver {
 }
 
 fn spent(spent: Spent) -> Failure {
-    Failure::new(FailureKind::UsageLimit, spent.to_string())
-        .with_help("give the runs a larger budget, or fewer of them the same one")
+    let help = match spent {
+        Spent::Limit { level: Level::Own, .. } => {
+            "raise [limits] in agent.toml, or the usage limits of the run"
+        }
+        Spent::Limit { .. } | Spent::Ended => {
+            "give the runs a larger budget, or fewer of them the same one"
+        }
+    };
+    Failure::new(FailureKind::UsageLimit, spent.to_string()).with_help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_of_any_precision_count_and_odd_ones_lose_no_tokens() {
+        for (text, micros) in
+            [("0.00060375", 604), ("1E-7", 1), ("0", 0), ("2.5", 2_500_000), ("12", 12_000_000)]
+        {
+            assert_eq!(usd(text), Some(Usd::from_micros(micros)), "{text}");
+        }
+        for odd in ["-1", "NaN", "inf", "1e300", "much"] {
+            assert_eq!(usd(odd), None, "{odd}");
+            let counted =
+                Counted { input_tokens: 3, cost: Some(odd.to_owned()), ..Counted::default() };
+            assert_eq!(counted.usage().input_tokens, 3);
+        }
+    }
 }

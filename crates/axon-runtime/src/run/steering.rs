@@ -10,6 +10,29 @@ use super::driver::{Driver, Stuck};
 use super::handle::Steer;
 use crate::agent::Lease;
 
+/// What a run was told while it was under way.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    /// Taken, and in no checkpoint yet.
+    untold: Vec<Steered>,
+    /// In the recorded messages.
+    told: Vec<Steered>,
+}
+
+impl Messages {
+    /// Notes which messages a checkpoint has.
+    pub(super) fn delivered(&mut self, ids: &[MessageId]) {
+        let known = |message: &mut Steered| ids.contains(&message.message_id);
+        self.told.extend(self.untold.extract_if(.., known));
+    }
+
+    /// Begins with the prompt anew: nothing of it was told.
+    pub(super) fn begin(&mut self) {
+        self.told.append(&mut self.untold);
+        std::mem::swap(&mut self.told, &mut self.untold);
+    }
+}
+
 impl Driver {
     /// Hands a message to the runner, which puts it before the model with the next request. It is
     /// recorded before the sender is told that the run took it; an attempt that dies before its
@@ -20,7 +43,7 @@ impl Driver {
         let sent = lease.client().message(self.log().run_id(), &self.message(&message)).await;
         let taken = !matches!(sent, Err(RequestError::Refused { .. }));
         if taken {
-            self.untold.push(message.clone());
+            self.messages.untold.push(message.clone());
             self.emit(RunEvent::Steered(message)).await?;
         }
         // Whoever asked may have gone.
@@ -30,7 +53,7 @@ impl Driver {
 
     /// Hands the messages that no checkpoint has yet to a new attempt.
     pub(super) async fn tell_again(&self, lease: &Lease) {
-        for message in &self.untold {
+        for message in &self.messages.untold {
             // Whatever prevents it ends the attempt, too.
             let sent = lease.client().message(self.log().run_id(), &self.message(message)).await;
             if let Err(error) = sent {

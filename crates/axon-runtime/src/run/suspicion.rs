@@ -20,10 +20,13 @@ pub(super) struct Suspicion {
 impl Suspicion {
     /// Notes that `run` was in a runner that died.
     pub(super) fn note(&mut self, run: &RunId, death: &Death, evidence: &str) {
-        match (death.lone(), death) {
-            (Some(lone), _) if lone == run => self.alone.push(evidence.to_owned()),
-            (_, Death::Ours(_)) => {}
-            (_, Death::With(_)) => self.in_company += 1,
+        match death {
+            Death::With(runs) if runs.contains(run) => match death.lone() {
+                Some(_) => self.alone.push(evidence.to_owned()),
+                None => self.in_company += 1,
+            },
+            // It came when the runner was dead already, or nobody but us ended that.
+            Death::With(_) | Death::Ours(_) => {}
         }
     }
 

@@ -11,7 +11,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{AgentSpec, Backoff, OutputMode, OutputSpec, PolicyRule};
 use axon_kernel::store::Store;
-use axon_runtime::{AgentHandle, MemoryStore, Outcome, Runtime};
+use axon_runtime::{AgentHandle, MemoryStore, Observed, Outcome, Runtime, RuntimeEvent};
 use axon_test::scripted_model::ChatRequest;
 use axon_test::scripted_runner::{Life, Step, When};
 use axon_test::{Reply, Script, ScriptedModel};
@@ -217,10 +217,16 @@ async fn with_an_open_breaker(project: &Project) -> Runtime {
     spec.policy.insert(FailureKind::ModelServer, impatient);
     let runtime = project.runtime().agent(spec).config(breaker(2, 50)).start().await.unwrap();
     let agent = runtime.named("agent").unwrap();
+    let mut events = runtime.events();
     for _ in 0..2 {
         let ended = agent.run("down").wait().await.unwrap();
         assert_eq!(failure(&ended.outcome).kind, FailureKind::ModelServer);
     }
+    until("the breaker is open", async || {
+        let Some(Observed::Event(event)) = events.next().await else { panic!("too many events") };
+        matches!(*event, RuntimeEvent::Breaker { state: "open", .. })
+    })
+    .await;
     runtime
 }
 

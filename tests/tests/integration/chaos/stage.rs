@@ -15,13 +15,12 @@ use axon_runtime::{
 };
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script, ScriptedModel};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::support::{
-    PATIENCE, Project, is_alive, kill_9, output, python_tool, scripted_agent, until,
-};
+use crate::support::{PATIENCE, Project, is_alive, output, python_tool, scripted_agent, until};
 
 pub(super) const AGENTS: [&str; 4] = ["ada", "bea", "cid", "dot"];
 pub(super) const CALLERS: usize = 32;
@@ -88,6 +87,7 @@ struct Notes {
     parked: Mutex<Vec<String>>,
     /// How many events runs have shown.
     progress: watch::Sender<u64>,
+    completed: watch::Sender<usize>,
     stop: watch::Sender<bool>,
 }
 
@@ -190,6 +190,13 @@ impl Stage {
         tokio::time::timeout(PATIENCE, reached).await.expect("runs go on").unwrap();
     }
 
+    /// Waits until so many runs have completed.
+    pub(super) async fn completed(&self, count: usize) {
+        let mut completed = self.notes.completed.subscribe();
+        let reached = completed.wait_for(|completed| *completed >= count);
+        tokio::time::timeout(PATIENCE, reached).await.expect("runs complete").unwrap();
+    }
+
     /// Kills runners at random moments, for a while. An agent is spared while a run of it has lost two attempts:
     /// who is killed alone twice is quarantined, since nobody can tell who killed it.
     pub(super) async fn kill(&self, pace: Pace) {
@@ -199,7 +206,7 @@ impl Stage {
             while !left.is_empty() {
                 self.progress(random.below(pace.events) + 1).await;
                 let Some((name, pid)) = self.victim(&left, &mut random).await else { return };
-                kill_9(pid);
+                kill_9_if_there(pid);
                 left.iter_mut().filter(|(of, _)| *of == name).for_each(|(_, kills)| *kills -= 1);
                 left.retain(|(_, kills)| *kills > 0);
                 self.noticed(name, pid).await;
@@ -271,14 +278,17 @@ impl Stage {
     }
 
     /// Each call was executed at most once per runner, and in none after the one in which its
-    /// result was recorded.
+    /// result was recorded; nor did the model have to ask for it again.
     fn assert_no_step_repeated(&self, agent: &str, stored: &[RunEvent]) {
         let runners = self.notes.runners.lock().unwrap();
-        let mut current = 0;
+        let (mut current, mut done) = (0, BTreeSet::new());
         for event in stored {
-            if let RunEvent::AttemptStarted(begun) = event {
+            if let RunEvent::ToolCalled(called) = event {
+                assert!(!done.contains(&called.name), "{called:?} was asked for again: {stored:?}");
+            } else if let RunEvent::AttemptStarted(begun) = event {
                 current = runners[&(agent.to_owned(), begun.generation)];
             } else if let RunEvent::ToolReturned(returned) = event {
+                done.insert(returned.name.clone());
                 let file = self.calls().join(returned.tool_call_id.as_str());
                 let text = std::fs::read_to_string(file).unwrap();
                 let pids: Vec<u32> = text.lines().map(|pid| pid.parse().unwrap()).collect();
@@ -319,6 +329,12 @@ impl Stage {
     }
 }
 
+/// A shutdown may have been faster.
+fn kill_9_if_there(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    let _gone = kill_process(pid, Signal::KILL);
+}
+
 /// Notes what happens in the tree.
 async fn observe(mut events: axon_runtime::RuntimeEvents, notes: Arc<Notes>) {
     while let Some(observed) = events.next().await {
@@ -352,6 +368,8 @@ async fn call(
         let ended_run = run.outcome().await;
         notes.lost.lock().unwrap().remove(run.id());
         let (id, outcome) = (ended_run.run_id, ended_run.outcome);
+        let completed = usize::from(matches!(outcome, Outcome::Completed(_)));
+        notes.completed.send_modify(|count| *count += completed);
         ended.push(Ended { id, agent: name, prompt, outcome, shown });
     }
     ended
