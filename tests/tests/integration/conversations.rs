@@ -1,6 +1,7 @@
 //! Conversations: one turn at a time, in order, and only what succeeded is remembered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axon_kernel::failure::FailureKind;
@@ -48,7 +49,11 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let model = ScriptedModel::start(echo()).await;
+        Self::playing(echo()).await
+    }
+
+    async fn playing(script: Script) -> Self {
+        let model = ScriptedModel::start(script).await;
         let project = Project::with_model(&model);
         project.write("tools.py", TOOLS);
         let spec = tooled("agent", [("tools:waits", Effect::Pure)]);
@@ -240,5 +245,24 @@ async fn a_message_outlives_a_runner_that_dies_before_its_model_saw_it() {
     assert_eq!(completed.attempts, 2);
     assert_eq!(scene.told(), ["wait", "went", "and this"]);
     assert_eq!(scene.model.requests().len(), 2);
+    scene.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_recorded_is_not_told_again_by_the_next_attempt() {
+    let requests = AtomicUsize::new(0);
+    let script = Script::function(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => Reply::tool_calls([("waits", json!({}))]),
+        2 => Reply::error(503, "unavailable"),
+        _ => Reply::text("done"),
+    });
+    let scene = Scene::playing(script).await;
+    let run = scene.waiting().await;
+    run.steer("and this").await.unwrap();
+    scene.go();
+    let Outcome::Completed(completed) = run.outcome().await.outcome else { panic!() };
+    assert_eq!(completed.attempts, 2);
+    let told = scene.told();
+    assert_eq!(told.iter().filter(|text| *text == "and this").count(), 1, "{told:?}");
     scene.runtime.shutdown().await;
 }

@@ -420,3 +420,20 @@ async fn an_offline_model_is_refused_for_one_run_as_for_all() {
     let refused = builder.agent(spec(&project, life)).start().await.unwrap_err();
     assert!(refused.to_string().contains("offline"), "{refused}");
 }
+
+#[tokio::test]
+async fn an_idle_runner_that_gives_no_sign_of_life_is_replaced() {
+    let heartbeat = Duration::from_millis(200);
+    let scene = Scene::with(fine(), |spec| spec.runner.heartbeat = heartbeat).await;
+    let agent = scene.runtime.named("agent").unwrap();
+    let pid = agent.status().await.unwrap().pid.unwrap();
+    let process = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    until("the second generation", async || {
+        let status = agent.status().await.unwrap();
+        status.generation.0 == 2 && status.state == AgentState::Up
+    })
+    .await;
+    assert_eq!(output(&scene.run().await.outcome), json!("fine"));
+    scene.end().await;
+}

@@ -10,6 +10,7 @@ mod chaos;
 mod command_line;
 mod conformance;
 mod conversations;
+mod effects;
 mod failures;
 mod fresh_crate;
 mod groups;
