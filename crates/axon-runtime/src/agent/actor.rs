@@ -486,12 +486,17 @@ fn watch(tenancy: &Arc<Tenancy>, myself: ActorRef<AgentMessage>) {
 async fn pulse(tenancy: Weak<Tenancy>, heartbeat: Duration, myself: ActorRef<AgentMessage>) {
     loop {
         tokio::time::sleep(heartbeat).await;
-        let Some(tenancy) = tenancy.upgrade() else { return };
-        let asked = tokio::time::timeout(heartbeat, tenancy.client().health());
-        let health = tokio::select! {
-            health = asked => health,
-            _exit = tenancy.exited() => return,
+        // Not held while it is asked: one that nobody has any more is killed at once.
+        let Some((client, exited)) =
+            tenancy.upgrade().map(|tenancy| (tenancy.client().clone(), tenancy.exited()))
+        else {
+            return;
         };
+        let health = tokio::select! {
+            health = tokio::time::timeout(heartbeat, client.health()) => health,
+            _exit = exited => return,
+        };
+        let Some(tenancy) = tenancy.upgrade() else { return };
         match health {
             Ok(Ok(health)) if health.unfinished.len() >= MAX_LEFT_BEHIND => {
                 let reason = "too many tools run on in it although nobody waits for them";
