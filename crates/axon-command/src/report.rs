@@ -191,6 +191,9 @@ impl Traceback {
     /// Returns what is shown of it; nothing where only our own code is to be seen.
     fn shown(&self, verbose: bool) -> Option<String> {
         let lines: Vec<&str> = self.text.trim_end().lines().collect();
+        if let (false, Some(thread)) = (verbose, lines.iter().rposition(|line| is_stack(line))) {
+            return Some(stack(&lines[thread + 1..]));
+        }
         let own = own_frames(&lines);
         let has_own = own.iter().any(|line| line.starts_with(FRAME));
         let (title, lines) = match (verbose, self.is_needed) {
@@ -208,6 +211,20 @@ impl Traceback {
         }
         Some(text)
     }
+}
+
+/// Returns whether a line begins the stack of a thread, as Python dumps it: innermost frame first.
+fn is_stack(line: &str) -> bool {
+    line.ends_with("(most recent call first):")
+}
+
+/// Returns what the main thread was doing, which stands last among the threads.
+fn stack(lines: &[&str]) -> String {
+    let mut text = "what its Python was doing, innermost first (all of it with -v)".to_owned();
+    for line in lines.iter().filter(|line| line.starts_with(FRAME)).take(LAST_LINES) {
+        let _ = write!(text, "\n    {DIM}{}{DIM:#}", printable(line));
+    }
+    text
 }
 
 /// Leaves out the frames of the runner and of Python's import machinery.
@@ -260,6 +277,20 @@ mod tests {
         assert!(plain(&report, true).contains("line 1"));
         failure.class = "ModuleNotFoundError".to_owned();
         assert!(plain(&Report::from(failure), false).contains("line 1"));
+    }
+
+    #[test]
+    fn of_stacks_the_innermost_frames_of_the_main_thread_are_shown() {
+        let mut failure = Failure::new(FailureKind::RunnerDied, "silent");
+        let frames = (1..=9).map(|n| format!("  File \"a.py\", line {n} in f")).collect::<Vec<_>>();
+        let main = frames.join("\n");
+        failure.traceback = Some(format!(
+            "Thread 0x1 (most recent call first):\n  File \"b.py\", line 77 in g\n\n\
+             Current thread 0x2 (most recent call first):\n{main}\n"
+        ));
+        let shown = plain(&Report::from(failure), false);
+        assert!(shown.contains("line 1 in f") && shown.contains("line 4 in f"), "{shown}");
+        assert!(!shown.contains("line 5") && !shown.contains("line 77"), "{shown}");
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl Session {
             let agent = runtime.named(&name)?;
             // A runner that merely died is tried again; what cannot heal by itself is told at once.
             match tokio::time::timeout(agent.spec().limits.timeout, agent.ready()).await {
-                Ok(Err(failure)) if !failure.kind.row().row.heals() => {
+                Ok(Err(failure))
+                    if !failure.kind.row().row.heals() && agent.spec().fallback.agent.is_none() =>
+                {
                     runtime.shutdown().await;
                     let (agent, failure) = (agent.name().clone(), Box::new(failure));
                     Err(StartError::Refused { agent, failure }.into())
@@ -187,7 +189,10 @@ impl Session {
             if known || agent.spec.name == name {
                 break;
             }
-            let agent = self.load(name.as_str())?;
+            let by = found.last().unwrap_or(agent).spec.name.clone();
+            let agent = self.load(name.as_str()).map_err(|missing| {
+                missing.about(format!("agent `{by}` falls back to an agent that cannot be had"))
+            })?;
             next = agent.spec.fallback.agent.clone();
             found.push(agent);
         }

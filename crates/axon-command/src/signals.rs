@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
 
 use crate::exit::Exit;
+
+/// The same signal again within this time is the same order.
+const ONE_ORDER: Duration = Duration::from_millis(300);
 
 /// A signal that asks the process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +60,21 @@ impl Signals {
         let pending = Arc::new(AtomicBool::new(false));
         let busy = pending.clone();
         tokio::spawn(async move {
+            let mut last: Option<(Signal, Instant)> = None;
             loop {
                 let signal = tokio::select! {
                     _ = interrupt.recv() => Signal::Interrupt,
                     _ = terminate.recv() => Signal::Terminate,
                     _ = hang_up.recv() => Signal::HangUp,
                 };
+                // `timeout` and some shells send to the process and to its group: that is one order.
+                let again = last.is_some_and(|(before, at)| {
+                    before == signal && at.elapsed() < ONE_ORDER && busy.load(Ordering::SeqCst)
+                });
+                last = Some((signal, Instant::now()));
+                if again {
+                    continue;
+                }
                 if busy.swap(true, Ordering::SeqCst) || tell.try_send(signal).is_err() {
                     // The runners end with their lifelines.
                     std::process::exit(signal.exit().code().into());

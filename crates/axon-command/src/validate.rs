@@ -1,7 +1,7 @@
 //! `axon validate`: checks definitions and settings without starting anything.
 
 use axon_kernel::failure::Row;
-use axon_kernel::spec::SpecError;
+use axon_kernel::spec::{OnExhausted, SpecError};
 use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, nearest};
 
 use crate::args::ValidateArgs;
@@ -79,7 +79,20 @@ fn check_settings(names: &[String], session: &Session) -> Result<(), Report> {
         FolderError::NotFound { .. } | FolderError::Read { .. } => error.into(),
     })?;
     config.check_agents(names.iter().map(String::as_str)).map_err(|error| wrong(&error))?;
-    Ok(terminal::answer(&format!("ok  {}", file.display()))?)
+    terminal::answer(&format!("ok  {}", file.display()))?;
+    for (name, group) in &config.groups {
+        for agent in &group.agents {
+            // Broken ones were told of above.
+            let Ok(definition) = session.load(agent.as_str()) else { continue };
+            if definition.spec.supervision.on_exhausted == OnExhausted::Park {
+                terminal::say(&format!(
+                    "note: agent `{agent}` parks by itself, so group `{name}` hears of no failure \
+                     of its runner; on_exhausted = \"escalate\" in [supervision] hands it up"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Tells what is wrong with the settings.

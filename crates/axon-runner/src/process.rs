@@ -93,7 +93,7 @@ impl std::fmt::Debug for LaunchPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The socket, the pipe or their folder could not be made.
-    #[error("cannot set up the runner's sockets; TMPDIR has to name a folder that can be written")]
+    #[error("cannot set up the runner's sockets")]
     Sockets(#[source] std::io::Error),
     /// The program could not be started.
     #[error("cannot start `{program}`")]
@@ -147,12 +147,31 @@ impl StartError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Refused(failure) => return failure.as_ref().clone().in_phase("start"),
+            Self::Spawn { source, .. } | Self::Sockets(source) if is_shortage(source) => {
+                FailureKind::RunnerDied
+            }
             Self::Spawn { .. } | Self::Mismatch { .. } | Self::Sockets(_) => FailureKind::Config,
             Self::Garbage { .. } => FailureKind::Decode,
             Self::Ended(_) | Self::NotReady { .. } | Self::Client(_) => FailureKind::RunnerDied,
         };
-        Failure::new(kind, crate::client::with_sources(&self)).in_phase("start")
+        let failure = Failure::new(kind, crate::client::with_sources(&self)).in_phase("start");
+        if let Self::Sockets(source) = &self
+            && !is_shortage(source)
+        {
+            return failure
+                .with_help("let TMPDIR name a folder that can be written, by a short path");
+        }
+        failure
     }
+}
+
+/// Returns whether the machine was short of something that it may have again later: files,
+/// processes, memory, room on the disk.
+fn is_shortage(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let short =
+        [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::DQUOT, Errno::AGAIN, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
 }
 
 /// A runner that was launched and is not ready yet. Dropping it kills the process group.

@@ -129,7 +129,10 @@ pub fn load_config(agents: &Path, host: &Host) -> Result<Config, FolderError> {
     let path = config_file(agents);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(gone) if gone.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+        // A link that leads nowhere is no missing file.
+        Err(gone) if gone.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+            return Ok(Config::default());
+        }
         Err(source) => return Err(FolderError::Read { path, source }),
     };
     let shown = path.display().to_string();

@@ -154,7 +154,8 @@ impl Launcher {
 
     /// Names the variable that a failure speaks of, if the runner was not given it.
     fn explain(&self, failure: Failure) -> Failure {
-        if failure.help.is_some() {
+        // Only what Python said can be about a variable that it lacks.
+        if failure.help.is_some() || failure.class.is_empty() {
             return failure;
         }
         let given = self.variables();

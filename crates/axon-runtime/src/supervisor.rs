@@ -86,6 +86,9 @@ use axon_kernel::supervision::{Flags, Machine};
 use ractor::{Actor, SpawnErr};
 use tokio::sync::{oneshot, watch};
 
+/// The actors that [`Child::spawn`] and [`Child::actor`] take, in the one version that fits.
+pub use ractor;
+
 pub use axon_kernel::supervision::{ChildId, Incarnation, Restart, Shutdown, Strategy, Terms};
 pub use child::{Child, StopSignal};
 pub use event::{Happening, OnEvent, SupervisionEvent};

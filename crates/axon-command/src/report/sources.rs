@@ -110,9 +110,15 @@ impl From<SpecError> for Report {
 
 impl From<Refusal> for Report {
     fn from(refusal: Refusal) -> Self {
-        if let Refusal::Unavailable { agent, cause, .. } = &refusal {
+        if let Refusal::Unavailable { agent, cause, retry_after } = &refusal {
             let report = Self::from(cause.as_ref().clone());
             let report = report.about(format!("agent `{agent}` is unavailable"));
+            let report = match retry_after {
+                Some(wait) => {
+                    report.because(format!("it is tried again in {:.0} s", wait.as_secs_f64()))
+                }
+                None => report,
+            };
             let failure = Some(Box::new(refusal.into_failure()));
             return Self { code: "agent_unavailable", failure, ..report };
         }

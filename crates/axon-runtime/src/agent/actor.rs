@@ -277,6 +277,14 @@ impl State {
     ) -> Result<(), Failure> {
         let current = matches!(&self.condition, Condition::Up(up) if Arc::ptr_eq(up, tenancy));
         if !current {
+            // It was replaced before; whoever counts processes hears of it all the same.
+            self.events.tell(RuntimeEvent::RunnerEnded {
+                agent: self.agent.name.clone(),
+                generation: tenancy.generation,
+                kind: FailureKind::Cancelled,
+                cause,
+                counted: false,
+            });
             return Ok(());
         }
         let death = tenancy.death();

@@ -68,7 +68,7 @@ impl Driver {
         self.awaits = Some(if alone {
             "it has to be alone in its runner, after others died with it, and others were in it"
         } else {
-            "the agent's runner was not up, or another run was alone in it"
+            "it was waiting for the agent's runner"
         });
         let lease = self.agent.lease(&run, self.sick, alone).await;
         self.awaits = None;
