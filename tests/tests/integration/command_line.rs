@@ -434,7 +434,7 @@ async fn an_agent_that_hangs_while_it_starts_is_cut_off_with_the_cause() {
     let began = tokio::time::Instant::now();
     let (code, _, stderr) = run(&project, &["run", "stuck:agent", "hi", "--timeout", "2s"]).await;
     assert_eq!(code, 124, "{stderr}");
-    assert!(stderr.contains("runner was not up"), "{stderr}");
+    assert!(stderr.contains("waiting for the agent's runner"), "{stderr}");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(project.sockets(), Vec::<PathBuf>::new());
 }
