@@ -253,6 +253,22 @@ impl Failure {
         self
     }
 
+    /// Returns whether the model's provider did no work for the request: it said so, or the request
+    /// never reached it. One that timed out may have been worked on, and billed.
+    #[must_use]
+    pub fn was_turned_away(&self) -> bool {
+        let refused = matches!(
+            self.kind,
+            FailureKind::ModelRateLimited
+                | FailureKind::ModelOverloaded
+                | FailureKind::ModelUnavailable
+                | FailureKind::Busy
+        );
+        let never_sent = self.kind == FailureKind::ModelConnection
+            && matches!(self.phase.as_deref(), Some("connect" | "pool"));
+        never_sent || refused && !self.in_stream
+    }
+
     /// Returns how long the provider asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -290,6 +306,18 @@ mod tests {
     #[test]
     fn unknown_kind_is_refused() {
         assert!(serde_json::from_str::<FailureKind>("\"teapot\"").is_err());
+    }
+
+    #[test]
+    fn only_what_was_surely_not_worked_on_was_turned_away() {
+        let mut failure = Failure::new(FailureKind::ModelOverloaded, "later");
+        assert!(failure.was_turned_away());
+        failure.in_stream = true;
+        assert!(!failure.was_turned_away());
+        let lost = Failure::new(FailureKind::ModelConnection, "lost");
+        assert!(lost.clone().in_phase("connect").was_turned_away());
+        assert!(!lost.in_phase("read").was_turned_away());
+        assert!(!Failure::new(FailureKind::ModelTimeout, "late").was_turned_away());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use axon_kernel::breaker::Answer;
 use axon_kernel::budget::{Cost, Level, Spent, Usage};
-use axon_kernel::failure::{Failure, FailureKind, Row};
+use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::Usd;
 use serde::Deserialize;
@@ -60,6 +60,8 @@ pub(super) struct Spending {
     asked: Option<ModelKey>,
     /// Whether that model has answered in this attempt.
     answered: bool,
+    /// What is reserved and not answered yet.
+    under_way: Cost,
     /// What the budgets know of already.
     charged: Usage,
     /// Whether the pending tool calls are taken out of the budget.
@@ -90,6 +92,7 @@ impl Driver {
         self.services().models.admit(&key)?;
         self.spending.asked = Some(key.clone());
         self.spending.answered = false;
+        self.spending.under_way = Cost::default();
         // Resumed in the middle of its tool calls, the attempt asks for a permit before it asks
         // the model.
         if !self.resumes_with_tools() {
@@ -108,7 +111,9 @@ impl Driver {
         services.models.wait(model).await;
         self.awaits = None;
         self.spending.tools_paid = false;
-        self.request.budget.reserve(&Cost::REQUEST).map_err(spent)
+        self.request.budget.reserve(&Cost::REQUEST).map_err(spent)?;
+        self.spending.under_way = Cost::REQUEST;
+        Ok(())
     }
 
     /// Takes the tool calls of the last recorded response out of the budget.
@@ -144,6 +149,7 @@ impl Driver {
     /// Tells the model's breaker, once per attempt, that the model answers: the rest of the attempt
     /// may take long, and others may wait for this.
     pub(super) fn model_answered(&mut self) {
+        self.spending.under_way = Cost::default();
         if let (Some(key), false) = (&self.spending.asked, self.spending.answered) {
             self.services().models.record(key, Answer::Success);
             self.spending.answered = true;
@@ -156,10 +162,9 @@ impl Driver {
         let Some(key) = self.spending.asked.take() else { return };
         self.services().models.record(&key, answer);
         if let Answer::Failure(failure) = answer
-            && failure.kind.row().row == Row::Transient
-            && !failure.in_stream
+            && failure.was_turned_away()
         {
-            self.request.budget.refund(&Cost::REQUEST);
+            self.request.budget.refund(&std::mem::take(&mut self.spending.under_way));
         }
     }
 
