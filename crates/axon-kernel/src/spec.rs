@@ -5,6 +5,7 @@
 //! from a file has no unset variable, no schema that cannot be compiled and no name outside its
 //! grammar; what Rust code fills in is held to the same rules by [`AgentSpec::check`].
 
+mod bytes;
 pub(crate) mod check;
 mod conversation;
 pub(crate) mod duration;
@@ -33,6 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use bytes::{ByteSize, ByteSizeError};
 pub use check::{Broken, Rule};
 pub use conversation::{ConversationSpec, WhenBusy};
 pub use error::{Position, Problem, SpecError, What};
@@ -45,7 +47,8 @@ pub use names::{
 };
 pub use print::PrintError;
 pub use runner::{
-    DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, RunnerProgram, RunnerSpec,
+    DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, LauncherMode, Recycle,
+    RunnerLimits, RunnerProgram, RunnerSpec,
 };
 pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
 pub use tool::{Effect, ToolSpec, ToolTarget};

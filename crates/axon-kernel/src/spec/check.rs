@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{AgentName, AgentSpec, Backoff, GroupName, RunnerProgram, Then};
+use super::{AgentName, AgentSpec, Backoff, ByteSize, GroupName, RunnerProgram, Then};
 use crate::failure::{FailureKind, Row};
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
@@ -14,6 +14,12 @@ use crate::schema::SchemaError;
 
 /// The shortest heartbeat that tells a stuck runner from a busy one.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// The least memory with which a runner is of any use.
+const MIN_MEMORY: ByteSize = ByteSize::from_mib(32);
+
+/// The shortest life of a runner, and the shortest time on the processor, that is of any use.
+const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// A rule that is broken, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +67,20 @@ pub enum Rule {
         /// The shortest that is allowed.
         min: Duration,
     },
+    /// An amount of memory is too small.
+    #[error("{found} is too little: give at least {min}")]
+    TooLittle {
+        /// The amount.
+        found: ByteSize,
+        /// The least that is allowed.
+        min: ByteSize,
+    },
+    /// A runner that somebody else started is to be reached without a token.
+    #[error("a runner at a url needs a token: name the variable that holds it in token_env")]
+    NoToken,
+    /// A token is named that nothing is asked for.
+    #[error("only a runner at a url is asked for with a token: leave token_env out, or give a url")]
+    TokenOfNothing,
     /// The bounds of a wait are in the wrong order.
     #[error("backoff.min must not be longer than backoff.max")]
     Backoff,
@@ -234,11 +254,26 @@ impl AgentSpec {
         for (variable, _) in runner.env.iter().filter(|(_, value)| has_nul(value)) {
             broken.add(format!("/runner/env/{variable}"), Rule::Nul);
         }
-        broken.range("/runner/replicas", Some(runner.replicas.get().into()), 1..=64);
-        if runner.heartbeat < MIN_HEARTBEAT {
-            let rule = Rule::TooShort { found: runner.heartbeat, min: MIN_HEARTBEAT };
-            broken.add("/runner/heartbeat", rule);
+        match (&runner.program, &runner.token_env) {
+            (RunnerProgram::Url(_), None) => broken.add("/runner/url", Rule::NoToken),
+            (RunnerProgram::Python { .. } | RunnerProgram::Command(_), Some(_)) => {
+                broken.add("/runner/token_env", Rule::TokenOfNothing);
+            }
+            (_, _) => {}
         }
+        broken.range("/runner/replicas", Some(runner.replicas.get().into()), 1..=64);
+        broken.at_least("/runner/heartbeat", Some(runner.heartbeat), MIN_HEARTBEAT);
+        self.check_process(broken);
+    }
+
+    fn check_process(&self, broken: &mut Broke) {
+        let (recycle, limits) = (&self.runner.recycle, &self.runner.limits);
+        broken.at_least("/runner/recycle/age", recycle.age, MIN_LIFE);
+        broken.range("/runner/recycle/requests", recycle.requests, 1..=1_000_000_000);
+        broken.memory("/runner/recycle/memory", recycle.memory);
+        broken.memory("/runner/limits/memory", limits.memory);
+        broken.at_least("/runner/limits/cpu_time", limits.cpu_time, MIN_LIFE);
+        broken.range("/runner/limits/open_files", limits.open_files, 64..=1_048_576);
     }
 
     fn check_limits(&self, broken: &mut Broke) {
@@ -305,6 +340,18 @@ impl Broke {
         if let Some(found) = found.filter(|found| !allowed.contains(found)) {
             let (min, max) = allowed.into_inner();
             self.add(pointer, Rule::Range { found, min, max });
+        }
+    }
+
+    fn at_least(&mut self, pointer: &str, found: Option<Duration>, min: Duration) {
+        if let Some(found) = found.filter(|found| *found < min) {
+            self.add(pointer, Rule::TooShort { found, min });
+        }
+    }
+
+    fn memory(&mut self, pointer: &str, found: Option<ByteSize>) {
+        if let Some(found) = found.filter(|found| *found < MIN_MEMORY) {
+            self.add(pointer, Rule::TooLittle { found, min: MIN_MEMORY });
         }
     }
 

@@ -12,8 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::{
-    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, Limits, ModelName,
-    OutputMode, PolicyRule, ProviderSpec, PythonTarget, Retries, Supervision, ToolName,
+    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, LauncherMode, Limits,
+    ModelName, OutputMode, PolicyRule, ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits,
+    Supervision, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -125,10 +126,17 @@ pub struct RunnerFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = "^https?://"))]
     pub url: Option<String>,
+    /// The variable that holds the bearer token of the runner at `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<EnvName>,
     /// How many runners the agent has (1).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
     pub replicas: Option<NonZeroU32>,
+    /// How a Python runner is started: `warm`, forked from a warm parent, or `cold`, from nothing
+    /// (warm).
+    #[serde(skip_serializing_if = "is_default")]
+    pub launcher: LauncherMode,
     /// Variables of Axon's own environment that the runner gets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pass_env: Vec<EnvName>,
@@ -150,6 +158,12 @@ pub struct RunnerFile {
     #[serde(with = "super::duration::option", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration::schema")]
     pub cancel_grace: Option<Duration>,
+    /// When a runner is replaced although it is well.
+    #[serde(skip_serializing_if = "is_default")]
+    pub recycle: Recycle,
+    /// How much the process of one runner may use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: RunnerLimits,
 }
 
 /// The `[deps]` of an `agent.toml`.

@@ -155,13 +155,17 @@ impl Load<'_, '_> {
         RunnerSpec {
             module: file.module,
             program,
+            token_env: file.token_env,
             replicas: file.replicas.unwrap_or(NonZeroU32::MIN),
+            launcher: file.launcher,
             pass_env: file.pass_env,
             env: file.env,
             lifespan: file.lifespan,
             start_timeout: file.start_timeout.unwrap_or(DEFAULT_START_TIMEOUT),
             heartbeat: file.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
             cancel_grace: file.cancel_grace.unwrap_or(DEFAULT_CANCEL_GRACE),
+            recycle: file.recycle,
+            limits: file.limits,
         }
     }
 

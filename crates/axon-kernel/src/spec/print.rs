@@ -179,13 +179,17 @@ fn runner(spec: &AgentSpec) -> RunnerFile {
         python,
         command,
         url,
+        token_env: runner.token_env.clone(),
         replicas: Some(runner.replicas).filter(|replicas| replicas.get() != 1),
+        launcher: runner.launcher,
         pass_env: runner.pass_env.clone(),
         env: runner.env.clone(),
         lifespan: runner.lifespan.clone(),
         start_timeout: Some(runner.start_timeout).filter(|time| *time != DEFAULT_START_TIMEOUT),
         heartbeat: Some(runner.heartbeat).filter(|time| *time != DEFAULT_HEARTBEAT),
         cancel_grace: Some(runner.cancel_grace).filter(|time| *time != DEFAULT_CANCEL_GRACE),
+        recycle: runner.recycle,
+        limits: runner.limits,
     }
 }
 

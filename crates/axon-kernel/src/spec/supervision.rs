@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Supervision {
     /// How many restarts are allowed in which time.
     pub intensity: Intensity,
-    /// How long to wait before a restart.
+    /// How long to wait before a restart; the first within the intensity's time is made at once.
     pub backoff: Backoff,
     /// What happens beyond the intensity.
     pub on_exhausted: OnExhausted,

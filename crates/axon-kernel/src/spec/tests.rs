@@ -1,6 +1,7 @@
 //! What a user sees of `agent.toml`: what is read, what is refused and how, what is printed.
 
 mod ladder;
+mod process;
 
 use std::error::Error;
 use std::time::Duration;
@@ -54,12 +55,15 @@ base_url = "https://proxy.example/v1"
 api_key_env = "PROXY_KEY"
 [runner]
 replicas = 2
+launcher = "cold"
 pass_env = ["DATABASE_URL"]
 env = { TZ = "UTC", TOKEN = "${TOKEN}" }
 lifespan = "bank.deps:lifespan"
 start_timeout = "5s"
 heartbeat = "100ms"
 cancel_grace = "3s"
+recycle = { age = "24h", requests = 10_000, memory = "1GiB" }
+limits = { memory = "2GiB", cpu_time = "1h", open_files = 1024 }
 [deps]
 schema = { type = "object", properties = { name = { type = "string" } }, required = ["name"] }
 factory = "bank.deps:make"
@@ -460,6 +464,7 @@ prop_compose! {
         retry in prop::option::of(0..=100_u32),
         (heartbeat, grace) in (100..10_000_000_u64, span()),
         (answers, busy) in (fallback(), when_busy()),
+        (recycle, limits) in process::settings(),
     ) -> AgentSpec {
         let mut spec = AgentSpec::new(AgentName::try_from(name).unwrap());
         spec.model = Some(ModelName::try_from(format!("python:{model}")).unwrap());
@@ -473,6 +478,7 @@ prop_compose! {
         spec.supervision.intensity.within = within;
         spec.runner.heartbeat = Duration::from_millis(heartbeat);
         spec.runner.cancel_grace = grace;
+        (spec.runner.recycle, spec.runner.limits) = (recycle, limits);
         (spec.fallback, spec.conversation.when_busy) = (answers, busy);
         if command {
             spec.runner.program = RunnerProgram::Command(vec!["run ${it}".to_owned()]);

@@ -191,6 +191,9 @@ pub struct Health {
     pub protocol: u32,
     /// The generation it was launched as.
     pub generation: Generation,
+    /// Whether it finishes what it has and takes no attempt any more.
+    #[serde(default)]
+    pub draining: bool,
     /// What still runs in the process although nobody waits for it: a thread cannot be stopped.
     #[serde(default)]
     pub unfinished: Vec<Unfinished>,
