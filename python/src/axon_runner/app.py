@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from axon_runner import __version__, describe, failures, tool_calls
+from axon_runner import __version__, describe, failures, patches, tool_calls, tuning
 from axon_runner.agents import Agents, Plan
 from axon_runner.attempt import Generation
 from axon_runner.decode import DecodeError, decode
@@ -48,6 +48,7 @@ class App:
         self._authorization = b"Bearer " + launch.token.encode()
         self._limits = launch.limits
         self._registry = registry
+        patches.apply()
         memory = ImportedMemory()
         memory.settle()
         self._agents = Agents(registry, memory)
@@ -130,6 +131,7 @@ class App:
             "pydantic_ai": self._pydantic_ai,
             "generation": self._generation.number,
             "axon_runner": __version__,
+            "tuning": tuning.found(),
             "draining": self.runs.draining,
             "unfinished": [*self.runs.unfinished(), *self._generation.threads.unfinished()],
         }

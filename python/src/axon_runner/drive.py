@@ -36,6 +36,8 @@ _event_json = TypeAdapter(
     config=ConfigDict(ser_json_bytes="base64", ser_json_inf_nan="constants"),
 ).serializer.to_json
 _EVENT_DEPTH = 100
+# What a provider sends at once is read without a pause; other runs must not wait for all of it.
+_EVENTS_IN_A_ROW = 16
 _SETUP_SLACK_SECONDS = 0.25
 _BUDGET_CAUSES = (ModelRetry, RetryError, ValidationError)
 
@@ -189,7 +191,11 @@ async def _stream_model(
     partial = PartialOutput(text=plan.text)
     stream = attempt.stream
     async with node.stream(run.ctx) as events:
+        count = 0
         async for event in events:
+            count += 1
+            if count % _EVENTS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             try:
                 _forward(attempt, event)
             except EventTooLarge:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import h11
 
+from axon_runner import event_loop
 from axon_runner.sse import EventStream
 
 _HEAD_BYTES = 16 * 1024
@@ -76,9 +77,12 @@ class Connection(asyncio.Protocol):
         await asyncio.shield(self._lost)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
-        self._transport = transport
+        # Of a stream, whatever the event loop derives it from.
+        self._transport = cast(asyncio.Transport, transport)
+        # uvloop holds back what is below the mark until the end of its turn, and user code may take
+        # long until then, or for ever: what was said has to be on its way.
+        high = 0 if event_loop.IS_UVLOOP else _WRITE_HIGH_WATER
+        self._transport.set_write_buffer_limits(high=high)
         self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,7 +13,16 @@ from axon_runner.control import Control
 from axon_runner.redaction import Redactor
 
 _STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
-_CHATTY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "anthropic", "google_genai")
+_CHATTY = (
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+    "openai",
+    "anthropic",
+    "google_genai",
+    "aiohttp",
+)
 _MESSAGE_CHARS = 16 * 1024
 _FIELDS_BYTES = 64 * 1024
 

@@ -12,6 +12,7 @@ from pydantic_ai.models.test import TestModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
+from axon_runner import http_client, patches
 from axon_runner.launch import ConfigError
 from axon_runner.registry import Registry
 from axon_runner.wire import ProviderSpec
@@ -40,6 +41,7 @@ def resolve(name: Any, provider: ProviderSpec | None, registry: Registry) -> Res
         model = name if isinstance(name, Model) else _infer(name, provider)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"cannot use model {name!r}: {error}") from error
+    patches.apply()
     inner = model
     while isinstance(inner, WrapperModel):
         inner = inner.wrapped
@@ -67,18 +69,20 @@ def _registered(target: str, registry: Registry) -> Any:
 
 
 def _infer(name: str, provider: ProviderSpec | None) -> Model:
-    if provider is None or (provider.base_url is None and provider.api_key_env is None):
-        return infer_model(name, infer_provider)
     given: dict[str, str] = {}
-    if provider.base_url is not None:
+    if provider is not None and provider.base_url is not None:
         given["base_url"] = provider.base_url
-    if provider.api_key_env is not None:
+    if provider is not None and provider.api_key_env is not None:
         key = os.environ.get(provider.api_key_env)
         if not key:
             raise ConfigError(f"the variable {provider.api_key_env} is not set in this runner")
         given["api_key"] = key
 
+    client = http_client.arguments(name.partition(":")[0])
+    if not given and not client:
+        return infer_model(name, infer_provider)
+
     def build(provider_name: str) -> Provider[Any]:
-        return infer_provider_class(provider_name)(**given)
+        return infer_provider_class(provider_name)(**given, **client)
 
     return infer_model(name, build)
