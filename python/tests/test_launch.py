@@ -26,7 +26,11 @@ def test_ready_names_protocol_generation_and_versions() -> None:
     with Runner(generation=12) as runner:
         first = runner.first
         assert first.pop("pid") == runner.process.pid
-        assert first.pop("versions").keys() == {"python", "pydantic_ai", "axon_runner"}
+        versions = first.pop("versions")
+        assert versions.keys() > {"python", "pydantic_ai", "axon_runner"}
+        assert versions["event_loop"].startswith("uvloop ")
+        assert versions["transport"].startswith("aiohttp ")
+        assert versions["patch stream_locks"] == "on"
         assert first == {"type": "ready", "protocol": 1, "generation": 12}
         health = runner.get("/healthz").body
         assert {

@@ -92,11 +92,15 @@ fn describe(agent: &AgentDefinition) -> String {
 }
 
 fn runner(spec: &AgentSpec) -> String {
-    match &spec.runner.program {
+    let program = match &spec.runner.program {
         RunnerProgram::Python { python: Some(python) } => python.clone(),
         RunnerProgram::Python { python: None } => "Python (`axon env path`)".to_owned(),
         RunnerProgram::Command(command) => command.join(" "),
         RunnerProgram::Url(url) => url.clone(),
+    };
+    match spec.runner.replicas.get() {
+        1 => program,
+        replicas => format!("{program}, {replicas} runners"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub(crate) enum Verb {
     Schema(SchemaArgs),
     /// Call a tool without a model.
     Tool(ToolArgs),
+    /// Run an agent's runner for services on other machines.
+    Runner(RunnerArgs),
     /// Say what this machine lacks, and how to mend it.
     Doctor(DoctorArgs),
     /// Prepare or show the Python environment.
@@ -264,6 +267,32 @@ pub(crate) struct ToolCallArgs {
     pub(crate) agent: Option<String>,
     #[command(flatten)]
     pub(crate) deps: DepsArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  TOKEN=$(openssl rand -hex 32) axon runner bank_support --listen 127.0.0.1:8701 --token-env TOKEN
+
+A service uses it when its agents/bank_support/agent.toml says, with the same token in TOKEN:
+  [runner]
+  url = \"http://127.0.0.1:8701\"
+  token_env = \"TOKEN\"
+
+Once it is ready, a line on stdout says where it listens. It ends when its process ends, and what
+started it starts it again. The link is not encrypted: between machines, put it into a tunnel.")]
+pub(crate) struct RunnerArgs {
+    /// The agent.
+    pub(crate) agent: String,
+    /// Where to listen; port 0 takes any. Beyond this machine only with a token option.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8701")]
+    pub(crate) listen: SocketAddr,
+    /// The variable that holds the token; else the agent's own `token_env`.
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub(crate) token_env: Option<String>,
+    /// The file that holds the token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

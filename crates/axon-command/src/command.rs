@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::report::Report;
 use crate::session::Session;
 use crate::{
-    agents, chat, completions, doctor, env, logging, new, run, schema, tool, tree, validate,
+    agents, chat, completions, doctor, env, logging, new, run, runner, schema, tool, tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.
@@ -76,6 +76,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
         Verb::Tool(args) => tool::run(args, session(&global, builder)?).await,
+        Verb::Runner(args) => runner::run(args, session(&global, builder)?).await,
         Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,
         Verb::Env(args) => env::run(args, session(&global, builder)?).await,
         Verb::New(args) => new::run(args, session(&global, builder)?).await,

@@ -31,6 +31,7 @@ mod logging;
 mod new;
 mod report;
 mod run;
+mod runner;
 mod schema;
 mod session;
 mod show;

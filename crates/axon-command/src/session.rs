@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axon_kernel::provider::PROVIDERS;
 use axon_kernel::spec::{AgentName, AgentSpec, EnvName, NameError, PythonTarget};
@@ -13,8 +14,11 @@ use axon_runtime::{
 
 use crate::args::GlobalArgs;
 use crate::report::Report;
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::terminal;
+
+/// How long what was started half way may take to end.
+const HALF_STARTED: Duration = Duration::from_secs(8);
 
 /// What every verb works with.
 #[derive(Debug)]
@@ -153,11 +157,12 @@ impl Session {
         };
         // One agent is no group.
         settings.groups.clear();
-        let start = builder
+        let mut start = builder
             .config(settings)
             .host(self.host.clone())
             .allow_offline()
             .on_progress(Arc::new(say_progress));
+        let ended = start.ended();
         let start = Box::pin(start.start());
         let started = async {
             let runtime = start.await?;
@@ -174,10 +179,11 @@ impl Session {
                 _ => Ok((runtime, agent)),
             }
         };
-        tokio::select! {
-            started = started => started,
-            signal = self.signals.next() => Err(Report::cancelled(signal)),
-        }
+        let signal = tokio::select! {
+            started = started => return started,
+            signal = self.signals.next() => signal,
+        };
+        Err(cancelled(signal, ended).await)
     }
 
     /// Returns the agents that take over when `agent` cannot answer, and those that do so for them.
@@ -207,14 +213,23 @@ impl Session {
             true => self.folders.iter().fold(builder, RuntimeBuilder::agents_dir),
             false => builder,
         };
-        let start =
+        let mut start =
             builder.host(self.host.clone()).allow_offline().on_progress(Arc::new(say_progress));
+        let ended = start.ended();
         let start = Box::pin(start.start());
-        tokio::select! {
-            started = start => Ok(started?),
-            signal = self.signals.next() => Err(Report::cancelled(signal)),
-        }
+        let signal = tokio::select! {
+            started = start => return Ok(started?),
+            signal = self.signals.next() => signal,
+        };
+        Err(cancelled(signal, ended).await)
     }
+}
+
+/// Waits until what was started half way has ended, and tells which signal called it off.
+async fn cancelled(signal: Signal, ended: impl Future<Output = ()>) -> Report {
+    // What has not ended by then is swept at the next start.
+    let _in_time = tokio::time::timeout(HALF_STARTED, ended).await;
+    Report::cancelled(signal)
 }
 
 /// Says how far the Python environment is.

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use axon_runtime::kernel::spec::Intensity;
 use axon_runtime::supervisor::ChildStatus;
-use axon_runtime::{AgentState, AgentStatus, Branch, Tree, TreeChild, TreeNode};
+use axon_runtime::{
+    AgentState, AgentStatus, Branch, LauncherStatus, RunnerState, RunnerStatus, Tree, TreeChild,
+    TreeNode,
+};
 
 use crate::args::TreeArgs;
 use crate::exit::Exit;
@@ -43,6 +46,60 @@ fn branch(text: &mut String, indent: &str, branch: &Branch) {
         if let Some(below) = below(&child.node) {
             self::branch(text, &format!("{indent}{under}"), below);
         }
+        if let TreeNode::Agent(status) = &child.node {
+            runners(text, &format!("{indent}{under}"), &status.runners);
+        }
+    }
+}
+
+/// Writes a line for each runner, where there is more than the one that the agent's line tells of.
+fn runners(text: &mut String, indent: &str, runners: &[RunnerStatus]) {
+    if runners.len() < 2 {
+        return;
+    }
+    for (index, status) in runners.iter().enumerate() {
+        let arm = if index + 1 == runners.len() { "└─ " } else { "├─ " };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{indent}{arm}{}", runner(status));
+    }
+}
+
+fn runner(status: &RunnerStatus) -> String {
+    let state = match &status.state {
+        RunnerState::Starting => "starting".to_owned(),
+        RunnerState::Up => "up".to_owned(),
+        RunnerState::Waiting { cause, retry_in_ms } => {
+            let wait = millis(*retry_in_ms);
+            format!("{} (tried again in {wait:.1} s)", styled(RED, &in_a_line(cause)))
+        }
+        RunnerState::Retiring => "retiring".to_owned(),
+    };
+    let mut text = format!("generation {}  {state}", status.generation);
+    if let Some(pid) = status.pid {
+        let _ = write!(text, ", pid {pid}, {}", styled(DIM, &used(status)));
+    }
+    text
+}
+
+/// Says what a runner is doing and what it has used so far.
+fn used(status: &RunnerStatus) -> String {
+    let RunnerStatus { in_flight, served, resident_bytes, cpu_ms, .. } = status;
+    let mut text = format!("{in_flight} in flight, {served} served");
+    if let Some(bytes) = resident_bytes {
+        let _ = write!(text, ", {}", memory(*bytes));
+    }
+    if let Some(cpu) = cpu_ms {
+        let _ = write!(text, ", {:.1} s of CPU time", millis(*cpu));
+    }
+    text
+}
+
+/// Returns an amount of memory in a unit of which it is a few hundreds at most.
+fn memory(bytes: u64) -> String {
+    let mib = bytes.div_ceil(1 << 20);
+    match mib {
+        0..1024 => format!("{mib} MiB"),
+        _ => format!("{}.{} GiB", mib / 1024, mib % 1024 * 10 / 1024),
     }
 }
 
@@ -50,7 +107,7 @@ fn below(node: &TreeNode) -> Option<&Branch> {
     match node {
         TreeNode::Supervisor(branch) => Some(branch),
         TreeNode::Group { members, .. } => members.as_deref(),
-        TreeNode::Agent(_) | TreeNode::Service {} => None,
+        TreeNode::Agent(_) | TreeNode::Launchers(_) | TreeNode::Service {} => None,
     }
 }
 
@@ -61,12 +118,24 @@ fn line(child: &TreeChild) -> String {
         TreeNode::Group { members: Some(branch), .. } => format!("group, {}", about(branch)),
         TreeNode::Group { members: None, .. } => "group".to_owned(),
         TreeNode::Agent(status) => agent(status),
+        TreeNode::Launchers(launchers) => self::launchers(launchers),
         TreeNode::Service {} => supervised(&child.status),
     };
     match child.restarts {
         0 => what,
         count => format!("{what}, restarted {count} times by its supervisor"),
     }
+}
+
+fn launchers(launchers: &[LauncherStatus]) -> String {
+    if launchers.is_empty() {
+        return "running, none needed".to_owned();
+    }
+    let one = |LauncherStatus { pid, python, resident_bytes }: &LauncherStatus| {
+        let size = resident_bytes.map(|bytes| format!(", {}", memory(bytes)));
+        format!("pid {pid}{} ({})", size.unwrap_or_default(), printable(python))
+    };
+    launchers.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn about(branch: &Branch) -> String {
@@ -114,8 +183,17 @@ fn agent(status: &AgentStatus) -> String {
         let _ = write!(text, ", {model}{}", if status.offline { " (offline)" } else { "" });
     }
     let _ = write!(text, ", generation {}", status.generation);
-    if let Some(pid) = status.pid {
-        let _ = write!(text, ", pid {pid}");
+    match (status.runners.as_slice(), status.pid) {
+        ([runner], Some(pid)) => {
+            let _ = write!(text, ", pid {pid}");
+            if let Some(bytes) = runner.resident_bytes {
+                let _ = write!(text, ", {}", memory(bytes));
+            }
+        }
+        (_, Some(_)) => {
+            let _ = write!(text, ", {} runners", status.runners.len());
+        }
+        (_, None) => {}
     }
     let AgentStatus { in_flight, queued, restarts_left, .. } = status;
     let rest = format!("{in_flight} in flight, {queued} queued, {restarts_left} restarts left");

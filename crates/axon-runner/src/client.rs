@@ -1,7 +1,7 @@
-//! The HTTP client of one runner: requests over its Unix socket, events as they come.
+//! The HTTP client of one runner: requests over its socket, events as they come.
 
-use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
@@ -20,11 +20,29 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
+use crate::address::Address;
+use crate::exit::Exit;
 use crate::frames::{FrameError, Frames};
 
 /// How long a runner may take to answer a request that is no run.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a runner elsewhere may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// After how much silence the kernel asks whether the other machine is still there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How soon a request is sent again for which there was no room in the queue of the socket.
+const QUEUE_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long that may grow.
+const MAX_QUEUE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the answer of a runner that has ended may take to arrive.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// The bytes of an answer that an error message quotes.
 const EXCERPT_BYTES: usize = 200;
@@ -33,8 +51,12 @@ const EXCERPT_BYTES: usize = 200;
 #[derive(Clone, Debug)]
 pub struct RunnerClient {
     http: reqwest::Client,
+    /// What the paths of requests are appended to.
+    base: Arc<str>,
     token: SecretString,
     heartbeat: Duration,
+    /// Tells that the runner has ended: its socket lives on, and would be waited at in vain.
+    exit: Option<watch::Receiver<Option<Exit>>>,
 }
 
 /// Why a request to a runner failed.
@@ -59,6 +81,9 @@ pub enum RequestError {
     /// The runner could not be reached, or the connection broke.
     #[error("no answer from the runner")]
     Link(#[source] reqwest::Error),
+    /// The runner has ended. What it was asked may have been done or not.
+    #[error("the runner has ended")]
+    Gone,
     /// The runner stayed silent.
     #[error("the runner stayed silent for {} s", after.as_secs())]
     Silent {
@@ -84,7 +109,7 @@ impl RequestError {
                 *failure
             }
             Self::Garbage { .. } => Failure::new(FailureKind::Decode, self.to_string()),
-            Self::Link(_) | Self::Silent { .. } => {
+            Self::Link(_) | Self::Gone | Self::Silent { .. } => {
                 Failure::new(FailureKind::RunnerDied, with_sources(&self))
             }
             Self::Encode(_) => Failure::new(FailureKind::Config, with_sources(&self)),
@@ -131,24 +156,33 @@ impl StreamError {
 }
 
 impl RunnerClient {
-    /// Makes a client for the runner that listens on `socket` and never stays silent on a stream
-    /// for longer than `heartbeat`, unless it is stuck.
+    /// Makes a client for the runner at `address` that never stays silent on a stream for longer
+    /// than `heartbeat`, unless it is stuck. It uses no proxy and follows no redirect.
     ///
     /// # Errors
     ///
     /// [`reqwest::Error`] if the client cannot be set up.
     pub fn new(
-        socket: &Path,
+        address: &Address,
         token: SecretString,
         heartbeat: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .no_proxy()
-            .unix_socket(socket)
             .redirect(reqwest::redirect::Policy::none())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build()?;
-        Ok(Self { http, token, heartbeat })
+            .pool_idle_timeout(Duration::from_secs(30));
+        let builder = match address {
+            Address::Unix(socket) => builder.unix_socket(socket.as_path()),
+            Address::Http(_) => builder.connect_timeout(CONNECT).tcp_keepalive(KEEPALIVE),
+        };
+        let (http, base) = (builder.build()?, address.base());
+        Ok(Self { http, base, token, heartbeat, exit: None })
+    }
+
+    /// Waits for no answer any more once the runner has ended.
+    pub(crate) fn until(mut self, exit: watch::Receiver<Option<Exit>>) -> Self {
+        self.exit = Some(exit);
+        self
     }
 
     /// Asks whether the runner is well.
@@ -254,7 +288,7 @@ impl RunnerClient {
     ) -> Result<ToolCallResult, RequestError> {
         let path = format!("/v1/tools/{target}/call");
         let call = self.request(Method::POST, &path, Some(encode(request)?));
-        decode(answer(call, deadline).await?).await
+        decode(self.answer(call, deadline).await?).await
     }
 
     /// Asks the runner to finish its attempts and exit.
@@ -277,11 +311,44 @@ impl RunnerClient {
         body: Option<Vec<u8>>,
     ) -> Result<Response, RequestError> {
         // A runner that was allowed to be silent for longer is.
-        answer(self.request(method, path, body), ANSWER_DEADLINE.max(self.heartbeat)).await
+        let deadline = ANSWER_DEADLINE.max(self.heartbeat);
+        self.answer(self.request(method, path, body), deadline).await
+    }
+
+    async fn answer(
+        &self,
+        request: RequestBuilder,
+        deadline: Duration,
+    ) -> Result<Response, RequestError> {
+        let mut sending = std::pin::pin!(tokio::time::timeout(deadline, send(request)));
+        let response = tokio::select! {
+            biased;
+            response = &mut sending => response,
+            // What it said last is on its way.
+            () = self.ended() => tokio::time::timeout(LAST_ANSWER, sending)
+                .await
+                .map_err(|_elapsed| RequestError::Gone)?,
+        };
+        let response = response
+            .map_err(|_elapsed| RequestError::Silent { after: deadline })?
+            .map_err(RequestError::Link)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refused(response.status(), &body_of(response).await?))
+    }
+
+    /// Waits for the end of the runner.
+    async fn ended(&self) {
+        if let Some(mut exit) = self.exit.clone() {
+            let _ended = exit.wait_for(Option::is_some).await;
+        } else {
+            std::future::pending().await
+        }
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> RequestBuilder {
-        let url = format!("http://runner{path}");
+        let url = format!("{}{path}", self.base);
         let request = self.http.request(method, url).bearer_auth(self.token.expose_secret());
         match body {
             None => request,
@@ -290,15 +357,32 @@ impl RunnerClient {
     }
 }
 
-async fn answer(request: RequestBuilder, deadline: Duration) -> Result<Response, RequestError> {
-    let response = tokio::time::timeout(deadline, request.send())
-        .await
-        .map_err(|_elapsed| RequestError::Silent { after: deadline })?
-        .map_err(RequestError::Link)?;
-    if response.status().is_success() {
-        return Ok(response);
+/// Sends a request. One that found no room in the queue of a socket was not sent, so it is sent again.
+async fn send(request: RequestBuilder) -> Result<Response, reqwest::Error> {
+    let mut pause = QUEUE_PAUSE;
+    loop {
+        let Some(again) = request.try_clone() else { return request.send().await };
+        match again.send().await {
+            Err(error) if error.is_connect() && is_full(&error) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_QUEUE_PAUSE);
+            }
+            sent => return sent,
+        }
     }
-    Err(refused(response.status(), &body_of(response).await?))
+}
+
+/// Returns whether nobody could be let into the queue of a Unix socket.
+fn is_full(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::WouldBlock) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, RequestError> {

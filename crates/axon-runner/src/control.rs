@@ -26,7 +26,11 @@ pub(crate) enum First {
 }
 
 /// Writes the launch data and reads up to the first record that is no log record.
-pub(crate) async fn handshake(control: StdUnixStream, launch: &Launch) -> std::io::Result<First> {
+pub(crate) async fn handshake(
+    control: StdUnixStream,
+    launch: &Launch,
+    source: logs::Source,
+) -> std::io::Result<First> {
     control.set_nonblocking(true)?;
     let mut control = UnixStream::from_std(control)?;
     let mut line = serde_json::to_vec(launch)?;
@@ -42,18 +46,16 @@ pub(crate) async fn handshake(control: StdUnixStream, launch: &Launch) -> std::i
             Some(Err(garbage)) => return Ok(First::Garbage(garbage)),
             Some(Ok(ControlRecord::Ready(ready))) => return Ok(First::Ready(ready, control)),
             Some(Ok(ControlRecord::Failed { error })) => return Ok(First::Failed(error)),
-            Some(Ok(ControlRecord::Log(record))) => {
-                logs::log_record(&launch.agent, None, &record);
-            }
+            Some(Ok(ControlRecord::Log(record))) => source.log(&launch.agent, &record),
         }
     }
 }
 
-/// Reads log records until the runner closes its end.
-pub(crate) async fn relay_logs(mut control: Control, agent: String) {
+/// Reads log records until the runner closes its end, and passes on as many as `source` admits.
+pub(crate) async fn relay_logs(mut control: Control, agent: String, source: logs::Source) {
     while let Some(record) = next_record(&mut control).await {
         match record {
-            Ok(ControlRecord::Log(record)) => logs::log_record(&agent, None, &record),
+            Ok(ControlRecord::Log(record)) => source.log(&agent, &record),
             Ok(ControlRecord::Ready(_) | ControlRecord::Failed { .. }) => {
                 tracing::warn!(agent, "the runner repeated its ready record");
             }

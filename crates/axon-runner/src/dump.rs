@@ -11,9 +11,6 @@ use tokio::time::timeout;
 /// The most of a dump that is kept, in bytes. The oldest lines go first: the main thread is last.
 const DUMP_BYTES: usize = 64 * 1024;
 
-/// How long a dump may take, its first line included.
-const WITHIN: Duration = Duration::from_secs(2);
-
 /// After how much silence a dump that has begun is whole.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,8 +43,12 @@ impl StackDump {
 
     /// Calls `ask` and waits for the dump that comes then, or until `over`. What does not come in
     /// time is missing: all of it, when the process ignores the signal or is stopped.
-    pub(crate) async fn collect(&self, ask: impl FnOnce(), over: impl Future) -> String {
-        let _turn = self.turn.lock().await;
+    pub(crate) async fn collect(
+        &self,
+        ask: impl FnOnce(),
+        (over, within): (impl Future, Duration),
+    ) -> String {
+        let Ok(_turn) = timeout(within, self.turn.lock()).await else { return String::new() };
         let waiting = Waiting::begin(self);
         let mut lines = self.lines.subscribe();
         ask();
@@ -61,7 +62,7 @@ impl StackDump {
             }
         };
         tokio::select! {
-            _in_time = timeout(WITHIN, whole) => {}
+            _in_time = timeout(within, whole) => {}
             _ = over => {}
         }
         waiting.end()
@@ -104,13 +105,15 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
+    const WITHIN: Duration = Duration::from_secs(2);
+
     const DUMP: &str = "Thread 0x1 (most recent call first):\n  File \"a.py\", line 1 in a\n\n\
                         Current thread 0x2 (most recent call first):\n  <no Python frame>\n";
 
     async fn collect(dump: &StackDump, text: &str) -> (String, Vec<bool>) {
         let mut taken = Vec::new();
         let write = || taken.extend(text.lines().map(|line| dump.take(line)));
-        let collected = dump.collect(write, std::future::pending::<()>()).await;
+        let collected = dump.collect(write, (std::future::pending::<()>(), WITHIN)).await;
         (collected, taken)
     }
 
@@ -142,7 +145,7 @@ mod tests {
             }
         };
         let began = tokio::time::Instant::now();
-        assert!(!dump.collect(|| (), endless).await.is_empty());
+        assert!(!dump.collect(|| (), (endless, WITHIN)).await.is_empty());
         assert_eq!(began.elapsed(), WITHIN);
     }
 

@@ -24,9 +24,12 @@ mod managed;
 mod search;
 pub(crate) mod staging;
 mod tested;
+mod told;
 
 #[cfg(test)]
 mod tests;
+
+use std::path::PathBuf;
 
 use crate::embedded;
 
@@ -69,7 +72,7 @@ pub enum SyncError {
 /// Chooses the environment, builds the managed one when that is the choice and is not there or is
 /// damaged, and checks it.
 ///
-/// When everything is in place it starts two interpreters and writes nothing. `progress` is called
+/// When everything is in place it starts two interpreters, the first time, and writes nothing. `progress` is called
 /// from the same thread, and only when something is built or waited for.
 ///
 /// ```no_run
@@ -96,6 +99,14 @@ pub enum SyncError {
 /// [`SyncError`]: no usable Python, a build that failed, or packages out of the tested range.
 pub fn sync(search: &Search, progress: &dyn Fn(Progress)) -> Result<Ready, SyncError> {
     sync_with(search, embedded::requirements_lock(), progress)
+}
+
+/// Finds an interpreter that is recent enough, whatever is installed in it: `AXON_PYTHON`, else the
+/// first on the PATH. Takes the time of starting it once.
+#[must_use]
+pub fn any_python(search: &Search) -> Option<PathBuf> {
+    let found = || base::find_base(search.path_var.as_deref()).ok();
+    search.axon_python.clone().or_else(|| Some(found()?.executable))
 }
 
 /// As [`sync`], with the packages of the managed environment given.

@@ -1,11 +1,12 @@
 //! How a runner ended, and the one task that signals it and waits for its end.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::process::Child;
+use rustix::process::Signal;
 use tokio::sync::watch;
+
+use crate::held::{Held, Status};
+use crate::signals;
 
 /// How a runner ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +15,48 @@ pub struct Exit {
     pub code: Option<i32>,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
-    /// Whether it was told to end, or killed, by this side: then its end says nothing about it.
-    pub asked: bool,
-    /// The last lines of its standard error.
+    /// Who has ended it.
+    pub by: By,
+    /// The last lines of its standard error; of one elsewhere, what is known of its end.
     pub last_words: Vec<String>,
+}
+
+impl Exit {
+    /// The end of a process that this side wanted, and of which nothing more is known.
+    pub(crate) fn asked() -> Self {
+        Self { code: None, signal: None, by: By::Us, last_words: Vec::new() }
+    }
+}
+
+/// Who has ended a runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Itself, or somebody else.
+    Itself,
+    /// This side, which told it to end or killed it: so its end says nothing about it.
+    Us,
+    /// Its launcher, with which it ended: that says nothing about it either.
+    Launcher,
+    /// The kernel, for lack of memory.
+    Memory,
+    /// Nobody knows: it ran elsewhere, and is not there any more or not the same.
+    Elsewhere,
 }
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.code, self.signal) {
-            (Some(code), _) => write!(f, "exit code {code}")?,
-            (None, Some(9)) => f.write_str("killed (SIGKILL)")?,
-            (None, Some(signal)) => write!(f, "ended by signal {signal}")?,
-            (None, None) => f.write_str("ended for an unknown reason")?,
+        match (self.by, self.code, self.signal) {
+            (By::Elsewhere, ..) => return f.write_str(&self.last_words.join("; ")),
+            (By::Launcher, ..) => f.write_str("its launcher ended, and it with that")?,
+            (By::Memory, ..) => f.write_str("killed by the kernel for lack of memory")?,
+            (_, Some(code), _) => write!(f, "exit code {code}")?,
+            (by, None, Some(signal)) => {
+                write!(f, "ended by {}", signals::signal_name(signal))?;
+                if let (By::Itself, Some(hint)) = (by, signals::signal_hint(signal)) {
+                    write!(f, " ({hint})")?;
+                }
+            }
+            (_, None, None) => f.write_str("ended for an unknown reason")?,
         }
         f.write_str(&quoted(&self.last_words))
     }
@@ -70,19 +100,29 @@ impl Orders {
 
 /// The end of a process, without its last words.
 pub(crate) struct Reaped {
-    status: std::io::Result<ExitStatus>,
+    status: Status,
     asked: bool,
     dumped: bool,
 }
 
 impl Reaped {
-    /// Adds the last words.
-    pub(crate) fn saying(self, last_words: Vec<String>) -> Exit {
-        let code = self.status.as_ref().ok().and_then(ExitStatus::code);
-        let signal = self.status.as_ref().ok().and_then(ExitStatusExt::signal);
+    /// Adds the last words, and whether the kernel has killed for lack of memory meanwhile.
+    pub(crate) fn saying(self, last_words: Vec<String>, out_of_memory: bool) -> Exit {
+        let (code, signal) = match &self.status {
+            Status::Ended(status) => (status.code(), status.signal()),
+            Status::Unknown | Status::Lost => (None, None),
+        };
         // A program that does not know what SIGUSR1 asks for dies of it.
         let of_dump = self.dumped && signal == Some(Signal::USR1.as_raw());
-        Exit { code, signal, asked: self.asked || of_dump, last_words }
+        let by = match self.status {
+            Status::Lost => By::Launcher,
+            Status::Ended(_) | Status::Unknown if self.asked || of_dump => By::Us,
+            Status::Ended(_) if out_of_memory && signal == Some(Signal::KILL.as_raw()) => {
+                By::Memory
+            }
+            Status::Ended(_) | Status::Unknown => By::Itself,
+        };
+        Exit { code, signal, by, last_words }
     }
 }
 
@@ -91,59 +131,48 @@ impl Reaped {
 ///
 /// Only this task signals the process, and only while it has not been waited for: until then the
 /// kernel gives its id to nobody else.
-pub(crate) async fn reap(
-    child: &mut Child,
-    pid: u32,
-    mut orders: watch::Receiver<Orders>,
-) -> Reaped {
+pub(crate) async fn reap(held: &mut Held, mut orders: watch::Receiver<Orders>) -> Reaped {
     let mut done = Orders::default();
     let status = loop {
         tokio::select! {
             biased;
-            status = child.wait() => break status,
+            status = held.wait() => break status,
             changed = orders.changed() => {
                 // It may have ended by itself just before.
-                if let Some(status) = child.try_wait().transpose() {
+                if let Some(status) = held.ended() {
                     break status;
                 }
                 let mut wanted = *orders.borrow_and_update();
                 if changed.is_err() {
                     wanted.end(End::Kill);
                 }
-                carry_out(pid, done, wanted);
+                carry_out(held, done, wanted);
                 done = wanted;
                 if changed.is_err() {
-                    break child.wait().await;
+                    break held.wait().await;
                 }
             }
         }
     };
-    signal_group(pid, Signal::KILL);
+    held.sweep();
     Reaped { status, asked: done.end.is_some(), dumped: done.dumps > 0 }
 }
 
-fn carry_out(pid: u32, done: Orders, wanted: Orders) {
-    if wanted.dumps != done.dumps
-        && let Some(pid) = raw(pid)
-    {
-        // It may be ending just now: then there is nobody left to ask.
-        let _gone = kill_process(pid, Signal::USR1);
+fn carry_out(held: &Held, done: Orders, wanted: Orders) {
+    if wanted.dumps != done.dumps {
+        held.signal(Signal::USR1);
     }
     match wanted.end {
         end if end == done.end => {}
-        Some(End::Term) => signal_group(pid, Signal::TERM),
-        Some(End::Kill) => signal_group(pid, Signal::KILL),
+        Some(End::Term) => held.signal_group(Signal::TERM),
+        Some(End::Kill) => held.signal_group(Signal::KILL),
         None => {}
     }
 }
 
-fn signal_group(pid: u32, signal: Signal) {
-    if let Some(group) = raw(pid) {
-        // The group may be empty already: then there is nobody left to signal.
-        let _empty = kill_process_group(group, signal);
-    }
-}
-
-fn raw(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
+/// Waits for the end of a process.
+pub(crate) async fn wait_for(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+    // The task that waits for the process is gone, as it is at the end of the tokio runtime.
+    ended.unwrap_or_else(Exit::asked)
 }

@@ -1,66 +1,90 @@
 //! What a runner prints, line by line into `tracing`, and its last words kept for error messages.
+//!
+//! Both outputs are read to their ends whatever comes, so that the runner never waits for a reader.
+//! What that costs is bounded: a long line is cut, and of many lines some are dropped and counted.
+
+mod flood;
+mod last_words;
+mod line;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axon_kernel::wire::{Launch, LogRecord};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, BufReader};
+use tokio::time::{Instant, timeout_at};
 
 use crate::dump::StackDump;
+use flood::Flood;
+pub(crate) use last_words::LastWords;
+use line::Line;
 
-/// The longest line that is kept; the rest of it is dropped.
-const LINE_BYTES: usize = 8 * 1024;
-
-/// How many of the last lines are kept.
-const KEPT_LINES: usize = 20;
-
-/// The last lines that a runner wrote to its standard error.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LastWords(Arc<Mutex<VecDeque<String>>>);
-
-impl LastWords {
-    fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-
-    /// Returns the lines, oldest first.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
+/// How much of an output is read at once: what a pipe holds.
+const READ_BYTES: usize = 64 * 1024;
 
 /// The shortest value that is looked for; shorter ones would blot out ordinary words.
 const SECRET_BYTES: usize = 6;
 
-/// Whose lines are read, and what must not be passed on from them.
+/// Whose lines are read, how many of them are passed on, and what must not be in them.
 #[derive(Clone)]
 pub(crate) struct Source {
     agent: String,
     secrets: Arc<[String]>,
+    flood: Arc<Flood>,
 }
 
 impl Source {
     /// The lines of the runner that is launched with `launch`.
     pub(crate) fn new(launch: &Launch) -> Self {
         let values = launch.env.values().chain([&launch.token]);
-        let secrets = values.filter(|value| value.len() >= SECRET_BYTES).cloned().collect();
-        Self { agent: launch.agent.clone(), secrets }
+        // What is read comes line by line, and so do secrets of several lines.
+        let lines = values.flat_map(|value| value.lines().map(str::trim));
+        let secrets = lines.filter(|line| line.len() >= SECRET_BYTES).map(str::to_owned).collect();
+        Self { agent: launch.agent.clone(), secrets, flood: Arc::new(Flood::new()) }
     }
 
-    fn redact<'a>(&self, line: &'a str) -> Cow<'a, str> {
-        let mut line = Cow::Borrowed(line);
-        for secret in self.secrets.iter() {
-            if line.contains(secret) {
-                line = Cow::Owned(line.replace(secret, "[redacted]"));
-            }
-        }
-        line
+    /// The lines of a process of ours that was given no secrets.
+    pub(crate) fn plain(name: &str) -> Self {
+        Self { agent: name.to_owned(), secrets: [].into(), flood: Arc::new(Flood::new()) }
     }
+
+    /// Returns whether a record of so many bytes may be passed on. One that may not is counted.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let admits = self.flood.admits(bytes);
+        if !admits && self.flood.due().is_some_and(|due| due <= Instant::now()) {
+            self.tell_dropped();
+        }
+        admits
+    }
+
+    /// Passes on a record that belongs to no run, if it may be passed on.
+    pub(crate) fn log(&self, agent: &str, record: &LogRecord) {
+        let fields = record.fields.iter().map(|(name, value)| name.len() + value.to_string().len());
+        if self.admits(record.message.len() + fields.sum::<usize>()) {
+            log_record(agent, None, record);
+        }
+    }
+
+    fn tell_dropped(&self) {
+        let lines = self.flood.take();
+        if lines > 0 {
+            let agent = self.agent.as_str();
+            metrics::counter!("axon_dropped_log_lines_total", "agent" => self.agent.clone())
+                .increment(lines);
+            tracing::warn!(target: "axon::runner", agent, lines, "lines of this runner were dropped: it writes too many");
+        }
+    }
+}
+
+/// Blots secrets out.
+fn redact<'a>(line: &'a str, secrets: &[String]) -> Cow<'a, str> {
+    let mut line = Cow::Borrowed(line);
+    for secret in secrets {
+        if line.contains(secret) {
+            line = Cow::Owned(line.replace(secret, "[redacted]"));
+        }
+    }
+    line
 }
 
 /// Shows the agent only.
@@ -86,41 +110,47 @@ pub(crate) enum Output {
 
 /// Reads `pipe` to its end, so that the runner never waits for a reader.
 pub(crate) async fn relay(pipe: impl AsyncRead + Unpin, source: Source, output: Output) {
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    while let Ok(true) = next_line(&mut reader, &mut line).await {
-        let text = String::from_utf8_lossy(&line);
-        let text = &*source.redact(text.trim_end());
-        let agent = source.agent.as_str();
-        match &output {
-            Output::Stdout => tracing::info!(target: "axon::runner", agent, stdout = text),
-            Output::Stderr(stderr) if stderr.dump.take(text) => {}
-            Output::Stderr(stderr) => {
-                stderr.last_words.push(text);
-                tracing::info!(target: "axon::runner", agent, stderr = text);
-            }
+    let mut reader = BufReader::with_capacity(READ_BYTES, pipe);
+    let mut line = Line::default();
+    if let Output::Stderr(stderr) = &output {
+        stderr.last_words.hide(source.secrets.clone());
+    }
+    loop {
+        let read = line.read(&mut reader);
+        let read = match source.flood.due() {
+            None => read.await,
+            Some(due) => match timeout_at(due, read).await {
+                Ok(read) => read,
+                Err(_quiet) => {
+                    source.tell_dropped();
+                    continue;
+                }
+            },
+        };
+        match read {
+            Ok(true) => pass_on(&line, &source, &output),
+            Ok(false) | Err(_) => return source.tell_dropped(),
         }
     }
 }
 
-async fn next_line<R>(reader: &mut BufReader<R>, line: &mut Vec<u8>) -> std::io::Result<bool>
-where
-    R: AsyncRead + Unpin,
-{
-    line.clear();
-    loop {
-        let chunk = reader.fill_buf().await?;
-        if chunk.is_empty() {
-            return Ok(!line.is_empty());
+fn pass_on(line: &Line, source: &Source, output: &Output) {
+    if let Output::Stderr(stderr) = output {
+        let text = line.text();
+        if stderr.dump.take(&text) {
+            return;
         }
-        let end = chunk.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(chunk.len(), |at| at + 1);
-        let room = LINE_BYTES.saturating_sub(line.len());
-        line.extend_from_slice(&chunk[..taken.min(room)]);
-        reader.consume(taken);
-        if end.is_some() {
-            return Ok(true);
-        }
+        stderr.last_words.push(&text);
+    }
+    if !source.admits(line.kept_bytes()) {
+        return;
+    }
+    let text = line.text();
+    let text = &*redact(&text, &source.secrets);
+    let agent = source.agent.as_str();
+    match output {
+        Output::Stdout => tracing::info!(target: "axon::runner", agent, stdout = text),
+        Output::Stderr(_) => tracing::info!(target: "axon::runner", agent, stderr = text),
     }
 }
 
@@ -145,24 +175,13 @@ pub fn log_record(agent: &str, run: Option<&str>, record: &LogRecord) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[tokio::test]
-    async fn a_line_without_end_costs_bounded_memory() {
-        let mut bytes = vec![b'x'; 1 << 20];
-        bytes.extend_from_slice(b"\nnext\n");
-        let mut reader = BufReader::new(bytes.as_slice());
-        let mut line = Vec::new();
-        assert!(next_line(&mut reader, &mut line).await.unwrap());
-        assert_eq!(line.len(), LINE_BYTES);
-        assert!(next_line(&mut reader, &mut line).await.unwrap());
-        assert_eq!(line, b"next\n");
-        assert!(!next_line(&mut reader, &mut line).await.unwrap());
-    }
+    use super::*;
 
     fn source() -> Source {
         let secrets = ["sk-secret".to_owned(), "token-1".to_owned()];
-        Source { agent: "a".to_owned(), secrets: secrets.into() }
+        Source { agent: "a".to_owned(), secrets: secrets.into(), flood: Arc::new(Flood::new()) }
     }
 
     #[tokio::test]
@@ -171,14 +190,28 @@ mod tests {
         let text = "the key is sk-secret, and token-1 too\n";
         relay(text.as_bytes(), source(), Output::Stderr(stderr.clone())).await;
         assert_eq!(stderr.last_words.lines(), ["the key is [redacted], and [redacted] too"]);
+        assert!(!format!("{stderr:?}").contains("sk-secret"));
     }
 
-    #[tokio::test]
-    async fn last_words_are_the_last_twenty_lines() {
-        let stderr = Stderr::default();
-        let text: String = (0..50).map(|n| format!("line {n}\n")).collect();
-        relay(text.as_bytes(), source(), Output::Stderr(stderr.clone())).await;
-        let lines = stderr.last_words.lines();
-        assert_eq!((lines.len(), lines[0].as_str()), (20, "line 30"));
+    #[tokio::test(start_paused = true)]
+    async fn the_last_words_of_a_flood_are_kept_although_its_lines_are_dropped() {
+        let (source, stderr) = (source(), Stderr::default());
+        let text: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
+        relay(text.as_bytes(), source.clone(), Output::Stderr(stderr.clone())).await;
+        assert_eq!(stderr.last_words.lines().last().unwrap(), "line 9999");
+        assert_eq!(source.flood.take(), 0, "the end of the output tells what was dropped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drops_are_told_although_nothing_more_is_written() {
+        let (source, (mut end, pipe)) = (source(), tokio::io::duplex(1 << 20));
+        let relaying = tokio::spawn(relay(pipe, source.clone(), Output::Stdout));
+        let text = "a line\n".repeat(3_000);
+        tokio::io::AsyncWriteExt::write_all(&mut end, text.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(999)).await;
+        assert!(source.flood.due().is_some());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(source.flood.due(), None);
+        relaying.abort();
     }
 }

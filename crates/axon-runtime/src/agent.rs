@@ -1,8 +1,18 @@
-//! An agent: an actor that owns its runner, admits runs, and lends the runner to attempts.
+//! An agent: an actor that owns its runners, admits runs, and lends runners to attempts.
+//!
+//! To start reading: [`actor`] has the seats of the runners and launches for them, [`lending`] says
+//! which attempt gets which runner, [`ends`] what follows when one ends, [`recycle`] and [`reload`]
+//! how one is replaced that is well.
 
 mod actor;
+mod ends;
 mod gate;
 mod handle;
+mod lending;
+mod pulse;
+mod recycle;
+mod reload;
+mod seat;
 mod shared;
 mod status;
 mod tenancy;
@@ -12,5 +22,5 @@ pub(crate) use actor::{AgentActor, AgentArguments, AgentMessage};
 pub(crate) use gate::{Admission, Slot};
 pub use handle::AgentHandle;
 pub(crate) use shared::{Agent, Standing};
-pub use status::{AgentState, AgentStatus};
+pub use status::{AgentState, AgentStatus, RunnerState, RunnerStatus};
 pub(crate) use tenancy::{Death, Lease};

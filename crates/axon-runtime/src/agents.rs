@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use crate::agent::{Agent, AgentActor, AgentArguments, Standing};
 use crate::events::RuntimeEvent;
 use crate::group::Group;
+use crate::launchers::Launchers;
 use crate::services::Services;
 use crate::supervisor::{
     BoxError, Child, ChildError, ChildId, ChildSpec, ChildStatus, Exit, Happening, StopSignal,
     SupervisionEvent, Supervisor, SupervisorHandle, SupervisorStartError,
 };
-use crate::tree::ROOT;
+use crate::tree::{LAUNCHERS, ROOT};
 
 /// How long an agent may take to end: its runner's grace and the reaping of its processes.
 const AGENT_SHUTDOWN: Duration = Duration::from_secs(6);
@@ -31,8 +32,8 @@ const ROOT_INTENSITY: (u32, Duration) = (3, Duration::from_secs(60));
 
 /// The supervisors of a runtime.
 ///
-/// The root restarts what comes after a failed child too, in this order: the runs, then the agents,
-/// which are under a supervisor of their own. A group of agents is a supervisor among them.
+/// The root restarts what comes after a failed child too, in this order: the runs, the launchers,
+/// then the agents, which are under a supervisor of their own. A group of agents is a supervisor among them.
 #[derive(Debug)]
 pub(crate) struct Agents {
     services: Arc<Services>,
@@ -52,6 +53,7 @@ impl Agents {
     pub(crate) async fn start(self: &Arc<Self>) -> Result<(), SupervisorStartError> {
         let (restarts, within) = ROOT_INTENSITY;
         let (runs, agents) = (self.services.runs.clone(), Arc::downgrade(self));
+        let launchers = self.services.launchers.clone();
         let root = Supervisor::rest_for_one()
             .named(ROOT)
             .intensity(restarts, within)
@@ -63,6 +65,16 @@ impl Agents {
                     Ok::<_, BoxError>(Child::actor(actor, task))
                 }
             }))
+            .child(
+                ChildSpec::permanent(LAUNCHERS, move || {
+                    let launchers = launchers.clone();
+                    async move {
+                        let (actor, task) = launchers.start().await?;
+                        Ok::<_, BoxError>(Child::actor(actor, task))
+                    }
+                })
+                .shutdown(Launchers::SHUTDOWN),
+            )
             .child(
                 ChildSpec::permanent("agents", move || start_supervisor(agents.clone()))
                     .supervisor(),
@@ -104,6 +116,7 @@ impl Agents {
         }
         let living = agent.launcher().living.clone();
         let _in_time = tokio::time::timeout(AGENT_SHUTDOWN, living.none()).await;
+        agent.launcher().close_sockets();
     }
 
     /// Starts an agent again whose actor is not there, by hand.
@@ -355,7 +368,14 @@ async fn fall(agents: Weak<Agents>, root: SupervisorHandle) {
     if !exit.is_clean() {
         tracing::error!(%exit, "the runtime's supervision tree has fallen: it takes no runs any more");
     }
-    for handle in agents.services.registry.all() {
+    let handles = agents.services.registry.all();
+    for handle in &handles {
         handle.agent.close();
+    }
+    for handle in handles {
+        let launcher = handle.agent.launcher();
+        // Its runners were killed with their actors; the agent's sockets are held until they ended.
+        launcher.living.none().await;
+        launcher.close_sockets();
     }
 }

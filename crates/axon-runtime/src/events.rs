@@ -42,6 +42,15 @@ pub enum RuntimeEvent {
         /// Whether it counts against the agent's intensity.
         counted: bool,
     },
+    /// A runner that was well was replaced; what is under way in it finishes there.
+    RunnerRecycled {
+        /// The agent.
+        agent: AgentName,
+        /// The generation of the runner that was replaced.
+        generation: Generation,
+        /// Why.
+        reason: RecycleReason,
+    },
     /// An agent refuses runs until it is tried again, reloaded or restarted.
     AgentParked {
         /// The agent.
@@ -100,6 +109,33 @@ pub enum RuntimeEvent {
     },
 }
 
+/// Why a runner was replaced that was well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecycleReason {
+    /// It was old.
+    Age,
+    /// It was lent as often as it may be.
+    Requests,
+    /// It held too much memory.
+    Memory,
+    /// The agent's definition has changed.
+    Reload,
+}
+
+impl RecycleReason {
+    /// Returns the reason as metrics label it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Requests => "requests",
+            Self::Memory => "memory",
+            Self::Reload => "reload",
+        }
+    }
+}
+
 /// Counts what a pager is interested in; without a recorder this costs nothing.
 fn count(event: &RuntimeEvent) {
     match event {
@@ -116,6 +152,11 @@ fn count(event: &RuntimeEvent) {
         RuntimeEvent::RunnerEnded { agent, kind, .. } => {
             let (agent, reason) = (agent.to_string(), kind.label());
             counter!("axon_agent_restarts_total", "agent" => agent, "reason" => reason)
+                .increment(1);
+        }
+        RuntimeEvent::RunnerRecycled { agent, reason, .. } => {
+            let (agent, reason) = (agent.to_string(), reason.label());
+            counter!("axon_runner_recycled_total", "agent" => agent, "reason" => reason)
                 .increment(1);
         }
         RuntimeEvent::Escalated { agent, failure, .. } => {

@@ -29,6 +29,17 @@ const ALLOWED: [&str; 17] = [
 /// More of the same, for the certificate variables of other clients.
 const ALLOWED_CERTIFICATES: [&str; 3] = ["SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
+/// The variables by which libraries for numbers are told how many threads to start. Each would
+/// start one for every core, in every runner; an agent's own `env` decides otherwise.
+const THREADS: [&str; 6] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+];
+
 /// What the surroundings give to a runtime. The library reads them here and nowhere else.
 #[derive(Clone)]
 pub struct Host {
@@ -85,7 +96,14 @@ impl Host {
         }
     }
 
-    /// Returns what every runner's process may see.
+    /// Returns what every runner's process gets.
+    pub(crate) fn for_runners(&self) -> BTreeMap<String, String> {
+        let mut variables = self.allowed();
+        variables.extend(THREADS.map(|name| (name.to_owned(), "1".to_owned())));
+        variables
+    }
+
+    /// Returns what every process of ours may see.
     pub(crate) fn allowed(&self) -> BTreeMap<String, String> {
         ALLOWED
             .iter()

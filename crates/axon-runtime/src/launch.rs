@@ -1,30 +1,42 @@
 //! How an agent's runner is launched: with which Python, which environment, which secrets.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::json::RawJson;
 use axon_kernel::provider;
-use axon_kernel::spec::{AgentSpec, ModelName, RunnerProgram};
+use axon_kernel::spec::{AgentSpec, ByteSize, ModelName, RunnerLimits, RunnerProgram, RunnerSpec};
 use axon_kernel::wire::{Launch, Validated};
-use axon_runner::embedded::{self, LayDownError};
-use axon_runner::environment::{self, Origin, Ready, Search, SyncError};
-use axon_runner::{LaunchPlan, Living, Runner, StartingRunner};
+use axon_runner::embedded::LayDownError;
+use axon_runner::environment::{self, SyncError};
+use axon_runner::{
+    AttachPlan, By, LaunchPlan, Living, ProcessLimits, Runner, Sockets, StartError, StartingRunner,
+};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use crate::agents_dir::AgentDefinition;
 use crate::definition;
 use crate::host::Host;
+use crate::launchers::Launchers;
+use crate::program::Program;
 
 /// How long a runner whose agent was refused may take to end.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the news of a runner's exit may take after its connection broke.
+const EXIT_NEWS: Duration = Duration::from_millis(500);
+
+/// How many launchers are asked for a runner, one after the other died.
+const LAUNCHERS_TRIED: u32 = 3;
 
 /// The phase of the failure that an offline model is where none is allowed.
 pub(crate) const OFFLINE_PHASE: &str = "offline";
@@ -38,7 +50,9 @@ pub(crate) struct Launcher {
     host: Arc<Host>,
     folder: Option<PathBuf>,
     path: Vec<PathBuf>,
-    command: Vec<String>,
+    program: Program,
+    launchers: Launchers,
+    sockets: Sockets,
     pub(crate) allow_offline: bool,
     generations: Arc<AtomicU32>,
     pub(crate) living: Living,
@@ -56,6 +70,26 @@ pub(crate) struct Surroundings {
     /// How many runners may start at the same time: a storm of starts would make each of them too
     /// slow.
     pub(crate) starts: Arc<Semaphore>,
+    pub(crate) launchers: Launchers,
+    /// Held until everything has ended: see [`RuntimeBuilder::ended`](crate::RuntimeBuilder::ended).
+    pub(crate) alive: mpsc::Sender<Infallible>,
+    /// The interpreter that runs launchers of programs that are not Python's, once it was looked for.
+    pub(crate) any_python: Arc<OnceCell<Option<PathBuf>>>,
+}
+
+impl Surroundings {
+    /// Those of a runner that no runtime looks after.
+    pub(crate) fn of_one_runner(progress: OnProgress) -> Self {
+        Self {
+            allow_offline: true,
+            progress,
+            starts: Arc::new(Semaphore::new(1)),
+            launchers: Launchers::default(),
+            // Nobody asks when that has ended.
+            alive: mpsc::channel(1).0,
+            any_python: Arc::default(),
+        }
+    }
 }
 
 /// Why an agent's runner cannot be launched at all.
@@ -90,18 +124,11 @@ impl Launcher {
             path.push(host.directory.clone());
         }
         definition::check(&spec, &host, folder.as_deref())?;
-        let command = match &spec.runner.program {
-            RunnerProgram::Command(command) => command.clone(),
-            // Refused by the check above.
-            RunnerProgram::Url(_) => Vec::new(),
-            RunnerProgram::Python { python } => {
-                python_command(python.clone(), folder.clone(), &host, surroundings.progress.clone())
-                    .await?
-            }
-        };
+        let program = Program::find(&spec, folder.clone(), &host, &surroundings).await?;
         let wire = Value::Object(spec.to_wire()).into();
-        let Surroundings { allow_offline, starts, .. } = surroundings;
+        let Surroundings { allow_offline, starts, launchers, .. } = surroundings;
         let (generations, living) = (Arc::default(), Living::default());
+        let sockets = Sockets::below(&host.sockets, spec.runner.replicas.get() as usize);
         let spec = Arc::new(spec);
         Ok(Self {
             spec,
@@ -109,7 +136,9 @@ impl Launcher {
             host,
             folder,
             path,
-            command,
+            program,
+            launchers,
+            sockets,
             allow_offline,
             generations,
             living,
@@ -121,7 +150,14 @@ impl Launcher {
     pub(crate) fn following(mut self, before: &Self) -> Self {
         self.generations = before.generations.clone();
         self.living = before.living.clone();
+        self.sockets = before.sockets.clone();
+        self.sockets.keep(self.spec.runner.replicas.get() as usize);
         self
+    }
+
+    /// Lets go of the sockets that no runner has.
+    pub(crate) fn close_sockets(&self) {
+        self.sockets.close();
     }
 
     /// Returns the number of the next runner. No two runners of an agent have the same, not even
@@ -137,25 +173,100 @@ impl Launcher {
     }
 
     async fn try_launch(&self, generation: Generation) -> Result<Launched, Failure> {
+        if let RunnerProgram::Url(url) = &self.spec.runner.program {
+            return self.built_by(self.attach(url).await?).await;
+        }
         // Nobody closes it: without a permit nothing would start at all.
         let _turn = self.starts.acquire().await;
-        let plan = self.plan(generation);
-        let timeout = self.spec.runner.start_timeout;
-        let runner = async { StartingRunner::launch(plan)?.ready(timeout).await };
-        let runner = runner.await.map_err(axon_runner::StartError::into_failure)?;
+        let runner = self.start(generation).await.map_err(StartError::into_failure)?;
+        self.built_by(runner).await
+    }
+
+    /// Has a runner build the agent; one that does not is let go.
+    async fn built_by(&self, runner: Runner) -> Result<Launched, Failure> {
         match self.validate(&runner).await {
             Ok(Validated { model, offline }) => Ok(Launched { runner, model, offline }),
             Err(failure) => {
+                // Its end says more than a connection that broke.
+                let limit = if failure.kind == FailureKind::RunnerDied {
+                    EXIT_NEWS
+                } else {
+                    Duration::ZERO
+                };
+                if let Ok(exit) = tokio::time::timeout(limit, runner.exited()).await {
+                    return Err(StartError::Ended(exit).into_failure());
+                }
                 runner.stop(REFUSED_GRACE).await;
                 Err(failure)
             }
         }
     }
 
+    /// Attaches to the runner that somebody else has started.
+    async fn attach(&self, url: &str) -> Result<Runner, Failure> {
+        let RunnerSpec { token_env, heartbeat, start_timeout, .. } = &self.spec.runner;
+        let name = token_env.as_ref().map(ToString::to_string).unwrap_or_default();
+        let token = self.host.variable(&name).ok_or_else(|| {
+            let message = format!("`{name}` is not set: it holds the token of the runner at {url}");
+            Failure::new(FailureKind::Config, message)
+                .with_help("put it into the environment or into `.env`")
+        })?;
+        let plan = AttachPlan { url: url.to_owned(), token: token.into(), heartbeat: *heartbeat };
+        Runner::attach(&plan, *start_timeout).await.map_err(StartError::into_failure)
+    }
+
+    /// Starts a runner for callers elsewhere, at a socket of theirs and with their token, and with
+    /// it the launcher that is to look after it.
+    pub(crate) async fn host(
+        mut self,
+        sockets: Sockets,
+        token: SecretString,
+    ) -> Result<(Launched, Option<axon_runner::Launcher>), Failure> {
+        self.sockets = sockets;
+        let launcher = self.program.launcher.take();
+        let launcher = launcher.map(|plan| axon_runner::Launcher::start(&plan)).transpose();
+        let launcher = launcher
+            .map_err(|source| StartError::Spawn { program: "launcher".to_owned(), source })
+            .map_err(StartError::into_failure)?;
+        // Its number tells one life from the next even where all have the same process id.
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let mut plan = self.plan(Generation(u32::try_from(now).unwrap_or_default())).await;
+        plan.launch.token = token.expose_secret().to_owned();
+        plan.launcher = launcher.clone();
+        let runner = async {
+            StartingRunner::launch(plan).await?.ready(self.spec.runner.start_timeout).await
+        };
+        let runner = runner.await.map_err(StartError::into_failure);
+        let launched = match runner {
+            Ok(runner) => self.built_by(runner).await,
+            Err(failure) => Err(failure),
+        };
+        Ok((launched.map_err(|failure| self.explain(failure))?, launcher))
+    }
+
+    /// Starts a runner. A launcher that dies meanwhile has taken it along: the next one is asked.
+    async fn start(&self, generation: Generation) -> Result<Runner, StartError> {
+        let timeout = self.spec.runner.start_timeout;
+        for _ in 0..LAUNCHERS_TRIED {
+            match StartingRunner::launch(self.plan(generation).await).await {
+                Err(StartError::LauncherGone) => {}
+                Err(error) => return Err(error),
+                Ok(starting) => match starting.ready(timeout).await {
+                    Err(StartError::Ended(exit)) if exit.by == By::Launcher => {}
+                    settled => return settled,
+                },
+            }
+        }
+        tracing::warn!(agent = %self.spec.name, "launchers die: a runner is started without one");
+        let plan = LaunchPlan { launcher: None, ..self.plan(generation).await };
+        StartingRunner::launch(plan).await?.ready(timeout).await
+    }
+
     /// Names the variable that a failure speaks of, if the runner was not given it.
     fn explain(&self, failure: Failure) -> Failure {
-        // Only what Python said can be about a variable that it lacks.
-        if failure.help.is_some() || failure.class.is_empty() {
+        // Only what Python said can be about a variable that it lacks, and only here it was withheld.
+        let is_elsewhere = matches!(self.spec.runner.program, RunnerProgram::Url(_));
+        if is_elsewhere || failure.help.is_some() || failure.class.is_empty() {
             return failure;
         }
         let given = self.variables();
@@ -193,20 +304,51 @@ impl Launcher {
         Ok(validated)
     }
 
-    fn plan(&self, generation: Generation) -> LaunchPlan {
+    /// Returns how to start a runner; without a launcher only where there can be none.
+    async fn plan(&self, generation: Generation) -> LaunchPlan {
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let mut launch = Launch::new(&self.spec, generation, token);
         launch.path = self.path.iter().map(|path| path.display().to_string()).collect();
         launch.package = self.package();
         launch.env = self.variables();
+        let Program { command, launcher, fork } = self.program.clone();
+        let launcher = match launcher {
+            Some(plan) => {
+                let launcher = self.launchers.get(plan).await;
+                if launcher.is_none() {
+                    tracing::warn!(
+                        agent = %self.spec.name,
+                        "no launcher can be had now: a runner is started directly and from nothing"
+                    );
+                }
+                launcher
+            }
+            None => None,
+        };
         LaunchPlan {
-            command: self.command.clone(),
-            env: self.host.allowed(),
+            command,
+            env: self.host.for_runners(),
             directory: self.host.directory.clone(),
-            sockets: self.host.sockets.clone(),
+            sockets: self.sockets.clone(),
             launch,
+            launcher,
+            fork,
+            providers: self.providers(),
+            limits: self.limits(),
             living: self.living.clone(),
         }
+    }
+
+    fn limits(&self) -> ProcessLimits {
+        let RunnerLimits { memory, cpu_time, open_files } = self.spec.runner.limits;
+        ProcessLimits { memory: memory.map(ByteSize::bytes), cpu_time, open_files }
+    }
+
+    /// Returns the providers of the agent's models, as the models' names begin.
+    fn providers(&self) -> Vec<String> {
+        let models = self.spec.model.iter().chain(&self.spec.fallback.model);
+        let provider = |model: &ModelName| Some(model.to_string().split_once(':')?.0.to_owned());
+        models.filter_map(provider).filter(|provider| provider != "python").collect()
     }
 
     fn package(&self) -> Option<String> {
@@ -254,29 +396,4 @@ impl Launcher {
             .extend(spec.runner.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
         variables
     }
-}
-
-async fn python_command(
-    configured: Option<String>,
-    folder: Option<PathBuf>,
-    host: &Host,
-    progress: OnProgress,
-) -> Result<Vec<String>, PrepareError> {
-    let search = Search { configured: configured.map(PathBuf::from), ..host.search(folder) };
-    let found = tokio::task::spawn_blocking(move || {
-        let Ready { choice, .. } = environment::sync(&search, progress.as_ref())?;
-        let sources = embedded::lay_down(&search.cache_dir)?;
-        let mut command = vec![choice.python.display().to_string(), "-I".to_owned()];
-        if choice.origin != Origin::Managed {
-            // A user's environment is never changed, not even by the interpreter's own caches.
-            let caches = search.cache_dir.join("pycache").display().to_string();
-            command.extend(["-X".to_owned(), format!("pycache_prefix={caches}")]);
-        }
-        command.push(sources.display().to_string());
-        Ok(command)
-    });
-    let ended = |error: tokio::task::JoinError| {
-        PrepareError::Definition(Failure::new(FailureKind::Internal, error.to_string()))
-    };
-    found.await.map_err(ended)?
 }

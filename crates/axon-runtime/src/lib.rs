@@ -29,10 +29,13 @@ mod definition;
 mod events;
 mod group;
 mod host;
+mod hosted;
 mod launch;
+mod launchers;
 mod log;
 mod memory;
 mod models;
+mod program;
 mod registry;
 mod run;
 mod runs;
@@ -41,16 +44,18 @@ mod services;
 pub mod supervisor;
 mod tree;
 
-pub use agent::{AgentHandle, AgentState, AgentStatus};
+pub use agent::{AgentHandle, AgentState, AgentStatus, RunnerState, RunnerStatus};
 pub use agents_dir::{
     AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
 };
 pub use axon_kernel as kernel;
 pub use axon_runner::{embedded, environment};
 pub use budget::Budget;
-pub use events::{Observed, RuntimeEvent, RuntimeEvents};
+pub use events::{Observed, RecycleReason, RuntimeEvent, RuntimeEvents};
 pub use host::Host;
+pub use hosted::{Door, HostedRunner};
 pub use launch::OnProgress;
+pub use launchers::LauncherStatus;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
 pub use registry::nearest;

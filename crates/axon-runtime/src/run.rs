@@ -3,6 +3,7 @@
 mod attempt;
 mod builder;
 mod driver;
+mod elsewhere;
 mod handle;
 mod ladder;
 mod model_event;

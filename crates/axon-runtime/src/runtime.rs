@@ -1,5 +1,6 @@
 //! The runtime: a value that owns its agents, their runs and their names.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use axon_kernel::store::Store;
 use axon_runner::embedded::LayDownError;
 use axon_runner::environment::SyncError;
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
@@ -22,6 +23,7 @@ use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
 use crate::host::Host;
 use crate::launch::{Launcher, OFFLINE_PHASE, OnProgress, PrepareError, Surroundings};
+use crate::launchers::{self, Launchers};
 use crate::memory::MemoryStore;
 use crate::models::Models;
 use crate::registry::Registry;
@@ -79,6 +81,7 @@ pub struct RuntimeBuilder {
     folders: Vec<PathBuf>,
     agents: Vec<AgentDefinition>,
     surroundings: Surroundings,
+    ended: mpsc::Receiver<Infallible>,
     store: Arc<dyn Store>,
     config: Option<Config>,
 }
@@ -151,8 +154,18 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts the agents, and returns when each runner is up, could not be launched, or took longer
-    /// than a run of its agent may.
+    /// Returns what resolves when the runtime that this starts is gone, with everything that it had
+    /// started: also when the start itself was dropped half way. The second that is asked for knows
+    /// of nothing.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = std::mem::replace(&mut self.ended, mpsc::channel(1).1);
+        async move {
+            let _ended = ended.recv().await;
+        }
+    }
+
+    /// Starts the agents, and returns when each has a runner up, could have none, or took longer than
+    /// a run of it may. Further runners of the same agent come up meanwhile.
     ///
     /// An agent whose runner cannot be had is no error here: it is parked, [`Runtime::tree`] and
     /// [`AgentHandle::ready`] say why, and everything else serves.
@@ -162,7 +175,7 @@ impl RuntimeBuilder {
     /// [`StartError`] of the first agent whose definition is wrong as it stands, or which would
     /// answer with an offline model although that was not allowed.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let Self { host, folders, mut agents, mut surroundings, store, config } = self;
+        let Self { host, folders, mut agents, mut surroundings, store, config, ended: _ } = self;
         let host = host.map_or_else(Host::from_process, Ok).map_err(StartError::Host)?;
         let folders: Vec<PathBuf> =
             folders.into_iter().map(|folder| host.directory.join(folder)).collect();
@@ -175,6 +188,7 @@ impl RuntimeBuilder {
         };
         surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
         check_names(&agents, &config)?;
+        launchers::sweep(host.sockets.clone());
         let runtime = Runtime::new(Arc::new(host), surroundings, store, &config);
         let handles = runtime.enter_all(agents).await?;
         let started = runtime.inner.agents.start().await;
@@ -212,7 +226,10 @@ struct Inner {
 impl Runtime {
     /// Prepares a runtime.
     pub fn builder() -> RuntimeBuilder {
+        // Nothing is ever sent.
+        let (alive, ended) = mpsc::channel(1);
         RuntimeBuilder {
+            ended,
             host: None,
             folders: Vec::new(),
             agents: Vec::new(),
@@ -220,6 +237,9 @@ impl Runtime {
                 allow_offline: false,
                 progress: Arc::new(|_| ()),
                 starts: Arc::new(Semaphore::new(1)),
+                launchers: Launchers::default(),
+                alive,
+                any_python: Arc::default(),
             },
             store: Arc::new(MemoryStore::default()),
             config: None,
@@ -237,6 +257,7 @@ impl Runtime {
             store,
             registry: Registry::new(),
             runs: Runs::new(),
+            launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
             models: Models::new(config.breaker, &config.rate_limits, events.clone()),
             events,
@@ -270,8 +291,8 @@ impl Runtime {
         self.inner.services.registry.all()
     }
 
-    /// Starts one more agent, and returns when its runner is up or could not be launched: then it
-    /// is parked, and [`AgentHandle::ready`] says why.
+    /// Starts one more agent, and returns when its first runner is up or could not be launched: then
+    /// it is parked, and [`AgentHandle::ready`] says why.
     ///
     /// # Errors
     ///
@@ -292,15 +313,17 @@ impl Runtime {
     }
 
     /// Gives an agent another definition while it runs. Its name, its place in the tree and its
-    /// conversations stay; attempts under way finish in the old runner, later ones get a new one,
-    /// and what counted against the agent is forgotten. Returns when the new runner is up or could
-    /// not be launched.
+    /// conversations stay, and what counted against the agent is forgotten.
+    ///
+    /// Returns when the first runner is up with the new definition: runs from then on get that one,
+    /// attempts under way finish in the old runners, and the other runners are replaced at once. So
+    /// the agent serves all the time. An agent that has no runner up takes the definition as it is,
+    /// and is launched, as by [`Runtime::start_agent`].
     ///
     /// # Errors
     ///
-    /// [`StartError::Unknown`] if there is no such agent, otherwise as for [`Runtime::start_agent`].
-    /// The agent is as it was then; only if its new model is an offline one that is not allowed, it
-    /// is parked with that reason.
+    /// [`StartError::Unknown`] if there is no such agent, otherwise [`StartError`] if no runner
+    /// starts with the new definition. The agent is as it was then, and serves on.
     pub async fn reload_agent(
         &self,
         agent: impl Into<AgentDefinition>,
@@ -311,7 +334,10 @@ impl Runtime {
         self.check_fallback(&definition)?;
         let launcher = self.prepare(definition).await?;
         let launcher = launcher.following(&handle.agent.launcher());
-        handle.reload(Arc::new(launcher)).await;
+        if let Err(failure) = handle.reload(Arc::new(launcher)).await {
+            let agent = handle.name().clone();
+            return Err(StartError::Refused { agent, failure: Box::new(failure) });
+        }
         match self.refused(&handle).await {
             Some(error) => Err(error),
             None => Ok(handle),
@@ -458,7 +484,7 @@ fn check_fallback(spec: &AgentSpec, names: &[&AgentName]) -> Result<(), StartErr
     Err(StartError::Refused { agent: spec.name.clone(), failure })
 }
 
-fn refused(agent: &AgentName, error: PrepareError) -> StartError {
+pub(crate) fn refused(agent: &AgentName, error: PrepareError) -> StartError {
     match error {
         PrepareError::Environment(error) => error.into(),
         PrepareError::Sources(error) => error.into(),
@@ -490,6 +516,9 @@ fn end(
         let living = handles.iter().map(|handle| handle.agent.launcher());
         let gone = join_all(living.map(|launcher| async move { launcher.living.none().await }));
         let _in_time = tokio::time::timeout(SHUTDOWN_DEADLINE, gone).await;
+        for handle in &handles {
+            handle.agent.launcher().close_sockets();
+        }
         services.registry.clear();
     }
 }
@@ -501,7 +530,11 @@ impl Drop for Inner {
         self.services.registry.clear();
         // Without an executor nothing runs that could be stopped.
         if let Ok(executor) = tokio::runtime::Handle::try_current() {
-            executor.spawn(ended);
+            let alive = self.surroundings.alive.clone();
+            executor.spawn(async move {
+                ended.await;
+                drop(alive);
+            });
         }
     }
 }

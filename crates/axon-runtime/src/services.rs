@@ -8,6 +8,7 @@ use crate::agents::Agents;
 use crate::budget::Budget;
 use crate::conversations::Conversations;
 use crate::events::Events;
+use crate::launchers::Launchers;
 use crate::models::Models;
 use crate::registry::Registry;
 use crate::runs::Runs;
@@ -17,6 +18,7 @@ pub(crate) struct Services {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Registry,
     pub(crate) runs: Runs,
+    pub(crate) launchers: Launchers,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,
     pub(crate) models: Models,

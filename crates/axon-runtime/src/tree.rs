@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::agent::AgentStatus;
 use crate::agents::Agents;
 use crate::group::Group;
+use crate::launchers::LauncherStatus;
 use crate::services::Services;
 use crate::supervisor::{
     ChildSnapshot, ChildStatus, Restart, Strategy, SupervisorHandle, SupervisorSnapshot,
@@ -15,6 +16,9 @@ use crate::supervisor::{
 
 /// The label of the root supervisor; no group can have it.
 pub(crate) const ROOT: &str = "root";
+
+/// The child of the root that owns the launchers.
+pub(crate) const LAUNCHERS: &str = "launchers";
 
 /// The supervision tree of a runtime, as it was when it was asked for.
 #[derive(Clone, Debug, Serialize)]
@@ -72,6 +76,8 @@ pub enum TreeNode {
     },
     /// An agent.
     Agent(Box<AgentStatus>),
+    /// The processes that runners are forked from.
+    Launchers(Vec<LauncherStatus>),
     /// Something else that serves.
     Service {},
 }
@@ -110,6 +116,9 @@ impl Branch {
                         .await
                         .map(|branch| TreeNode::Supervisor(Box::new(branch))),
                     None if below => Some(TreeNode::of(&child, agents, services).await),
+                    None if child.id.as_str() == LAUNCHERS => {
+                        Some(TreeNode::Launchers(services.launchers.status().await))
+                    }
                     None => None,
                 };
                 let node = node.unwrap_or(TreeNode::Service {});
@@ -136,7 +145,7 @@ impl Branch {
             TreeNode::Agent(status) => (status.name.as_str() == name).then_some(&**status),
             TreeNode::Supervisor(branch) => branch.agent(name),
             TreeNode::Group { members, .. } => members.as_ref()?.agent(name),
-            TreeNode::Service {} => None,
+            TreeNode::Launchers(_) | TreeNode::Service {} => None,
         })
     }
 }

@@ -12,7 +12,13 @@ __version__ = "0.1.0"
 
 
 def main() -> None:
-    """Runs the runner until it is drained, killed or refused; never returns."""
+    """Runs the runner, or with the argument `launcher` the parent of runners; never returns."""
+    import sys
+
+    if sys.argv[1:2] == ["launcher"]:
+        from axon_runner import launcher
+
+        launcher.main()
     from axon_runner import process
 
     process.main()

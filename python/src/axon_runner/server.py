@@ -9,11 +9,11 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from axon_runner import __version__, logs, registry
+from axon_runner import __version__, event_loop, logs, registry, tuning
 from axon_runner.app import App
 from axon_runner.attempt import Generation
 from axon_runner.control import Control
@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _CANCEL_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _LIFESPAN_SECONDS = 5.0
+# What the kernel lets wait at most, unless it is told otherwise: more connections than that at once
+# would be refused while this process is busy.
+_BACKLOG = 4096
 
 
 def run(control: Control, listen_fd: int, launch: Launch, pydantic_ai: str) -> int:
@@ -36,7 +39,7 @@ def run(control: Control, listen_fd: int, launch: Launch, pydantic_ai: str) -> i
     logs.install(control, redactor)
     callables = registry.load(launch)
     # Not `asyncio.run`: on its way out it waits for threads, and a tool may have left one behind.
-    loop = asyncio.new_event_loop()
+    loop = event_loop.new_event_loop()
     asyncio.set_event_loop(loop)
     return _run(loop, _serve(control, listen_fd, launch, callables, redactor, pydantic_ai))
 
@@ -75,9 +78,7 @@ async def _serve(
         app = App(launch, callables, generation, pydantic_ai)
         connections: set[Connection] = set()
         service = app.service()
-        server = await asyncio.get_running_loop().create_unix_server(
-            lambda: Connection(service, connections), sock=socket.socket(fileno=listen_fd)
-        )
+        server = await _listen(lambda: Connection(service, connections), listen_fd)
         terminated = _on_terminate()
         control.send_now(_ready(launch, pydantic_ai))
         await _until_stopped(app, terminated)
@@ -85,6 +86,15 @@ async def _serve(
         await _close(app, connections)
         await _leave(lifespan)
     return 0
+
+
+async def _listen(connect: Callable[[], Connection], listen_fd: int) -> asyncio.Server:
+    """Serves the inherited socket: a Unix one, or TCP's for callers elsewhere."""
+    listener = socket.socket(fileno=listen_fd)
+    loop = asyncio.get_running_loop()
+    if listener.family == socket.AF_UNIX:
+        return await loop.create_unix_server(connect, sock=listener, backlog=_BACKLOG)
+    return await loop.create_server(connect, sock=listener, backlog=_BACKLOG)
 
 
 async def _enter(stack: AsyncExitStack, target: str, lifespan: Any) -> None:
@@ -118,6 +128,7 @@ def _ready(launch: Launch, pydantic_ai: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "pydantic_ai": pydantic_ai,
             "axon_runner": __version__,
+            **tuning.found(),
         },
     }
 

@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, Project, is_alive, kill_9, repository, until};
 
 const BALANCE: &str = "What is my balance?";
 
-fn axon(project: &Project, arguments: &[&str]) -> Command {
+pub(crate) fn axon(project: &Project, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_axon-under-test"));
     command
         .args(arguments)
@@ -105,7 +105,7 @@ fn half() -> Reply {
     Reply::text("one two three four").chunks(4).hang_after(2)
 }
 
-fn signal(child: &Child, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.and_then(rustix::process::Pid::from_raw).expect("it still runs");
     rustix::process::kill_process(pid, signal).expect("it can be signalled");

@@ -16,8 +16,8 @@ use axon_kernel::wire::{
     PermitRequest, RunnerEvent, ToolAnswer, ToolCallRequest, ToolResultRequest,
 };
 use axon_runner::{
-    AttemptStream, LaunchPlan, Living, RequestError, Runner, StartError, StartingRunner,
-    StreamError, embedded, environment,
+    AttemptStream, LaunchPlan, RequestError, Runner, StartError, StartingRunner, StreamError,
+    embedded, environment,
 };
 use axon_runtime::Host;
 use axon_test::conformance::{Target, check};
@@ -57,7 +57,7 @@ async fn start(
     let command = script.command(SCRIPTED, folder.path()).expect("the folder is there");
     let mut plan = plan(command, folder.path());
     plan.launch.generation = Generation(generation);
-    let runner = StartingRunner::launch(plan)?.ready(within).await?;
+    let runner = StartingRunner::launch(plan).await?.ready(within).await?;
     Ok(Scripted { runner, _folder: folder })
 }
 
@@ -67,15 +67,7 @@ fn plan(command: Vec<String>, folder: &Path) -> LaunchPlan {
     let balance = json!([{"target": "bank:balance", "role": "tool", "effect": "pure"}]);
     launch.callables = serde_json::from_value(balance).expect("it is a callable");
     launch.limits.attempts = 64;
-    let (directory, sockets) = (folder.to_owned(), folder.to_owned());
-    LaunchPlan {
-        command,
-        env: BTreeMap::new(),
-        directory,
-        sockets,
-        launch,
-        living: Living::default(),
-    }
+    LaunchPlan::directly(command, folder.to_owned(), launch)
 }
 
 /// The plan of a Python runner that may call nothing.
@@ -213,7 +205,7 @@ async fn what_does_not_conform_is_told() {
 }
 
 /// Returns the interpreter of the environment that agents run in, and the runner's sources.
-fn python() -> (PathBuf, PathBuf) {
+pub(crate) fn python() -> (PathBuf, PathBuf) {
     let host = Host::from_process().expect("there is a working directory");
     let ready = environment::sync(&host.search(None), &|_| {}).expect("there is an environment");
     (ready.choice.python, embedded::lay_down(&host.cache).expect("the cache can be written"))
@@ -532,7 +524,8 @@ async fn a_script_that_cannot_be_read_is_the_last_word_of_its_process() {
 
 /// Launches a command that does not become ready; returns its exit code and last words.
 async fn exit_of(command: Vec<String>, folder: &Path) -> (Option<i32>, String) {
-    let starting = StartingRunner::launch(plan(command, folder)).expect("there is such a program");
+    let starting =
+        StartingRunner::launch(plan(command, folder)).await.expect("there is such a program");
     let exit = match starting.ready(READY_WITHIN).await {
         Err(StartError::Ended(exit)) => exit,
         other => unreachable!("it did not end but {other:?}"),

@@ -6,20 +6,28 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers too")]
 
+mod attach;
 mod chaos;
 mod command_line;
 mod conformance;
 mod conversations;
 mod effects;
 mod failures;
+mod floods;
 mod fresh_crate;
 mod groups;
 mod hard_stops;
+mod hundred;
 mod ladder;
+mod launcher;
+mod limits;
 mod living;
+mod orphans;
 mod poison;
 mod providers;
 mod python_agents;
+mod recycle;
+mod replicas;
 mod runs;
 mod scene;
 mod spending;

@@ -180,7 +180,7 @@ async fn a_tool_that_leaves_its_process_costs_one_run_and_not_its_agent() {
 
 #[tokio::test]
 async fn a_tool_that_kills_its_process_costs_one_run_and_not_its_agent() {
-    assert_the_tool_costs_one_run("kill", "killed (SIGKILL)").await;
+    assert_the_tool_costs_one_run("kill", "ended by SIGKILL").await;
 }
 
 /// The first two runners die with the killer and whoever is in them. Then a late run dies once,

@@ -209,7 +209,7 @@ async fn what_can_be_checked_without_a_process_is_refused_before_one_is_started(
     let target = ToolTarget::Rust("block_card".parse().unwrap());
     rusty.tools.push(ToolSpec::new("block_card".parse().unwrap(), target));
     let mut many = scripted_agent("many");
-    many.runner.replicas = 2.try_into().unwrap();
+    many.runner.replicas = 65.try_into().unwrap();
     let mut unruly = scripted_agent("unruly");
     unruly.supervision.backoff.max = std::time::Duration::ZERO;
     for (spec, kind, expected) in [

@@ -54,6 +54,24 @@ async fn the_tree_shows_strategies_groups_and_why_an_agent_is_parked() {
 }
 
 #[tokio::test]
+async fn the_tree_has_a_line_for_each_runner_where_there_are_several() {
+    let model = ScriptedModel::start(Reply::text("fine")).await;
+    let project = Project::with_model(&model);
+    let text = "model = \"openai-chat:scripted\"\n[runner]\nreplicas = 2\n";
+    project.write("agents/desk/agent.toml", text);
+    let (code, stdout, stderr) = run(&project, &["tree"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    let under = stdout.lines().skip_while(|line| !line.contains("desk")).skip(1);
+    let runners: Vec<&str> = under.filter(|line| line.contains("generation")).collect();
+    assert_eq!(runners.len(), 2, "{stdout}");
+    let up = runners.iter().find(|line| line.contains("up, pid")).unwrap();
+    assert!(up.contains(" MiB, ") && up.contains(" s of CPU time"), "{stdout}");
+    let (code, stdout, _) = run(&project, &["agents", "show", "desk"]).await;
+    assert!(code == 0 && stdout.contains(", 2 runners"), "{stdout}");
+    assert_eq!(project.sockets().len(), 0);
+}
+
+#[tokio::test]
 async fn the_tree_is_the_same_as_data() {
     let (project, _model) = project().await;
     let (code, stdout, stderr) = run(&project, &["tree", "--json"]).await;

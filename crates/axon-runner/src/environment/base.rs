@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, access};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::child;
 use super::inspect::{ask, bytes_path};
 use super::tested::is_python_recent;
+use super::told::Told;
 
 /// The names that an interpreter is looked for under, best first.
 const NAMES: [&str; 5] = ["python3", "python3.13", "python3.12", "python3.11", "python3.14"];
@@ -89,14 +90,26 @@ pub(crate) fn is_executable(path: &Path) -> bool {
     path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
+/// What interpreters have said of themselves.
+static TOLD: Told<Base> = Told::new();
+
 fn probe(python: &Path) -> Option<Base> {
+    if let Some(base) = TOLD.by(python) {
+        return Some(base);
+    }
+    let asked = SystemTime::now();
     let mut command = Command::new(python);
     command.args(["-I", "-S", "-B", "-c", SCRIPT]).env_remove("__PYVENV_LAUNCHER__");
     let facts: Facts = ask(python, &mut command).ok()?;
-    Some(Base {
+    let base = Base {
         executable: bytes_path(facts.executable),
         version: facts.version,
         abi: facts.abi,
         has_venv: facts.has_venv,
-    })
+    };
+    // What a shim says depends on settings of its own, and what is missing can be installed.
+    if base.has_venv && python.canonicalize().is_ok_and(|real| real == base.executable) {
+        TOLD.remember(python, asked, (base.clone(), [python.to_owned()]));
+    }
+    Some(base)
 }

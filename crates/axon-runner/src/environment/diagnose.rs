@@ -52,7 +52,7 @@ impl Check {
 /// `runner-sources`, `cache`, `uv` and `unix-socket`, in this order.
 ///
 /// `sockets` is the folder under which runners get their sockets, as in
-/// [`LaunchPlan`](crate::process::LaunchPlan). Builds and repairs nothing; of the cache, its folder
+/// [`LaunchPlan`](crate::plan::LaunchPlan). Builds and repairs nothing; of the cache, its folder
 /// is made.
 pub fn diagnose(search: &Search, sockets: &Path) -> Vec<Check> {
     let cache_dir = &search.cache_dir;

@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::child::{self, How};
+use super::told::Told;
 
 /// A cold start from a slow disk takes seconds; more is a hang.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -42,6 +43,7 @@ print(json.dumps({
     "prefix": list(os.fsencode(sys.prefix)),
     "executable": list(os.fsencode(sys.executable)),
     "installs": installs,
+    "path": [list(os.fsencode(entry)) for entry in sys.path],
 }))
 "#;
 
@@ -122,27 +124,43 @@ struct Facts {
     prefix: Vec<u8>,
     executable: Vec<u8>,
     installs: Installs,
+    #[serde(default)]
+    path: Vec<Vec<u8>>,
 }
+
+/// What interpreters have said of themselves.
+static TOLD: Told<Inspection> = Told::new();
 
 /// Asks the interpreter at `python` what it is and what its environment holds.
 ///
 /// It runs isolated (`-I`), with an empty environment, and writes no bytecode, so nothing in its
-/// environment changes.
+/// environment changes. It is asked once, until something is installed into its environment.
 ///
 /// # Errors
 ///
 /// [`InspectError`] when it cannot be started, is no Python 3, or takes longer than 30 s.
 pub fn inspect(python: &Path) -> Result<Inspection, InspectError> {
+    if let Some(inspection) = TOLD.by(python) {
+        return Ok(inspection);
+    }
+    let asked = SystemTime::now();
     let mut command = Command::new(python);
     command.args(["-I", "-B", "-c", SCRIPT]).env_clear();
     let facts: Facts = ask(python, &mut command)?;
-    Ok(Inspection {
+    let inspection = Inspection {
         version: facts.version,
         pydantic_ai: facts.pydantic_ai,
         prefix: bytes_path(facts.prefix),
         executable: bytes_path(facts.executable),
         installs: facts.installs,
-    })
+    };
+    // What a shim says depends on settings of its own.
+    if inspection.executable == python {
+        let own = [python.to_owned(), inspection.prefix.join("pyvenv.cfg")];
+        let sources = own.into_iter().chain(facts.path.into_iter().map(bytes_path));
+        TOLD.remember(python, asked, (inspection.clone(), sources));
+    }
+    Ok(inspection)
 }
 
 /// Runs `command` (an invocation of `python`), and reads the JSON of the last line it prints:

@@ -8,12 +8,12 @@ use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget};
 use axon_kernel::wire::ToolCallRequest;
-use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::lending::Waiter;
 use super::shared::{Agent, Gone, Standing};
-use super::tenancy::{Lease, Room};
+use super::tenancy::{Lease, Tenancy};
 use super::{Admission, AgentMessage, AgentState, AgentStatus};
 use crate::launch::Launcher;
 use crate::run::{Prompt, Refusal, RunBuilder};
@@ -90,11 +90,12 @@ impl AgentHandle {
             in_flight: self.agent.gate.in_flight(),
             queued: self.agent.gate.queued(),
             restarts_left: 0,
+            runners: Vec::new(),
         }
     }
 
-    /// Replaces the agent's runner, whatever state the agent is in; runs under way go on with the
-    /// new one. What counted against the agent is forgotten.
+    /// Replaces the agent's runners, whatever state the agent is in; runs under way go on with the
+    /// new ones. What counted against the agent is forgotten.
     ///
     /// # Errors
     ///
@@ -112,23 +113,33 @@ impl AgentHandle {
         agents.restart(&self.agent).await.map_err(|_gone| self.stopped())
     }
 
-    /// Gives the agent another definition; its actor, if it is there, another runner.
-    pub(crate) async fn reload(&self, launcher: Arc<Launcher>) {
-        self.agent.unsettle();
-        self.agent.stand(Standing::Open);
+    /// Gives the agent another definition, and returns when a runner is up with it. An agent without
+    /// any runner takes it at once.
+    pub(crate) async fn reload(&self, launcher: Arc<Launcher>) -> Result<(), Failure> {
+        let (done, outcome) = oneshot::channel();
         let actor = self.agent.actor().borrow().clone();
-        let told = |actor: ActorRef<AgentMessage>| {
-            actor.cast(AgentMessage::Reload(launcher.clone())).is_ok()
-        };
-        if !actor.is_some_and(told) {
-            self.agent.redefine(launcher);
-            // An agent that was stopped meanwhile needs no runner.
-            let _stopped = self.restart().await;
+        let reload = AgentMessage::Reload { launcher: launcher.clone(), done };
+        if actor.is_some_and(|actor| actor.cast(reload).is_ok())
+            && let Ok(outcome) = outcome.await
+        {
+            return outcome;
+        }
+        self.agent.redefine(launcher);
+        // An agent that was stopped meanwhile needs no runner.
+        let _stopped = self.restart().await;
+        Ok(())
+    }
+
+    /// Has a runner replaced that takes nothing new.
+    pub(crate) fn replace(&self, tenancy: Arc<Tenancy>, reason: &'static str) {
+        if let Some(actor) = self.agent.actor().borrow().as_ref() {
+            // Without its actor the agent gets new runners anyway.
+            let _ended = actor.cast(AgentMessage::Replace { tenancy, reason });
         }
     }
 
     /// Lets the runs under way and those that wait finish, at most until `deadline` has passed, and
-    /// then ends the runner. The agent stays registered and refuses runs until it is restarted.
+    /// then ends the runners. The agent stays registered and refuses runs until it is restarted.
     /// Returns how many runs had to be cancelled.
     ///
     /// # Errors
@@ -150,7 +161,7 @@ impl AgentHandle {
         if self.agent.is_stopped() { Err(self.stopped()) } else { Ok(left) }
     }
 
-    /// Waits until the agent's runner is up, or could not be launched.
+    /// Waits until a runner of the agent is up, or none could be launched.
     ///
     /// # Errors
     ///
@@ -220,22 +231,17 @@ impl AgentHandle {
         })
     }
 
-    /// Lends the runner to an attempt of `run`: one of a generation after `after`, and with nobody
-    /// else in it if `alone`.
+    /// Lends a runner to an attempt of `run`: any but one of generation `but`, and with nobody else
+    /// in it if `alone`.
     pub(crate) async fn lease(
         &self,
         run: &RunId,
-        after: Option<Generation>,
+        but: Option<Generation>,
         alone: bool,
     ) -> Result<Lease, Failure> {
-        let room = self.agent.room.clone();
-        let room = if alone {
-            Room::Alone { _guard: room.write_owned().await }
-        } else {
-            Room::Shared { _guard: room.read_owned().await }
-        };
-        match self.ask(|reply| AgentMessage::Lease { after, reply }).await {
-            Ok(leased) => Ok(Lease::new(leased?, run.clone(), room)),
+        let waiter = |reply| Waiter { run: run.clone(), but, alone, reply };
+        match self.ask(|reply| AgentMessage::Lease(waiter(reply))).await {
+            Ok(leased) => leased,
             Err(Gone::Stopped) => Err(self.stopped().into_failure()),
             Err(Gone::Down(cause)) => Err(*cause),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axon_kernel::failure::Failure;
 use axon_kernel::spec::AgentName;
 use ractor::ActorRef;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::AgentMessage;
@@ -18,9 +18,6 @@ use crate::launch::Launcher;
 pub(crate) struct Agent {
     pub(crate) name: AgentName,
     pub(crate) gate: Gate,
-    /// Attempts share their runner; a run under suspicion has it for itself. First come, first
-    /// served, so neither kind starves the other.
-    pub(crate) room: Arc<RwLock<()>>,
     launcher: watch::Sender<Arc<Launcher>>,
     actor: watch::Sender<Option<ActorRef<AgentMessage>>>,
     standing: watch::Sender<Standing>,
@@ -61,7 +58,6 @@ impl Agent {
         Self {
             name: launcher.spec.name.clone(),
             gate: Gate::new(&launcher.spec.limits),
-            room: Arc::default(),
             launcher: watch::Sender::new(launcher),
             actor: watch::Sender::new(None),
             standing: watch::Sender::new(Standing::Open),

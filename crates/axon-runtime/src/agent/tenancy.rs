@@ -2,21 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use axon_kernel::ids::{Generation, RunId};
 use axon_kernel::wire::Unfinished;
-use axon_runner::{Exit, Runner, RunnerClient};
-use tokio::sync::{OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, watch};
+use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
+use futures_util::FutureExt;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
-use crate::launch::Launched;
+use crate::launch::{Launched, Launcher};
 
 /// How often a runner is asked whether a cancelled run has stopped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a runner that is about to be killed may take to say what its threads are doing.
+const STACKS: Duration = Duration::from_millis(500);
+
 /// How long a process may take to be gone after it was killed.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// By which part of its age a runner may be replaced earlier, so that replicas do not move in step.
+const AGE_JITTER: f64 = 0.1;
 
 /// One generation of an agent's runner.
 #[derive(Debug)]
@@ -24,6 +32,14 @@ pub(crate) struct Tenancy {
     pub(crate) generation: Generation,
     pub(crate) model: String,
     pub(crate) offline: bool,
+    /// The definition that it was launched with.
+    pub(crate) launcher: Arc<Launcher>,
+    pub(crate) up_since: Instant,
+    pub(crate) started_at: SystemTime,
+    /// How long it lives at most, if its age is limited.
+    lifetime: Option<Duration>,
+    /// How often it was lent.
+    served: AtomicU64,
     runner: Runner,
     aboard: watch::Sender<Aboard>,
     stacks: OnceCell<String>,
@@ -32,6 +48,7 @@ pub(crate) struct Tenancy {
 #[derive(Debug, Default)]
 struct Aboard {
     runs: BTreeSet<RunId>,
+    retired: bool,
     killed: Option<String>,
     death: Option<Death>,
 }
@@ -56,14 +73,55 @@ impl Death {
 }
 
 impl Tenancy {
-    pub(crate) fn new(generation: Generation, launched: Launched) -> Self {
+    pub(crate) fn new(generation: Generation, launched: Launched, launcher: Arc<Launcher>) -> Self {
         let Launched { runner, model, offline } = launched;
-        let (aboard, stacks) = (watch::Sender::default(), OnceCell::new());
-        Self { generation, model, offline, runner, aboard, stacks }
+        let age = launcher.spec.runner.recycle.age;
+        let lifetime = age.map(|age| age.mul_f64(1.0 - crate::run::jitter() * AGE_JITTER));
+        Self {
+            generation,
+            model,
+            offline,
+            launcher,
+            up_since: Instant::now(),
+            started_at: SystemTime::now(),
+            lifetime,
+            served: AtomicU64::new(0),
+            runner,
+            aboard: watch::Sender::default(),
+            stacks: OnceCell::new(),
+        }
+    }
+
+    /// Returns whether it may be lent: it is not known to be dead or about to end.
+    pub(crate) fn is_fit(&self) -> bool {
+        let well = {
+            let aboard = self.aboard.borrow();
+            aboard.killed.is_none() && aboard.death.is_none() && !aboard.retired
+        };
+        well && self.runner.exited().now_or_never().is_none()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.aboard.borrow().runs.len()
+    }
+
+    /// Returns how often it was lent.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it has lived for as long as it may.
+    pub(crate) fn is_aged(&self) -> bool {
+        self.lifetime.is_some_and(|lifetime| self.up_since.elapsed() >= lifetime)
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.runner.pid()
+    }
+
+    /// Returns what the runner uses of this machine.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.runner.usage()
     }
 
     pub(crate) fn client(&self) -> &RunnerClient {
@@ -77,12 +135,22 @@ impl Tenancy {
 
     /// Ends the runner on purpose. What is under way in it resumes elsewhere.
     pub(crate) async fn stop(&self, reason: &str, grace: Duration) {
+        self.doom(reason);
+        self.end(grace).await;
+    }
+
+    /// Notes that it is about to be ended on purpose: nobody gets it any more.
+    pub(crate) fn doom(&self, reason: &str) {
         self.aboard.send_modify(|Aboard { killed, death, .. }| {
             if death.is_none() {
                 killed.get_or_insert_with(|| reason.to_owned());
             }
         });
-        self.end(grace).await;
+    }
+
+    /// Notes that nobody gets it any more, and that what is under way in it finishes.
+    pub(crate) fn retire(&self) {
+        self.aboard.send_modify(|aboard| aboard.retired = true);
     }
 
     /// Kills the runner on evidence against it: that is a death like any other.
@@ -103,11 +171,17 @@ impl Tenancy {
     /// Says whose fault the end of the runner is. The first who asks decides it: whoever was in it
     /// then and had not got away counts as having been there.
     pub(crate) fn death(&self) -> Death {
+        let blameless = self.runner.ended().and_then(|exit| match exit.by {
+            By::Launcher => Some("its launcher ended"),
+            By::Elsewhere => Some("it could not be reached any more"),
+            By::Itself | By::Us | By::Memory => None,
+        });
         let mut decided = Death::With(BTreeSet::new());
-        self.aboard.send_modify(|Aboard { runs, killed, death }| {
+        self.aboard.send_modify(|Aboard { runs, killed, death, .. }| {
             let death = death.get_or_insert_with(|| match killed {
                 Some(reason) => Death::Ours(reason.clone()),
-                None => Death::With(runs.clone()),
+                None => blameless
+                    .map_or_else(|| Death::With(runs.clone()), |why| Death::Ours(why.to_owned())),
             });
             decided = death.clone();
         });
@@ -119,11 +193,21 @@ impl Tenancy {
         self.aboard.borrow().killed.is_some()
     }
 
-    /// Waits until no run is in the runner.
-    pub(crate) async fn vacated(&self) {
+    /// Waits until no run is in the runner, or it is gone.
+    pub(crate) fn vacated(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.comes_to(|aboard| aboard.runs.is_empty())
+    }
+
+    /// Waits until nobody gets the runner any more.
+    pub(crate) fn retired(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.comes_to(|aboard| aboard.retired || aboard.killed.is_some())
+    }
+
+    fn comes_to(&self, state: fn(&Aboard) -> bool) -> impl Future<Output = ()> + Send + use<> {
         let mut aboard = self.aboard.subscribe();
-        // The sender lives in `self`, so the channel cannot close.
-        let _empty = aboard.wait_for(|aboard| aboard.runs.is_empty()).await;
+        async move {
+            let _gone = aboard.wait_for(state).await;
+        }
     }
 
     /// Returns what each thread of the runner is doing; it is asked once.
@@ -132,27 +216,18 @@ impl Tenancy {
     }
 }
 
-/// Whether a run shares its runner.
-#[derive(Debug)]
-pub(crate) enum Room {
-    /// With others.
-    Shared { _guard: OwnedRwLockReadGuard<()> },
-    /// With nobody: it was there when runners died, and is under suspicion.
-    Alone { _guard: OwnedRwLockWriteGuard<()> },
-}
-
 /// A runner lent to one attempt of one run. Dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) tenancy: Arc<Tenancy>,
     run: RunId,
-    _room: Room,
 }
 
 impl Lease {
-    pub(crate) fn new(tenancy: Arc<Tenancy>, run: RunId, room: Room) -> Self {
+    pub(crate) fn new(tenancy: Arc<Tenancy>, run: RunId) -> Self {
         tenancy.aboard.send_if_modified(|aboard| aboard.runs.insert(run.clone()));
-        Self { tenancy, run, _room: room }
+        tenancy.served.fetch_add(1, Ordering::Relaxed);
+        Self { tenancy, run }
     }
 
     pub(crate) fn client(&self) -> &RunnerClient {
@@ -164,8 +239,8 @@ impl Lease {
     }
 
     /// Sees to it that the run has really stopped in its runner: asks, waits until `deadline`, and
-    /// then kills the runner. Says whether it had to.
-    pub(crate) async fn end(&self, deadline: Instant) -> bool {
+    /// then kills the runner. If it had to, returns what the runner's threads were doing.
+    pub(crate) async fn end(&self, deadline: Instant) -> Option<String> {
         let exited = self.tenancy.exited();
         let stopped = async {
             tokio::select! {
@@ -175,11 +250,13 @@ impl Lease {
             }
         };
         if tokio::time::timeout_at(deadline, stopped).await == Ok(true) {
-            return false;
+            return None;
         }
+        // What it was doing instead; the end may be late by this.
+        let stacks = tokio::time::timeout(STACKS, self.tenancy.stacks()).await.unwrap_or_default();
         let reason = format!("run {} did not stop when it had to", self.run);
         self.tenancy.stop(&reason, Duration::ZERO).await;
-        true
+        Some(stacks.to_owned())
     }
 
     /// Cancels the run and waits until nothing of it is left; says whether the runner told so.

@@ -28,6 +28,8 @@ pub(super) struct Trouble {
     aboard: BTreeSet<RunId>,
     /// The last run that a runner died with alone, and how many runs had completed then.
     lone: Option<(RunId, u64)>,
+    /// When a runner was restarted last whose end counted against a run.
+    blamed_at: Option<Instant>,
 }
 
 /// A restart that counts.
@@ -59,7 +61,8 @@ impl Trouble {
         }
     }
 
-    /// Returns how long to wait before the next start; nothing if there were too many.
+    /// Returns how long to wait before the next start; nothing if there were too many. The first of
+    /// a window is not waited for: callers are, and what has worked until now mostly works again.
     pub(super) fn next_wait(
         &mut self,
         verdict: Verdict,
@@ -70,14 +73,24 @@ impl Trouble {
         let aboard = std::mem::take(&mut self.aboard);
         match verdict {
             Verdict::CountsAgainstNobody => return Some(Duration::ZERO),
-            Verdict::CountsAgainstRun => return Some(supervision.backoff.min),
+            Verdict::CountsAgainstRun => return Some(self.wait_after_run(supervision, now)),
             Verdict::Counts => self.restarts.push_back(Restart { at: now, aboard }),
         }
         let count = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
-        let wait = supervision.backoff.min.saturating_mul(1 << (count - 1).min(16));
+        let wait = match count.checked_sub(2) {
+            None => Duration::ZERO,
+            Some(doublings) => supervision.backoff.min.saturating_mul(1 << doublings.min(16)),
+        };
         let jitter = 0.5 + crate::run::jitter() / 2.0;
         (count <= supervision.intensity.max_restarts)
             .then(|| wait.min(supervision.backoff.max).mul_f64(jitter))
+    }
+
+    fn wait_after_run(&mut self, supervision: &Supervision, now: Instant) -> Duration {
+        let within = supervision.intensity.within;
+        let before = self.blamed_at.replace(now);
+        let recent = before.is_some_and(|at| now.duration_since(at) < within);
+        if recent || !self.restarts.is_empty() { supervision.backoff.min } else { Duration::ZERO }
     }
 
     /// Returns how many more restarts are allowed now.
@@ -149,6 +162,22 @@ mod tests {
         assert_eq!(trouble.left(&supervision, Instant::now()), 0);
         tokio::time::advance(supervision.intensity.within).await;
         assert_eq!(trouble.left(&supervision, Instant::now()), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_first_restart_of_a_window_is_made_at_once() {
+        let supervision = Supervision::default();
+        let min = supervision.backoff.min;
+        for verdict in [Verdict::Counts, Verdict::CountsAgainstRun] {
+            let mut trouble = Trouble::default();
+            let mut wait =
+                || trouble.next_wait(verdict, &supervision, Instant::now()).unwrap_or_default();
+            assert_eq!(wait(), Duration::ZERO, "{verdict:?}");
+            let second = wait();
+            assert!(second >= min / 2 && second <= min, "{verdict:?}: {second:?}");
+            tokio::time::advance(supervision.intensity.within).await;
+            assert_eq!(wait(), Duration::ZERO, "{verdict:?}");
+        }
     }
 
     #[tokio::test]

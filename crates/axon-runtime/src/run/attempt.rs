@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::Duration;
 
 use super::driver::{Driver, Stuck};
+use super::elsewhere::{MAX_ELSEWHERE, NotTaken};
 use super::model_event::{self, Meaning};
 use super::steering::next_steer;
 use crate::agent::{Death, Lease};
@@ -63,6 +64,27 @@ impl From<Failure> for AttemptError {
 
 impl Driver {
     pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
+        let mut elsewhere = 0;
+        loop {
+            let lease = self.take_runner().await?;
+            let end = match self.begin(&lease).await {
+                Ok(Ok(stream)) => self.follow(stream, &lease).await,
+                Ok(Err(not_taken)) if elsewhere < MAX_ELSEWHERE => {
+                    elsewhere += 1;
+                    self.go_elsewhere(&not_taken, &lease);
+                    continue;
+                }
+                Ok(Err(not_taken)) => Err(not_taken.into_failure().into()),
+                Err(error) => Err(error),
+            };
+            let end = self.judge(end, &lease).await;
+            self.lease = None;
+            return end;
+        }
+    }
+
+    /// Waits for a runner, whose definition then holds for the attempt.
+    async fn take_runner(&mut self) -> Result<Arc<Lease>, AttemptError> {
         let run = self.log().run_id().clone();
         let alone = self.suspicion.isolates();
         self.awaits = Some(if alone {
@@ -73,9 +95,18 @@ impl Driver {
         let lease = self.agent.lease(&run, self.sick, alone).await;
         self.awaits = None;
         let lease = lease.map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
+        self.launcher = lease.tenancy.launcher.clone();
         let lease = Arc::new(lease);
         self.lease = Some(lease.clone());
-        let end = self.follow(&lease).await;
+        Ok(lease)
+    }
+
+    /// Tells the model's breaker how the attempt ended, and settles whose fault that was.
+    async fn judge(
+        &mut self,
+        end: Result<AttemptEnd, AttemptError>,
+        lease: &Lease,
+    ) -> Result<AttemptEnd, AttemptError> {
         match &end {
             Ok(_) => self.report(Answer::Success),
             Err(AttemptError::Failed(failure, _) | AttemptError::Told(failure)) => {
@@ -83,9 +114,9 @@ impl Driver {
             }
             Err(AttemptError::Unavailable(_) | AttemptError::Stuck(_)) => {}
         }
-        let end = match end {
+        match end {
             Err(AttemptError::Failed(failure, _)) if failure.kind.row().row == Row::Process => {
-                let (failure, death) = self.evidence(*failure, &lease).await;
+                let (failure, death) = self.evidence(*failure, lease).await;
                 Err(AttemptError::Failed(Box::new(failure), Some(death)))
             }
             Err(AttemptError::Told(failure)) => {
@@ -95,9 +126,7 @@ impl Driver {
                 Err(AttemptError::Failed(failure, None))
             }
             other => other,
-        };
-        self.lease = None;
-        end
+        }
     }
 
     /// Settles what speaks against the runner: how it ended, or what it was doing when it should
@@ -127,12 +156,28 @@ impl Driver {
         (failure, death)
     }
 
-    async fn follow(&mut self, lease: &Lease) -> Result<AttemptEnd, AttemptError> {
+    /// Has the runner take the attempt on.
+    async fn begin(
+        &mut self,
+        lease: &Lease,
+    ) -> Result<Result<AttemptStream, NotTaken>, AttemptError> {
         let told = |failure| AttemptError::Told(Box::new(failure));
         self.before_attempt(lease).await.map_err(told)?;
         let request = self.attempt_request()?;
-        let mut stream =
-            lease.client().attempt(&request).await.map_err(RequestError::into_failure)?;
+        match lease.client().attempt(&request).await {
+            Ok(stream) => Ok(Ok(stream)),
+            Err(error) => match NotTaken::of(error, lease) {
+                Ok(not_taken) => Ok(Err(not_taken)),
+                Err(error) => Err(error.into_failure().into()),
+            },
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut stream: AttemptStream,
+        lease: &Lease,
+    ) -> Result<AttemptEnd, AttemptError> {
         let mut model = (String::new(), false);
         loop {
             let next = self.next_event(&mut stream, lease).await?;

@@ -35,7 +35,7 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(super) agent: AgentHandle,
-    /// The agent's definition as of this attempt.
+    /// The definition that this attempt's runner was launched with; the agent's own before that.
     pub(super) launcher: Arc<Launcher>,
     pub(super) request: Request,
     pub(super) transcript: Transcript,

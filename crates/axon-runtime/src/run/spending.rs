@@ -174,6 +174,12 @@ impl Driver {
         self.report(Answer::Failure(&Failure::new(FailureKind::Cancelled, "the run was stopped")));
     }
 
+    /// Gives back what an attempt took that no runner has executed.
+    pub(super) fn not_asked(&mut self) {
+        self.request.budget.refund(&std::mem::take(&mut self.spending.under_way));
+        self.nothing_came_of_it();
+    }
+
     fn resumes_with_tools(&self) -> bool {
         self.transcript.resumable && self.pending_tool_calls() > 0
     }

@@ -16,13 +16,11 @@ impl Driver {
         let since = self.deadline().min(Instant::now());
         let killed = lease.end(since + self.launcher.spec.runner.cancel_grace).await;
         self.lease = None;
-        if !killed {
-            return;
-        }
+        let Some(stacks) = killed else { return };
         let (run_id, generation) = (self.log().run_id().clone(), lease.generation());
         let agent = self.agent.name().clone();
         tracing::warn!(
-            run = %run_id, %agent, %generation,
+            run = %run_id, %agent, %generation, stacks,
             "a run did not stop when it had to: its runner was killed"
         );
         self.services().events.tell(RuntimeEvent::HardStopped { run_id, agent, generation });

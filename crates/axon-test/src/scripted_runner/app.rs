@@ -73,6 +73,7 @@ impl App {
             attempts: self.runs.live(),
             protocol: self.launch.protocol,
             generation: self.launch.generation,
+            draining: self.runs.is_draining(),
             unfinished: self.left.borrow().iter().filter_map(Left::unfinished).collect(),
         }
     }

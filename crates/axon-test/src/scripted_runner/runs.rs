@@ -89,6 +89,10 @@ impl Runs {
         }
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.table.borrow().draining
+    }
+
     /// Lets nothing in any more.
     pub(super) fn drain(&self) {
         self.table.send_modify(|table| table.draining = true);

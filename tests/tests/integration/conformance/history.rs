@@ -27,7 +27,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let mut plan = python_plan(folder.path()).await;
         plan.launch.env.insert("SCRIPTED_KEY".to_owned(), "sk-scripted".to_owned());
-        let starting = StartingRunner::launch(plan).expect("there is such a program");
+        let starting = StartingRunner::launch(plan).await.expect("there is such a program");
         let runner = starting.ready(READY_WITHIN).await.expect("the runner becomes ready");
         Self { model, runner, runs: 0, _folder: folder }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axon_kernel::wire::{AttemptRequest, PermitRequest, RunnerEvent};
 use axon_runner::frames::FrameError;
-use axon_runner::{AttemptStream, LaunchPlan, Runner, StartingRunner, StreamError};
+use axon_runner::{AttemptStream, By, LaunchPlan, Runner, StartingRunner, StreamError};
 use axon_test::scripted_runner::{Death, Life, OnDump, OnTerm, RunnerScript, Step};
 use serde_json::json;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ struct Launched {
 }
 
 async fn launch(plan: LaunchPlan, folder: TempDir) -> Launched {
-    let starting = StartingRunner::launch(plan).expect("there is such a program");
+    let starting = StartingRunner::launch(plan).await.expect("there is such a program");
     let runner = starting.ready(READY_WITHIN).await.expect("the runner becomes ready");
     Launched { runner, _folder: folder }
 }
@@ -154,7 +154,7 @@ async fn python_runner_that_stands_still_writes_its_stacks_and_can_be_killed() {
         assert!(dump.contains(" in main\n"), "the whole stack of {tool}: {dump}");
         launched.runner.kill();
         let exit = launched.runner.exited().await;
-        assert_eq!((exit.signal, exit.asked), (Some(9), true));
+        assert_eq!((exit.signal, exit.by), (Some(9), By::Us));
         let words = exit.last_words.join("\n");
         assert!(!words.contains("most recent call first"), "{words}");
     }
@@ -165,7 +165,7 @@ async fn python_runner_that_holds_its_interpreter_is_killed_after_the_grace() {
     let launched = python_runner(DEADLINE).await;
     let _stream = launched.begun("holds_the_gil").await;
     let exit = launched.runner.stop(Duration::from_millis(200)).await;
-    assert_eq!((exit.signal, exit.asked), (Some(9), true));
+    assert_eq!((exit.signal, exit.by), (Some(9), By::Us));
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn stack_dumps_come_one_after_the_other_and_harm_nothing() {
     assert_eq!(dumps.0, dumps.1);
     assert!(runner.client().health().await.unwrap().ok);
     let exit = runner.stop(Duration::from_millis(50)).await;
-    assert_eq!((exit.signal, exit.asked, exit.last_words), (Some(9), true, Vec::new()));
+    assert_eq!((exit.signal, exit.by, exit.last_words), (Some(9), By::Us, Vec::new()));
     assert_eq!(runner.stack_dump().await, "", "it is gone, and nobody is signalled");
 }
 
@@ -191,7 +191,7 @@ async fn program_without_a_stack_dump_gives_none() {
     let dies = scripted(Life { on_dump: OnDump::Die, ..Life::default() }, DEADLINE).await;
     assert_eq!(dies.runner.stack_dump().await, "");
     let exit = dies.runner.exited().await;
-    assert_eq!((exit.signal, exit.asked), (Some(10), true));
+    assert_eq!((exit.signal, exit.by), (Some(10), By::Us));
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn stopped_runner_gives_no_stacks_and_ends_all_the_same() {
     stream.next().await.unwrap();
     assert_eq!(launched.runner.stack_dump().await, "");
     let exit = launched.runner.stop(Duration::from_millis(50)).await;
-    assert_eq!((exit.signal, exit.asked), (Some(9), true));
+    assert_eq!((exit.signal, exit.by), (Some(9), By::Us));
 }
 
 #[tokio::test]
@@ -210,10 +210,11 @@ async fn end_that_nobody_asked_for_is_told_from_one_that_was() {
     for death in [Death::signal(9), Death::signal(15), Death::code(3)] {
         let launched = scripted([death.clone().into()], DEADLINE).await;
         let _stream = launched.attempt(&request("r", "x")).await;
-        assert!(!launched.runner.exited().await.asked, "{death:?}");
-        assert!(!launched.runner.stop(DEADLINE).await.asked, "it had ended already: {death:?}");
+        assert_eq!(launched.runner.exited().await.by, By::Itself, "{death:?}");
+        let exit = launched.runner.stop(DEADLINE).await;
+        assert_eq!(exit.by, By::Itself, "it had ended already: {death:?}");
     }
     let launched = scripted(Life::default(), DEADLINE).await;
     let exit = launched.runner.stop(DEADLINE).await;
-    assert_eq!((exit.code, exit.asked), (Some(0), true));
+    assert_eq!((exit.code, exit.by), (Some(0), By::Us));
 }

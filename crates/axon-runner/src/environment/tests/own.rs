@@ -11,7 +11,7 @@ use crate::environment::{
 
 /// Answers every question like an interpreter of version 3.10.
 const OLD_PYTHON: &str = r#"#!/bin/sh
-echo '{"version": "3.10.4", "pydantic_ai": "2.68.0", "prefix": [47, 111], "executable": [47, 111], "installs": "Pip", "abi": "x", "has_venv": true}'
+echo '{"version": "3.10.4", "pydantic_ai": "2.68.0", "prefix": [47, 111], "executable": [47, 111], "installs": "Pip", "path": [], "abi": "x", "has_venv": true}'
 "#;
 
 #[test]
