@@ -58,6 +58,7 @@ class Sample:
 
     latencies: list[float] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
     events: int = 0
     cpu: float = 0.0
     wall: float = 0.0
@@ -104,18 +105,24 @@ class Bank:
         self, job: Job, given: dict[str, Any], began: float, sample: Sample
     ) -> dict[str, Any]:
         first: float | None = None
+        last, pause = began, 0.0
         async with self._agent.iter(job.prompt, **given) as run:
             async for node in run:
                 if Agent.is_model_request_node(node) or Agent.is_call_tools_node(node):
                     events: Any
                     async with node.stream(run.ctx) as events:
                         async for _event in events:
+                            now = perf_counter()
                             if first is None:
-                                first = perf_counter() - began
+                                first = now - began
+                            else:
+                                pause = max(pause, now - last)
+                            last = now
                             sample.events += 1
         if run.result is None or first is None:
             raise ValueError("a streamed run ends with a result, after events")
         sample.firsts.append(first)
+        sample.pauses.append(pause)
         output: dict[str, Any] = run.result.output
         return output
 

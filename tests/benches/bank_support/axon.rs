@@ -1,77 +1,51 @@
 //! The agent in Axon.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use axon_kernel::event::RunEvent;
-use axon_runner::environment;
-use axon_runtime::{AgentHandle, Host, RunOutcome, RunUpdate, Runtime, load_agent};
+use axon_runtime::{
+    AgentHandle, Host, RunOutcome, RunUpdate, RunnerState, RunnerStatus, Runtime, load_agent,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cpu::{of_process, of_this_process};
-use crate::repository;
 use crate::round::{CROWD, CUSTOMER, EXPECTED, Job, PROMPT, Sample};
+use crate::shared::cpu::{of_process, of_this_process};
+use crate::shared::host::AGENT;
+use crate::shared::repository;
 
-const AGENT: &str = "bank_support";
+/// How long the runners may take to come up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is taken from the environment, and nothing else.
-const TAKEN: [&str; 5] = ["PATH", "HOME", "AXON_PYTHON", "AXON_CACHE_DIR", "XDG_CACHE_HOME"];
-
-/// Returns the surroundings of both sides: everything lies in `data`, the model is the scripted one.
-pub(crate) fn host(data: &Path, base_url: &str) -> Host {
-    let mut variables: BTreeMap<String, String> = TAKEN
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-        .collect();
-    for (name, value) in [
-        ("OPENAI_BASE_URL", base_url),
-        ("OPENAI_API_KEY", "sk-scripted"),
-        ("AXON_MODEL", "openai-chat:scripted"),
-        ("AXON_DATA_DIR", &data.display().to_string()),
-        ("TMPDIR", &data.display().to_string()),
-    ] {
-        variables.insert(name.to_owned(), value.to_owned());
-    }
-    Host::new(data.to_owned(), variables)
-}
-
-/// Returns the interpreter that Axon chooses for the agent.
-pub(crate) async fn python(host: &Host) -> anyhow::Result<PathBuf> {
-    let search = host.search(Some(repository().join("agents").join(AGENT)));
-    let ready = tokio::task::spawn_blocking(move || {
-        environment::sync(&search, &|step| crate::say(&format!("{step:?}")))
-    });
-    Ok(ready.await??.choice.python)
-}
-
-/// A runtime with the one agent, and its runner.
+/// A runtime with the one agent, and its runners.
 #[derive(Debug)]
 pub(crate) struct Axon {
-    pub(crate) runner: u32,
+    pub(crate) runners: Vec<u32>,
     runtime: Runtime,
     agent: AgentHandle,
 }
 
 impl Axon {
-    /// Starts the agent as it is defined, but for as many runs at once as the bench makes.
-    pub(crate) async fn start(host: Host) -> anyhow::Result<Self> {
+    /// Starts the agent as it is defined, but for as many runs at once as the bench makes, and with
+    /// this many runners.
+    pub(crate) async fn start(host: Host, replicas: NonZeroU32) -> anyhow::Result<Self> {
         let mut agent = load_agent(&repository().join("agents"), AGENT, &host)?;
         agent.spec.limits.concurrency = NonZeroU32::new(CROWD).context("nobody")?;
+        agent.spec.runner.replicas = replicas;
         let runtime = Runtime::builder().host(host).agent(agent).start().await?;
         let agent = runtime.named(AGENT)?;
-        let runner = agent.status().await?.pid.context("the agent has no runner")?;
-        Ok(Self { runner, runtime, agent })
+        let runners = runners(&runtime, &agent, replicas.get() as usize).await?;
+        Ok(Self { runners, runtime, agent })
     }
 
     /// Makes the runs of `job`, that many at a time.
     pub(crate) async fn measure(&self, job: Job) -> anyhow::Result<Sample> {
-        let python = of_process(self.runner)?;
+        let python = self.python()?;
         let (rust, began) = (of_this_process(), Instant::now());
         let mut sample = Sample::default();
         if job.concurrency == 1 {
@@ -81,8 +55,13 @@ impl Axon {
         }
         sample.wall = began.elapsed();
         sample.rust = of_this_process().saturating_sub(rust);
-        sample.python = of_process(self.runner)?.saturating_sub(python);
+        sample.python = self.python()?.saturating_sub(python);
         Ok(sample)
+    }
+
+    /// Returns the CPU that the runners have used.
+    fn python(&self) -> anyhow::Result<Duration> {
+        self.runners.iter().map(|runner| of_process(*runner)).sum()
     }
 
     async fn crowd(&self, job: Job) -> anyhow::Result<Sample> {
@@ -108,6 +87,20 @@ impl Axon {
     }
 }
 
+/// Waits until `count` runners are up, and returns their process ids.
+async fn runners(runtime: &Runtime, agent: &AgentHandle, count: usize) -> anyhow::Result<Vec<u32>> {
+    let mut events = runtime.events();
+    loop {
+        let up = |runner: &RunnerStatus| runner.pid.filter(|_| runner.state == RunnerState::Up);
+        let found: Vec<u32> = agent.status().await?.runners.iter().filter_map(up).collect();
+        if found.len() == count {
+            return Ok(found);
+        }
+        let next = tokio::time::timeout(PATIENCE, events.next()).await;
+        next.context("the runners did not come up")?;
+    }
+}
+
 /// Makes runs one after the other for as long as some are pending.
 async fn work(
     agent: &AgentHandle,
@@ -124,14 +117,20 @@ async fn work(
             .model(job.model.parse().context("the model's name")?);
         let outcome = if job.stream {
             let mut run = run.start().await?;
-            let mut first = None;
+            let (mut first, mut last) = (None, began);
+            let mut pause = Duration::ZERO;
             while let Some(update) = run.events().next().await {
                 sample.events += 1;
-                if first.is_none() && is_of_model(&update) {
-                    first = Some(began.elapsed());
+                let now = Instant::now();
+                if first.is_some() {
+                    pause = pause.max(now - last);
+                } else if is_of_model(&update) {
+                    first = Some(now - began);
                 }
+                last = now;
             }
             sample.firsts.extend(first);
+            sample.pauses.push(pause);
             run.outcome().await
         } else {
             run.wait().await?

@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::model::reap;
-use crate::repository;
 use crate::round::{BareJob, BareSample, CUSTOMER, EXPECTED, Job, PROMPT, Sample};
+use crate::shared::model::reap;
+use crate::shared::repository;
 
 /// The process of `bare.py`. It ends when its input does, or when this is dropped.
 #[derive(Debug)]
@@ -63,9 +63,11 @@ impl Bare {
         Ok(Sample {
             latencies: durations(taken.latencies).collect(),
             firsts: durations(taken.firsts).collect(),
+            pauses: durations(taken.pauses).collect(),
             events: taken.events,
             python: Duration::from_secs_f64(taken.cpu),
             rust: Duration::ZERO,
+            model: Duration::ZERO,
             wall: Duration::from_secs_f64(taken.wall),
         })
     }

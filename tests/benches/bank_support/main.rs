@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p axon-tests --bench bank_support            ten rounds, some three minutes
 //! cargo bench -p axon-tests --bench bank_support -- --quick
+//! cargo bench -p axon-tests --bench bank_support -- --only replicas
 //! ```
 //!
 //! Both sides make the bank-support run (two model requests, one tool over `SQLite`, structured
@@ -24,20 +25,28 @@
 //! and, for Axon, also that of this process. Nothing is asserted about time: the aims are printed
 //! beside the figures, and below the table how busy the machine was with something else.
 //!
-//! `--tuned` gives bare pydantic-ai the garbage-collection settings that Axon's runner gives
-//! itself, which shows what Axon costs without what it saves.
+//! The last workload gives Axon two replicas: its throughput beside that of the one bare process,
+//! where there are two cores for them, for the scripted model and for this process. What the model
+//! takes of these cores for each run is shown beside it.
+//!
+//! A pause is the longest silence between two events of a streamed run, as its reader sees it.
+//!
+//! Bare pydantic-ai is as its users write it: asyncio's own event loop, the default client, Python's
+//! own garbage collection. Both sides use one environment, so that what Axon's runner makes of it
+//! (uvloop, aiohttp, a frozen heap, patches) is all there for bare too, and not used. `--tuned`
+//! gives bare the garbage-collection settings of the runner.
 
 mod axon;
 mod bare;
-mod cpu;
 mod figures;
-mod model;
 mod round;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod table;
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,10 +55,11 @@ use clap::Parser;
 
 use axon::Axon;
 use bare::Bare;
-use cpu::Machine;
 use figures::Figures;
-use model::Model;
-use round::{Pair, Round, Workload};
+use round::{Job, Pair, Round, Sample, Workload};
+use shared::cpu::{Machine, of_process};
+use shared::model::{self, Model};
+use shared::{host, say};
 
 /// No round takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const BENCH: &str = "--bench";
 
 /// What the bench is asked for.
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(about = "What Axon costs beside pydantic-ai alone")]
 struct Options {
     /// How many rounds are measured.
@@ -70,6 +80,15 @@ struct Options {
     /// Give bare pydantic-ai the garbage-collection settings of Axon's runner.
     #[arg(long)]
     tuned: bool,
+    /// Measure these workloads and no others.
+    #[arg(long, value_enum)]
+    only: Vec<Workload>,
+}
+
+impl Options {
+    fn workloads(&self) -> &[Workload] {
+        if self.only.is_empty() { &Workload::ALL } else { &self.only }
+    }
 }
 
 fn main() -> ExitCode {
@@ -101,41 +120,61 @@ fn bench(options: Options) -> anyhow::Result<()> {
     })
 }
 
+/// How many replicas two cores are given to.
+const REPLICAS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+
 /// Starts the processes, measures, ends the processes, and says what was found.
 async fn compare(options: Options) -> anyhow::Result<()> {
     let data = tempfile::Builder::new().prefix("axon-bench-").tempdir()?;
     let model = Model::start().await.context("the scripted model did not start")?;
-    let host = axon::host(data.path(), &model.base_url);
-    let python = axon::python(&host).await?;
-    let mut bare = Bare::start(&python, &host, options.tuned)?;
-    let axon = Axon::start(host).await.context("Axon did not start")?;
-    let pids = [model.pid, bare.pid, axon.runner];
+    let host = host::host(data.path(), &model.base_url);
+    let python = host::python(&host).await?;
+    let bare = Bare::start(&python, &host, options.tuned)?;
+    let one = Axon::start(host.clone(), NonZeroU32::MIN).await.context("Axon did not start")?;
+    let two = Axon::start(host, REPLICAS).await.context("the replicas did not start")?;
+    let pids: Vec<u32> = [model.pid, bare.pid]
+        .into_iter()
+        .chain(one.runners.clone())
+        .chain(two.runners.clone())
+        .collect();
+    let mut sides = Sides { bare, one, two, model: model.pid };
 
     let machine = Machine::look(&pids)?;
-    let measured = measure(options, &mut bare, &axon).await;
+    let measured = measure(&options, &mut sides).await;
     let others = machine.busy_with_others(&pids);
 
-    axon.end().await;
+    let Sides { bare, one, two, .. } = sides;
+    one.end().await;
+    two.end().await;
     bare.end().await;
     model.end().await;
     for pid in pids {
         let left = Path::new("/proc").join(pid.to_string());
         anyhow::ensure!(!left.exists(), "process {pid} was left behind");
     }
-    table::print(&Figures::of(&measured?), &others?, &python)?;
+    table::print(&Figures::of(&measured?, options.workloads()), &others?, &python)?;
     Ok(())
 }
 
-async fn measure(options: Options, bare: &mut Bare, axon: &Axon) -> anyhow::Result<Vec<Round>> {
+/// Whoever takes turns.
+struct Sides {
+    bare: Bare,
+    one: Axon,
+    two: Axon,
+    /// The process id of the scripted model.
+    model: u32,
+}
+
+async fn measure(options: &Options, sides: &mut Sides) -> anyhow::Result<Vec<Round>> {
     let rounds = if options.quick { 2 } else { options.rounds.max(1) };
     let mut measured = Vec::new();
     for number in 0..=rounds {
         // The first one is the warm-up.
         say(&format!("round {number} of {rounds}"));
         let mut round = Round::default();
-        for workload in Workload::ALL {
+        for &workload in options.workloads() {
             let late = || format!("{workload:?} took longer than {} s", PATIENCE.as_secs());
-            let both = tokio::time::timeout(PATIENCE, both(workload, bare, axon));
+            let both = tokio::time::timeout(PATIENCE, sides.both(workload));
             round.set(workload, both.await.with_context(late)??);
         }
         measured.push(round);
@@ -143,31 +182,33 @@ async fn measure(options: Options, bare: &mut Bare, axon: &Axon) -> anyhow::Resu
     Ok(measured.split_off(1))
 }
 
-/// Gives the work to both sides in turns, and returns what each of them took.
-async fn both(workload: Workload, bare: &mut Bare, axon: &Axon) -> anyhow::Result<Pair> {
-    let job = workload.job();
-    let mut pair = Pair::default();
-    for turn in 0..workload.turns() {
-        // Whoever comes second in one turn begins the next.
-        if turn % 2 == 0 {
-            pair.bare.add(bare.measure(job).await?);
-            pair.axon.add(axon.measure(job).await?);
-        } else {
-            pair.axon.add(axon.measure(job).await?);
-            pair.bare.add(bare.measure(job).await?);
+impl Sides {
+    /// Gives the work to both sides in turns, and returns what each of them took.
+    async fn both(&mut self, workload: Workload) -> anyhow::Result<Pair> {
+        let mut pair = Pair::default();
+        for turn in 0..workload.turns() {
+            // Whoever comes second in one turn begins the next.
+            if turn % 2 == 0 {
+                pair.bare.add(self.bare(workload.job()).await?);
+                pair.axon.add(self.axon(workload).await?);
+            } else {
+                pair.axon.add(self.axon(workload).await?);
+                pair.bare.add(self.bare(workload.job()).await?);
+            }
         }
+        Ok(pair)
     }
-    Ok(pair)
-}
 
-/// Returns the root of the repository.
-fn repository() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests).to_owned()
-}
+    async fn bare(&mut self, job: Job) -> anyhow::Result<Sample> {
+        let before = of_process(self.model)?;
+        let sample = self.bare.measure(job).await?;
+        Ok(Sample { model: of_process(self.model)?.saturating_sub(before), ..sample })
+    }
 
-/// Tells progress on standard error; standard output has the table alone.
-fn say(line: &str) {
-    // Nobody may be there to read it.
-    let _unread = writeln!(std::io::stderr(), "{line}");
+    async fn axon(&self, workload: Workload) -> anyhow::Result<Sample> {
+        let axon = if workload == Workload::Replicas { &self.two } else { &self.one };
+        let before = of_process(self.model)?;
+        let sample = axon.measure(workload.job()).await?;
+        Ok(Sample { model: of_process(self.model)?.saturating_sub(before), ..sample })
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// What every run asks.
@@ -17,7 +18,7 @@ pub(crate) const EXPECTED: &str = "$123.45";
 pub(crate) const CROWD: u32 = 32;
 
 /// The kinds of work in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
     /// Unstreamed, one after the other.
     Whole,
@@ -29,6 +30,8 @@ pub(crate) enum Workload {
     WholeCrowd,
     /// Streamed, many at once.
     StreamedCrowd,
+    /// Unstreamed, many at once, in two runners.
+    Replicas,
 }
 
 /// What one side does at a stretch, before it is the other's turn.
@@ -42,15 +45,21 @@ pub(crate) struct Job {
 
 impl Workload {
     /// All of them, in the order of a round.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Whole, Self::Streamed, Self::Paced, Self::WholeCrowd, Self::StreamedCrowd];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Whole,
+        Self::Streamed,
+        Self::Paced,
+        Self::WholeCrowd,
+        Self::StreamedCrowd,
+        Self::Replicas,
+    ];
 
     /// Returns how often each side takes its turn in a round.
     pub(crate) fn turns(self) -> u32 {
         match self {
             Self::Whole | Self::Streamed => 10,
             Self::Paced => 8,
-            Self::WholeCrowd | Self::StreamedCrowd => 3,
+            Self::WholeCrowd | Self::StreamedCrowd | Self::Replicas => 3,
         }
     }
 
@@ -60,14 +69,18 @@ impl Workload {
         let (runs, concurrency) = match self {
             Self::Whole | Self::Streamed | Self::Paced => (4, 1),
             Self::WholeCrowd | Self::StreamedCrowd => (2 * CROWD, CROWD),
+            // Longer: at the end of each job, one runner may have nothing left to do.
+            Self::Replicas => (6 * CROWD, CROWD),
         };
         let model = match self {
             Self::Paced => "openai-chat:paced",
-            Self::Whole | Self::Streamed | Self::WholeCrowd | Self::StreamedCrowd => {
-                "openai-chat:scripted"
-            }
+            Self::Whole
+            | Self::Streamed
+            | Self::WholeCrowd
+            | Self::StreamedCrowd
+            | Self::Replicas => "openai-chat:scripted",
         };
-        let stream = !matches!(self, Self::Whole | Self::WholeCrowd);
+        let stream = matches!(self, Self::Streamed | Self::Paced | Self::StreamedCrowd);
         Job { runs, concurrency, stream, model }
     }
 }
@@ -79,12 +92,16 @@ pub(crate) struct Sample {
     pub(crate) latencies: Vec<Duration>,
     /// How long each streamed run took to its model's first event.
     pub(crate) firsts: Vec<Duration>,
+    /// The longest silence between two events of each run, where they are streamed.
+    pub(crate) pauses: Vec<Duration>,
     /// How many events were streamed.
     pub(crate) events: u64,
     /// The CPU of the Python process.
     pub(crate) python: Duration,
     /// The CPU of this process; none for bare pydantic-ai.
     pub(crate) rust: Duration,
+    /// The CPU of the scripted model meanwhile, which is nobody's.
+    pub(crate) model: Duration,
     /// How long the whole job took.
     pub(crate) wall: Duration,
 }
@@ -94,9 +111,11 @@ impl Sample {
     pub(crate) fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
         self.firsts.extend(other.firsts);
+        self.pauses.extend(other.pauses);
         self.events += other.events;
         self.python += other.python;
         self.rust += other.rust;
+        self.model += other.model;
         self.wall += other.wall;
     }
 }
@@ -118,6 +137,7 @@ pub(crate) struct BareJob {
 pub(crate) struct BareSample {
     pub(crate) latencies: Vec<f64>,
     pub(crate) firsts: Vec<f64>,
+    pub(crate) pauses: Vec<f64>,
     pub(crate) events: u64,
     pub(crate) cpu: f64,
     pub(crate) wall: f64,

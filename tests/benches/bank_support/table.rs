@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::cpu::Noise;
-use crate::figures::{Compared, Figures, Row, Spread};
+use crate::figures::{Aim, Compared, Figures, Row, Spread};
+use crate::shared::cpu::Noise;
 
 /// Prints every figure beside its aim, and what else the machine did meanwhile.
 pub(crate) fn print(figures: &Figures, noise: &Noise, python: &Path) -> std::io::Result<()> {
@@ -31,18 +31,18 @@ fn line(row: &Row) -> String {
     let unit = row.unit;
     let shown = |value: f64| format!("{value:.2} {unit}");
     let bare = row.bare.map_or_else(String::new, shown);
-    let (compared, aim) = match row.compared {
-        Compared::Added(found) => (
-            format!("{:+.2} {unit} ({:+.2} … {:+.2})", found.median, found.least, found.most),
-            row.aim.map(|aim| format!("≤ {aim:+} {unit}")),
-        ),
-        Compared::Ratio(found) => {
-            (format!("{} ×", spread(found)), row.aim.map(|aim| format!("≤ {aim} ×")))
+    let (compared, sign, of) = match row.compared {
+        Compared::Added(found) => {
+            let spread = format!("({:+.2} … {:+.2})", found.least, found.most);
+            (format!("{:+.2} {unit} {spread}", found.median), "+", unit)
         }
-        Compared::Alone(found) => {
-            (format!("{} {unit}", spread(found)), row.aim.map(|aim| format!("≤ {aim} {unit}")))
-        }
+        Compared::Ratio(found) => (format!("{} ×", spread(found)), "", "×"),
+        Compared::Alone(found) => (format!("{} {unit}", spread(found)), "", unit),
     };
+    let aim = row.aim.map(|aim| match aim {
+        Aim::Most(most) => format!("≤ {sign}{most} {of}"),
+        Aim::Least(least) => format!("≥ {sign}{least} {of}"),
+    });
     let verdict = match row.reached() {
         None => "",
         Some(true) => "ok",

@@ -15,13 +15,24 @@ pub(crate) fn of_this_process() -> Duration {
 
 /// Returns what another process has used, all threads, user and system, in steps of 10 ms.
 pub(crate) fn of_process(pid: u32) -> anyhow::Result<Duration> {
-    let stat = read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
+    ticks(&pid.to_string(), 11)
+}
+
+/// Returns what the children of this process have used that have ended, and theirs.
+fn of_ended_children() -> anyhow::Result<Duration> {
+    ticks("self", 13)
+}
+
+/// Returns the sum of two fields, user and system, counted from behind the program's name.
+fn ticks(process: &str, field: usize) -> anyhow::Result<Duration> {
+    let stat = read_to_string(format!("/proc/{process}/stat"))
+        .with_context(|| format!("process {process} is gone"))?;
     // The second field is the program's name in parentheses, which may hold anything.
     let fields: Vec<&str> =
         stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<u64>().ok());
-    let both = ticks(11).zip(ticks(12)).context("/proc/PID/stat is not as proc(5) says")?;
+    let both =
+        ticks(field).zip(ticks(field + 1)).context("/proc/PID/stat is not as proc(5) says")?;
     Ok(of_ticks(both.0 + both.1))
 }
 
@@ -45,9 +56,9 @@ pub(crate) struct Noise {
 }
 
 impl Machine {
-    /// Looks now; `pids` are ours, beside this process.
+    /// Looks now; `pids` are ours, beside this process and its children that have ended.
     pub(crate) fn look(pids: &[u32]) -> anyhow::Result<Self> {
-        let mut ours = of_this_process();
+        let mut ours = of_this_process() + of_ended_children()?;
         for pid in pids {
             ours += of_process(*pid)?;
         }
