@@ -44,7 +44,6 @@ mod round;
 mod shared;
 mod table;
 
-use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,14 +57,11 @@ use bare::Bare;
 use figures::Figures;
 use round::{Job, Pair, Round, Sample, Workload};
 use shared::cpu::{Machine, of_process};
-use shared::model::{self, Model};
+use shared::model::Model;
 use shared::{host, say};
 
 /// No round takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What cargo gives to every bench.
-const BENCH: &str = "--bench";
 
 /// What the bench is asked for.
 #[derive(Clone, Debug, Parser)]
@@ -92,32 +88,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let given: Vec<OsString> = std::env::args_os().collect();
-    let outcome = if given.get(1).is_some_and(|argument| argument == model::ARGUMENT) {
-        model::play()
-    } else if given.iter().any(|argument| argument == BENCH) {
-        bench(Options::parse_from(given.iter().filter(|argument| *argument != BENCH)))
-    } else {
-        // `cargo test --benches` starts this too, and has nothing to measure.
-        Ok(())
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("bank_support: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn bench(options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            outcome = compare(options) => outcome,
-            _interrupted = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })
+    shared::run("bank_support", compare)
 }
 
 /// How many replicas two cores are given to.

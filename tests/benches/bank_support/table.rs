@@ -18,13 +18,7 @@ pub(crate) fn print(figures: &Figures, noise: &Noise, python: &Path) -> std::io:
     for row in &figures.rows {
         writeln!(out, "{}", line(row).trim_end())?;
     }
-    writeln!(
-        out,
-        "\nOther processes kept {:.2} of {} cores busy during these {:.0} s.",
-        noise.cores,
-        noise.of,
-        noise.wall.as_secs_f64()
-    )
+    writeln!(out, "\n{noise}")
 }
 
 fn line(row: &Row) -> String {

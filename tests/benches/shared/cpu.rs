@@ -55,6 +55,14 @@ pub(crate) struct Noise {
     pub(crate) wall: Duration,
 }
 
+impl std::fmt::Display for Noise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cores, of, wall } = self;
+        let seconds = wall.as_secs_f64();
+        write!(f, "Other processes kept {cores:.2} of {of} cores busy during these {seconds:.0} s.")
+    }
+}
+
 impl Machine {
     /// Looks now; `pids` are ours, beside this process and its children that have ended.
     pub(crate) fn look(pids: &[u32]) -> anyhow::Result<Self> {

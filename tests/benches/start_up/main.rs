@@ -32,7 +32,6 @@ mod shared;
 mod table;
 mod trial;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,15 +40,12 @@ use axon_kernel::spec::LauncherMode;
 use clap::Parser;
 
 use shared::cpu::Machine;
-use shared::model::{self, Model};
-use shared::{host, say};
+use shared::host;
+use shared::model::Model;
 use trial::{Plan, Trial};
 
 /// No side takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(900);
-
-/// What cargo gives to every bench.
-const BENCH: &str = "--bench";
 
 /// What the bench is asked for.
 #[derive(Clone, Copy, Debug, Parser)]
@@ -68,32 +64,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let given: Vec<OsString> = std::env::args_os().collect();
-    let outcome = if given.get(1).is_some_and(|argument| argument == model::ARGUMENT) {
-        model::play()
-    } else if given.iter().any(|argument| argument == BENCH) {
-        bench(Options::parse_from(given.iter().filter(|argument| *argument != BENCH)))
-    } else {
-        // `cargo test --benches` starts this too, and has nothing to measure.
-        Ok(())
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("start_up: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn bench(options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            outcome = compare(options) => outcome,
-            _interrupted = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        }
-    })
+    shared::run("start_up", compare)
 }
 
 async fn compare(options: Options) -> anyhow::Result<()> {

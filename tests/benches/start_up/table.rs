@@ -98,13 +98,7 @@ pub(crate) fn print(
     for row in (Sides { forked, cold }).rows() {
         writeln!(out, "{}", line(&row).trim_end())?;
     }
-    writeln!(
-        out,
-        "\nOther processes kept {:.2} of {} cores busy during these {:.0} s.",
-        noise.cores,
-        noise.of,
-        noise.wall.as_secs_f64()
-    )
+    writeln!(out, "\n{noise}")
 }
 
 fn line(row: &Row) -> String {
