@@ -216,6 +216,7 @@ impl Machine {
                 child.role = role_when_held(child, member == rank);
             });
         }
+        self.give_up_revival();
         self.cycle
             .get_or_insert_with(|| Cycle::new(Purpose::Restart, Vec::new(), Moment::default()));
         self.stop_members(first);
@@ -266,6 +267,17 @@ impl Machine {
         {
             cycle.purpose = Purpose::Restart;
             self.reply(caller, Err(Refusal::Cancelled));
+        }
+    }
+
+    /// Ends the revival whose target waits for another child by now.
+    fn give_up_revival(&mut self) {
+        let Some(cycle) = &mut self.cycle else { return };
+        if let Purpose::Revive { target, caller } = cycle.purpose
+            && self.table.get(target).is_some_and(|child| child.role == Role::Held)
+        {
+            cycle.purpose = Purpose::Restart;
+            self.reply(caller, Err(Refusal::StartFailed));
         }
     }
 

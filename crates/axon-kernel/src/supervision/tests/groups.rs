@@ -27,7 +27,7 @@ fn states(world: &World) -> Vec<ChildState> {
     world.machine.children().map(|child| child.state).collect()
 }
 
-use ChildState::{GivenUp, Running, Starting, Stopped};
+use ChildState::{GivenUp, Restarting, Running, Starting, Stopped};
 
 #[test]
 fn a_hopeless_temporary_child_is_dropped() {
@@ -97,6 +97,23 @@ fn terminating_the_target_of_a_revival_answers_its_caller() {
     assert!(!world.callers.contains(&revives));
     world.settle();
     assert_eq!(states(&world), [Running, Stopped, Running]);
+}
+
+#[test]
+fn a_member_given_up_before_the_target_of_a_revival_runs_answers_its_caller() {
+    let mut world = started(Strategy::OneForAll);
+    world.exits(id(1), HOPELESS);
+    world.settle();
+    let revives = world.call(Call::Restart(id(1)));
+    world.start_ends(id(0), Ending::Normal);
+    assert_eq!(states(&world), [Running, Starting, Restarting { due: None }]);
+    world.exits(id(0), HOPELESS);
+    assert!(!world.callers.contains(&revives), "at once, with the cause just reported");
+    world.settle();
+    assert_eq!(states(&world), [GivenUp, Stopped, Stopped]);
+    world.call(Call::Restart(id(0)));
+    world.settle();
+    assert_eq!(states(&world), [Running; 3], "the target waits with the others");
 }
 
 #[test]
