@@ -117,6 +117,7 @@ impl Machine {
 
     /// Collects the members anew, and stops those that run.
     fn stop_members(&mut self, first: Rank) {
+        self.give_up_revival();
         let Some(cycle) = &mut self.cycle else { return };
         let first = cycle.members.first().map_or(first, |&member| member.min(first));
         let wanted = |child: &Child| match child.role {
@@ -216,7 +217,6 @@ impl Machine {
                 child.role = role_when_held(child, member == rank);
             });
         }
-        self.give_up_revival();
         self.cycle
             .get_or_insert_with(|| Cycle::new(Purpose::Restart, Vec::new(), Moment::default()));
         self.stop_members(first);

@@ -117,6 +117,22 @@ fn a_member_given_up_before_the_target_of_a_revival_runs_answers_its_caller() {
 }
 
 #[test]
+fn a_restart_that_the_target_of_a_revival_cannot_join_answers_its_caller() {
+    let mut world = started(Strategy::RestForOne);
+    world.exits(id(2), HOPELESS);
+    world.exits(id(1), HOPELESS);
+    world.settle();
+    let revives = world.call(Call::Restart(id(2)));
+    world.exits(id(0), ERROR);
+    assert!(!world.callers.contains(&revives), "it has to wait for the one before it");
+    world.settle();
+    assert_eq!(states(&world), [Running, GivenUp, Stopped]);
+    world.call(Call::Restart(id(1)));
+    world.settle();
+    assert_eq!(states(&world), [Running; 3]);
+}
+
+#[test]
 fn stopping_a_supervisor_answers_whoever_revives() {
     let mut world = started(Strategy::OneForAll);
     world.exits(id(1), HOPELESS);
