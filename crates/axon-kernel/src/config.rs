@@ -27,6 +27,7 @@
 mod group;
 mod load;
 mod rate;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use group::{Group, GroupStrategy};
 pub use rate::{RateLimit, RateLimitKey, RateLimitKeyError};
+pub use store::{Durability, StoreSettings};
 
 use crate::breaker::BreakerSettings;
 use crate::budget::Allowance;
@@ -60,6 +62,8 @@ pub struct Config {
     pub groups: BTreeMap<GroupName, Group>,
     /// What all runs together may use while the process lives; no limit unless given.
     pub budget: Allowance,
+    /// Where runs and conversations are kept, and for how long.
+    pub store: StoreSettings,
     #[serde(skip)]
     origin: load::Origin,
 }
@@ -106,6 +110,7 @@ impl Config {
         if self.breaker.open > self.breaker.max_open {
             broken.add("/breaker/open", Rule::OpenTimes);
         }
+        broken.range("/store/recoveries", Some(self.store.recoveries.into()), 1..=100);
         broken.range("/starts/at_once", Some(self.starts.at_once.get().into()), 1..=1_000);
         for (key, limit) in &self.rate_limits {
             if limit.requests.is_none() && limit.tokens.is_none() {

@@ -1,5 +1,7 @@
 //! The events of a run: what a caller sees, and what the store keeps.
 
+mod resolution;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,18 +11,45 @@ use crate::failure::Failure;
 use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::Decision;
-use crate::spec::{AgentName, Effect};
+use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
+use crate::time::Timestamp;
+
+pub use resolution::Resolution;
 
 /// One event with its place in its run.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Sequenced {
     /// The run.
     pub run_id: RunId,
-    /// The place, from 1 without gaps.
+    /// The place: from 1, rising. It has a gap where another process took the run over, and where
+    /// something could not be recorded.
     pub seq: u64,
+    /// The attempt that it belongs to; 0 before the first one.
+    pub attempt: Attempt,
+    /// When it happened.
+    pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
     pub event: RunEvent,
+}
+
+// Flattened events cannot be read by serde either: the place is read first, then the event.
+impl<'de> Deserialize<'de> for Sequenced {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let raw = RawJson::deserialize(deserializer)?;
+        let Place { run_id, seq, attempt, at } = raw.decode().map_err(D::Error::custom)?;
+        let event = raw.decode().map_err(D::Error::custom)?;
+        Ok(Self { run_id, seq, attempt, at, event })
+    }
+}
+
+#[derive(Deserialize)]
+struct Place {
+    run_id: RunId,
+    seq: u64,
+    attempt: Attempt,
+    at: Timestamp,
 }
 
 macro_rules! run_events {
@@ -96,8 +125,12 @@ run_events! {
     Retracted(Retracted) "retracted";
     /// The run waits for a person.
     Paused(Paused) "paused";
+    /// Somebody decided about a call that a paused run waits for.
+    Resolved(Resolved) "resolved";
     /// The run goes on after a pause.
     Resumed(Resumed) "resumed";
+    /// A process took over a run whose own had gone. Recorded before anything else is tried.
+    Recovered(Recovered) "recovered";
     /// Terminal: the validated output.
     Completed(Completed) "completed";
     /// Terminal: a failure.
@@ -146,6 +179,42 @@ pub struct Accepted {
     /// What the caller gave to tools and prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deps: Option<RawJson>,
+    /// Everything else that another process needs to go on with the run.
+    #[serde(default)]
+    pub terms: RunTerms,
+}
+
+/// How a run was asked for, beside its prompt and deps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RunTerms {
+    /// Milliseconds that it may take, from its acceptance on.
+    pub timeout_ms: u64,
+    /// The digest of the agent's definition, by which a changed one is known.
+    pub definition: String,
+    /// The Python object that the agent is, if it is one: perhaps no file describes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<PythonTarget>,
+    /// Whether somebody wanted the events as they came.
+    pub stream: bool,
+    /// The instructions, as they were rendered for this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// The model that was asked in place of the agent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Settings that override the agent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_settings: Option<RawJson>,
+    /// pydantic-ai's usage limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_limits: Option<RawJson>,
+    /// Free data of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<RawJson>,
+    /// The history that the caller gave, in place of a conversation's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<RawJson>>,
 }
 
 /// The run left the queue.
@@ -158,8 +227,6 @@ pub struct Started {
 /// A runner began an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptBegun {
-    /// The attempt.
-    pub attempt: Attempt,
     /// The generation of the runner that makes it.
     pub generation: Generation,
     /// The model's name.
@@ -202,6 +269,10 @@ pub struct ToolCalled {
     pub args: RawJson,
     /// What repeating the call would do.
     pub effect: Effect,
+    /// The index of the model response that asked: with the run and the call, this is the
+    /// idempotency key, which is the same over all attempts.
+    #[serde(default)]
+    pub step: u32,
 }
 
 /// A tool call ended.
@@ -258,13 +329,14 @@ pub struct Checkpoint {
     pub messages: Vec<RawJson>,
     /// What the run has used so far.
     pub usage: RawJson,
+    /// The messages to the run under way that no earlier checkpoint had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivered: Vec<MessageId>,
 }
 
 /// An attempt failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptFailure {
-    /// The attempt.
-    pub attempt: Attempt,
     /// Why.
     pub failure: Failure,
 }
@@ -280,10 +352,7 @@ pub struct Decided {
 
 /// What an attempt had shown is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Retracted {
-    /// The attempt.
-    pub attempt: Attempt,
-}
+pub struct Retracted {}
 
 /// The run waits for a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -308,11 +377,76 @@ pub enum PauseReason {
         /// What broke the attempt in between.
         failure: Box<Failure>,
     },
+    /// The agent's definition is another one than when the run was accepted.
+    Changed {
+        /// The digest then.
+        was: String,
+        /// The digest now.
+        is: String,
+    },
+    /// It was taken over again and again and got no further: perhaps it kills its process.
+    Quarantined {
+        /// How often it was taken over since it last got any further.
+        recoveries: u32,
+    },
+    /// Its process ends, and another one may go on with it. Shown to whoever follows the run, and
+    /// never recorded: a run that nobody drives and that waits for nothing is an interrupted one.
+    Interrupted {
+        /// Why its process ends.
+        reason: String,
+    },
+}
+
+impl PauseReason {
+    /// Returns the name used in data.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Approval { .. } => "approval",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Changed { .. } => "changed",
+            Self::Quarantined { .. } => "quarantined",
+            Self::Interrupted { .. } => "interrupted",
+        }
+    }
+}
+
+/// What was decided about one call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resolved {
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// What was decided.
+    pub resolution: Resolution,
+    /// Who or what decided.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// The run goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Resumed {}
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resumed {
+    /// Milliseconds that it may take from here on: its clock stood while it waited.
+    #[serde(default)]
+    pub timeout_ms: u64,
+    /// The digest of the definition that it goes on with, if somebody allowed another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// Another process took the run over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovered {
+    /// After how many of its attempts the process had gone, since the run last got any further.
+    pub recoveries: u32,
+    /// Milliseconds that it may take from here on, if somebody asked for more; else its old
+    /// deadline holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The digest of the definition that it goes on with, if somebody allowed another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
 
 /// The validated output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -367,6 +501,7 @@ mod tests {
             base: 2,
             messages: vec![RawJson::parse(r#"{"n":123456789012345678901234567890}"#).unwrap()],
             usage: RawJson::parse(r#"{"requests":1}"#).unwrap(),
+            delivered: Vec::new(),
         });
         let text = serde_json::to_string(&event).unwrap();
         assert!(text.starts_with(r#"{"event":"checkpoint","#), "{text}");
@@ -375,14 +510,18 @@ mod tests {
 
     #[test]
     fn sequenced_events_are_one_flat_object() {
-        let line = serde_json::to_value(Sequenced {
+        let event = Sequenced {
             run_id: RunId::new("r1"),
             seq: 3,
+            attempt: Attempt(1),
+            at: Timestamp(5),
             event: RunEvent::TextDelta(TextDelta { text: "hi".into() }),
-        })
-        .unwrap();
-        let expected = serde_json::json!({"run_id":"r1","seq":3,"event":"text_delta","text":"hi"});
+        };
+        let line = serde_json::to_string(&event).unwrap();
+        let expected =
+            r#"{"run_id":"r1","seq":3,"attempt":1,"at":5,"event":"text_delta","text":"hi"}"#;
         assert_eq!(line, expected);
+        assert_eq!(serde_json::from_str::<Sequenced>(&line).unwrap(), event);
     }
 
     #[test]

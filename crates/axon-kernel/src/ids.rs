@@ -59,6 +59,14 @@ text_id! {
     MessageId
 }
 
+/// Returns the idempotency key of a tool call: the same over all attempts of its run.
+///
+/// `step` is the index of the model response that asked for the call among the run's messages.
+#[must_use]
+pub fn idempotency_key(run: &RunId, step: u32, call: &ToolCallId) -> String {
+    format!("{run}:{step}:{call}")
+}
+
 macro_rules! count_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -95,4 +103,16 @@ count_id! {
 count_id! {
     /// The number of a runner process within its agent, from 1.
     Generation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_run_step_and_call() {
+        // The runner makes the same text: `test_calls.py` holds it to this one.
+        let key = idempotency_key(&RunId::new("r1"), 3, &ToolCallId::new("call_9:x"));
+        assert_eq!(key, "r1:3:call_9:x");
+    }
 }

@@ -27,5 +27,6 @@ pub mod schema;
 pub mod spec;
 pub mod store;
 pub mod supervision;
+pub mod time;
 pub mod transcript;
 pub mod wire;

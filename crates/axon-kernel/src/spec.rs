@@ -8,6 +8,7 @@
 mod bytes;
 pub(crate) mod check;
 mod conversation;
+mod digest;
 pub(crate) mod duration;
 mod error;
 mod fallback;
@@ -51,7 +52,7 @@ pub use runner::{
     RunnerLimits, RunnerProgram, RunnerSpec,
 };
 pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
-pub use tool::{Effect, ToolSpec, ToolTarget};
+pub use tool::{Effect, OnAmbiguous, ToolSpec, ToolTarget};
 pub use wire::{Callable, Role};
 
 use crate::failure::FailureKind;

@@ -3,16 +3,20 @@
 //! One record each way on the control socket, then HTTP/1.1 with JSON bodies and server-sent
 //! events. Any program that speaks this can take the place of the Python runner.
 
+mod deferred;
 mod events;
 mod launch;
+mod reconcile;
 mod requests;
 
+pub use deferred::{Approval, CallAnswer, DeferredKind, DeferredRequest, DeferredResults};
 pub use events::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,
     Checkpointed, LogRecord, PartialOutput, RunnerEvent, ToolFinished, ToolRequested, ToolStarted,
     UnknownEvent,
 };
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
+pub use reconcile::{ReconcileAnswer, ReconcileRequest};
 pub use requests::{
     AttemptRequest, ErrorBody, Health, MessagePriority, MessageRequest, PermitRequest, ToolAnswer,
     ToolCallRequest, ToolCallResult, ToolResultRequest, Unfinished, ValidateRequest, Validated,

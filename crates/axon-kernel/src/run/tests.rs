@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::*;
 use crate::failure::{Failure, FailureKind};
-use crate::ids::{Attempt, Generation};
+use crate::ids::Generation;
 use crate::json::RawJson;
 use crate::policy::Decision;
 use crate::spec::AgentName;
@@ -16,19 +16,18 @@ fn failure() -> Failure {
     Failure::new(FailureKind::Internal, "x")
 }
 
-fn any_event() -> impl Strategy<Value = RunEvent> {
+fn event_of_work() -> impl Strategy<Value = RunEvent> {
     let text = || TextDelta { text: "t".into() };
-    let failed = || Failed { failure: failure(), history: Vec::new(), escalated: false };
     prop_oneof![
         Just(RunEvent::Accepted(Accepted {
             agent: AgentName::try_from("a".to_owned()).unwrap(),
             conversation_id: None,
             prompt: RawJson::null(),
             deps: None,
+            terms: RunTerms::default(),
         })),
         Just(RunEvent::Started(Started { queued_ms: 0 })),
         Just(RunEvent::AttemptStarted(AttemptBegun {
-            attempt: Attempt::FIRST,
             generation: Generation::FIRST,
             model: "m".into(),
             offline: false,
@@ -42,6 +41,7 @@ fn any_event() -> impl Strategy<Value = RunEvent> {
                 name: "t".into(),
                 args: RawJson::null(),
                 effect,
+                step: 0,
             })
         }),
         (0..4_u8).prop_map(|n| RunEvent::ToolReturned(ToolReturned {
@@ -50,21 +50,31 @@ fn any_event() -> impl Strategy<Value = RunEvent> {
             outcome: ToolOutcome::Ok,
             result: RawJson::null(),
         })),
+    ]
+}
+
+fn event_of_order() -> impl Strategy<Value = RunEvent> {
+    let failed = || Failed { failure: failure(), history: Vec::new(), escalated: false };
+    prop_oneof![
         Just(RunEvent::Checkpoint(Checkpoint {
             base: 0,
             messages: Vec::new(),
-            usage: RawJson::null()
+            usage: RawJson::null(),
+            delivered: Vec::new(),
         })),
-        Just(RunEvent::AttemptFailed(AttemptFailure {
-            attempt: Attempt::FIRST,
-            failure: failure()
-        })),
+        Just(RunEvent::AttemptFailed(AttemptFailure { failure: failure() })),
         Just(RunEvent::Decided(Decided { decision: Decision::Fail, reason: String::new() })),
-        Just(RunEvent::Retracted(Retracted { attempt: Attempt::FIRST })),
+        Just(RunEvent::Retracted(Retracted {})),
         Just(RunEvent::Paused(Paused {
             reason: PauseReason::Approval { requests: RawJson::null() }
         })),
-        Just(RunEvent::Resumed(Resumed {})),
+        Just(RunEvent::Resolved(Resolved {
+            tool_call_id: call(0),
+            resolution: Resolution::Retry,
+            by: String::new(),
+        })),
+        Just(RunEvent::Resumed(Resumed { timeout_ms: 0, definition: None })),
+        Just(RunEvent::Recovered(Recovered { recoveries: 1, timeout_ms: None, definition: None })),
         Just(RunEvent::Completed(Completed {
             output: RawJson::null(),
             usage: RawJson::null(),
@@ -77,6 +87,10 @@ fn any_event() -> impl Strategy<Value = RunEvent> {
         Just(RunEvent::Cancelled(Cancelled { reason: String::new() })),
         Just(RunEvent::Rejected(failed())),
     ]
+}
+
+fn any_event() -> impl Strategy<Value = RunEvent> {
+    prop_oneof![event_of_work(), event_of_order()]
 }
 
 proptest! {
@@ -129,9 +143,8 @@ fn a_new_attempt_forgets_the_calls_of_the_old_one() {
     let running =
         RunStatus::Running { pending: PendingCalls::default().with(&call(1), Effect::Once) };
     let RunStatus::Running { pending } = &running else { unreachable!() };
-    assert_eq!(pending.unrepeatable(), Some(&call(1)));
+    assert!(pending.has(&call(1)));
     let next = running.next(&RunEvent::AttemptStarted(AttemptBegun {
-        attempt: Attempt(2),
         generation: Generation(2),
         model: "m".into(),
         offline: false,

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{AgentName, AgentSpec, Backoff, ByteSize, GroupName, RunnerProgram, Then};
+use super::{
+    AgentName, AgentSpec, Backoff, ByteSize, Effect, GroupName, OnAmbiguous, RunnerProgram, Then,
+    ToolSpec, ToolTarget,
+};
 use crate::failure::{FailureKind, Row};
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
@@ -49,6 +52,30 @@ pub enum Rule {
         /// The name.
         name: String,
     },
+    /// A key is about calls that must not be repeated, and the tool's may be.
+    #[error(
+        "only calls with effect = \"once\" can be in doubt, and this tool has effect = \"{}\": \
+         leave `{key}` out",
+        .effect.label()
+    )]
+    NeverAmbiguous {
+        /// The key.
+        key: &'static str,
+        /// The effect of the tool.
+        effect: Effect,
+    },
+    /// A key says of a tool of the agent defined in Python what only that one can say.
+    #[error(
+        "`{key}` of a tool that the Python agent brings is said there: leave it out, or give \
+         `python`, `rust` or `agent` for a tool beside those"
+    )]
+    OwnTool {
+        /// The key.
+        key: &'static str,
+    },
+    /// A tool is said to be the Python agent's, and there is no such agent.
+    #[error("the tool has nothing to call: only an agent with runner.module brings its own tools")]
+    NoModule,
     /// A number is too small or too large.
     #[error("{found} is out of range: give a number from {min} to {max}")]
     Range {
@@ -226,6 +253,33 @@ impl AgentSpec {
             }
             let retries = tool.max_retries.map(u64::from);
             broken.range(format!("/tools/{index}/max_retries"), retries, 0..=100);
+            if tool.target == ToolTarget::Own {
+                self.check_own_tool(index, tool, broken);
+            }
+            if tool.effect != Effect::Once {
+                for key in about_doubt(tool) {
+                    let effect = tool.effect;
+                    let rule = Rule::NeverAmbiguous { key, effect };
+                    broken.add(format!("/tools/{index}/{key}"), rule);
+                }
+            }
+        }
+    }
+
+    fn check_own_tool(&self, index: usize, tool: &ToolSpec, broken: &mut Broke) {
+        if self.runner.module.is_none() {
+            broken.add(format!("/tools/{index}"), Rule::NoModule);
+        }
+        let said = [
+            ("description", tool.description.is_some()),
+            ("parameters", tool.parameters.is_some()),
+            ("strict", tool.strict.is_some()),
+            ("sequential", tool.sequential),
+            ("timeout", tool.timeout.is_some()),
+            ("max_retries", tool.max_retries.is_some()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            broken.add(format!("/tools/{index}/{key}"), Rule::OwnTool { key });
         }
     }
 
@@ -316,6 +370,12 @@ impl AgentSpec {
             | Row::Credentials => Ok(()),
         }
     }
+}
+
+/// Returns the keys of `tool` that say what happens to a call in doubt.
+fn about_doubt(tool: &ToolSpec) -> impl Iterator<Item = &'static str> {
+    let on_ambiguous = (tool.on_ambiguous != OnAmbiguous::default()).then_some("on_ambiguous");
+    on_ambiguous.into_iter().chain(tool.reconcile.is_some().then_some("reconcile"))
 }
 
 /// The rules that are broken so far.

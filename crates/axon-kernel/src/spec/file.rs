@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::{
     AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, LauncherMode, Limits,
-    ModelName, OutputMode, PolicyRule, ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits,
-    Supervision, ToolName,
+    ModelName, OnAmbiguous, OutputMode, PolicyRule, ProviderSpec, PythonTarget, Recycle, Retries,
+    RunnerLimits, Supervision, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -198,7 +198,8 @@ pub struct OutputFile {
     pub strict: Option<bool>,
 }
 
-/// One of the `[[tools]]` of an `agent.toml`.
+/// One of the `[[tools]]` of an `agent.toml`. It calls exactly one of `python`, `rust` and `agent`;
+/// without any, it says more about a tool that the agent of `runner.module` brings itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolFile {
@@ -219,6 +220,13 @@ pub struct ToolFile {
     /// What a call may have done to the world (`once`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub effect: Effect,
+    /// What happens when nobody knows whether a call with effect `once` took effect: `ask` a
+    /// person, `retry` it, `skip` it as if it had returned nothing, or `fail` the run (`ask`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_ambiguous: OnAmbiguous,
+    /// A Python function that finds out whether such a call took effect; it is asked first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<PythonTarget>,
     /// The JSON Schema of the arguments: in line, or the name of a file in the agent's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<SchemaSource>,

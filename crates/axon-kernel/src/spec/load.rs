@@ -111,11 +111,12 @@ impl Load<'_, '_> {
             factory: file.deps.factory,
         };
         spec.output = file.output.and_then(|output| self.output(output));
+        let own = spec.runner.module.is_some();
         spec.tools = file
             .tools
             .into_iter()
             .enumerate()
-            .map(|(index, tool)| self.tool(index, tool))
+            .map(|(index, tool)| self.tool(index, tool, own))
             .collect();
         spec.limits = file.limits;
         spec.conversation = file.conversation;
@@ -179,7 +180,7 @@ impl Load<'_, '_> {
         })
     }
 
-    fn tool(&mut self, index: usize, file: ToolFile) -> ToolSpec {
+    fn tool(&mut self, index: usize, file: ToolFile, own: bool) -> ToolSpec {
         let targets: Vec<(&'static str, ToolTarget)> = [
             file.python.map(|target| ("python", ToolTarget::Python(target))),
             file.rust.map(|name| ("rust", ToolTarget::Rust(name))),
@@ -191,18 +192,21 @@ impl Load<'_, '_> {
         let parameters = file
             .parameters
             .and_then(|schema| self.schema(&format!("/tools/{index}/parameters"), schema));
-        if targets.len() != 1 {
+        if targets.len() != 1 && !(own && targets.is_empty()) {
             let given = targets.iter().map(|(key, _)| *key).collect();
             let what = What::ToolTarget { tool: file.name.to_string(), given };
             self.source.add_at(&format!("/tools/{index}"), what);
         }
-        // A tool that cannot be called keeps its place, so that the others keep theirs.
         let target = targets.into_iter().next().map(|(_, target)| target);
+        // A tool that cannot be called keeps its place, so that the others keep theirs.
+        let fallback = if own { ToolTarget::Own } else { ToolTarget::Rust(file.name.clone()) };
         ToolSpec {
-            target: target.unwrap_or_else(|| ToolTarget::Rust(file.name.clone())),
+            target: target.unwrap_or(fallback),
             name: file.name,
             description: file.description,
             effect: file.effect,
+            on_ambiguous: file.on_ambiguous,
+            reconcile: file.reconcile,
             parameters,
             strict: file.strict,
             sequential: file.sequential,

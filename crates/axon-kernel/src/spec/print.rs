@@ -198,6 +198,7 @@ fn tool(tool: &ToolSpec) -> ToolFile {
         ToolTarget::Python(target) => (Some(target), None, None),
         ToolTarget::Rust(name) => (None, Some(name), None),
         ToolTarget::Agent(name) => (None, None, Some(name)),
+        ToolTarget::Own => (None, None, None),
     };
     ToolFile {
         name: tool.name.clone(),
@@ -206,6 +207,8 @@ fn tool(tool: &ToolSpec) -> ToolFile {
         rust,
         agent,
         effect: tool.effect,
+        on_ambiguous: tool.on_ambiguous,
+        reconcile: tool.reconcile.clone(),
         parameters: tool.parameters.as_ref().map(|schema| SchemaSource::from(schema.raw())),
         strict: tool.strict,
         sequential: tool.sequential,

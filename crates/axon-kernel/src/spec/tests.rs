@@ -1,5 +1,6 @@
 //! What a user sees of `agent.toml`: what is read, what is refused and how, what is printed.
 
+mod doubt;
 mod ladder;
 mod process;
 
@@ -78,6 +79,11 @@ python = "bank.tools:customer_balance"
 effect = "pure"
 timeout = "5s"
 [[tools]]
+name = "pay_out"
+python = "bank.tools:pay_out"
+on_ambiguous = "fail"
+reconcile = "bank.tools:was_paid_out"
+[[tools]]
 name = "block_card"
 rust = "block_card"
 parameters = { type = "object" }
@@ -119,6 +125,10 @@ fn a_full_file_is_read() {
     assert_eq!(spec.tool_timeout, Some(Duration::from_secs(90)));
     assert_eq!(spec.runner.env[&EnvName::try_from("TOKEN").unwrap()], "s3cret-${TOKEN}");
     assert_eq!(spec.tools[1].effect, Effect::Once);
+    assert_eq!(spec.tools[1].on_ambiguous, OnAmbiguous::Fail);
+    let reconcile = spec.tools[1].reconcile.as_ref();
+    assert_eq!(reconcile.map(PythonTarget::as_str), Some("bank.tools:was_paid_out"));
+    assert_eq!(spec.tools[2].on_ambiguous, OnAmbiguous::Ask);
     assert_eq!(spec.limits.cost, Some(Usd::from_micros(500_000)));
     assert_eq!(spec.supervision.on_exhausted, OnExhausted::Escalate);
     let rule = spec.policy[&FailureKind::ModelRateLimited];
@@ -167,6 +177,7 @@ fn the_wire_form_leaves_out_what_is_not_set() {
             "tools": [
                 { "name": "customer_balance", "target": "python:bank.tools:customer_balance",
                   "effect": "pure", "timeout": 5.0 },
+                { "name": "pay_out", "target": "python:bank.tools:pay_out", "effect": "once" },
                 { "name": "block_card", "target": "rust", "effect": "once",
                   "parameters": { "type": "object" }, "sequential": true, "max_retries": 1,
                   "requires_approval": true },
@@ -200,10 +211,12 @@ fn everything_a_runner_may_call_is_listed_once() {
         callables,
         json!([
             { "target": "bank.tools:customer_balance", "role": "tool", "effect": "once" },
+            { "target": "bank.tools:pay_out", "role": "tool", "effect": "once" },
             { "target": "bank.deps:make", "role": "deps_factory" },
             { "target": "bank.offline:model", "role": "model" },
             { "target": "bank.deps:lifespan", "role": "lifespan" },
             { "target": "bank.prompts:customer_name", "role": "instructions" },
+            { "target": "bank.tools:was_paid_out", "role": "reconcile" },
         ])
     );
 }
@@ -424,17 +437,26 @@ fn tool(index: usize) -> impl Strategy<Value = ToolSpec> {
     ];
     let effect = prop_oneof![Just(Effect::Pure), Just(Effect::Idempotent), Just(Effect::Once)];
     let rest = (any::<Option<bool>>(), any::<bool>(), prop::option::of(span()), any::<bool>());
-    (called, effect, prop::option::of("\\PC{0,20}"), rest, object()).prop_map(
-        move |(called, effect, description, rest, examples)| {
+    let doubt = (on_ambiguous(), prop::option::of(target()));
+    (called, (effect, doubt), prop::option::of("\\PC{0,20}"), rest, object()).prop_map(
+        move |(called, (effect, doubt), description, rest, examples)| {
             let name = ToolName::try_from(format!("tool_{index}")).unwrap();
             let mut tool = ToolSpec::new(name, called);
             (tool.strict, tool.sequential, tool.timeout, tool.requires_approval) = rest;
             (tool.effect, tool.description) = (effect, description);
+            if effect == Effect::Once {
+                (tool.on_ambiguous, tool.reconcile) = doubt;
+            }
             let schema = json!({ "type": "object", "default": examples, "examples": [null] });
             tool.parameters = tool.sequential.then(|| Schema::new(schema).unwrap());
             tool
         },
     )
+}
+
+fn on_ambiguous() -> impl Strategy<Value = OnAmbiguous> {
+    use OnAmbiguous::{Ask, Fail, Retry, Skip};
+    prop_oneof![Just(Ask), Just(Retry), Just(Skip), Just(Fail)]
 }
 
 fn fallback() -> impl Strategy<Value = Fallback> {

@@ -55,6 +55,35 @@ impl Effect {
     }
 }
 
+/// What a run does about a call with effect `once` of which nobody knows whether it took effect,
+/// and of which no `reconcile` function knows either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAmbiguous {
+    /// It waits for a person.
+    #[default]
+    Ask,
+    /// It makes the call again, under the same idempotency key.
+    Retry,
+    /// It takes the call for made, with the result `null`.
+    Skip,
+    /// It ends with a failure.
+    Fail,
+}
+
+impl OnAmbiguous {
+    /// Returns the name used in files.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Retry => "retry",
+            Self::Skip => "skip",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// What a tool calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolTarget {
@@ -64,6 +93,8 @@ pub enum ToolTarget {
     Rust(ToolName),
     /// Another agent, which gets the message and gives its output.
     Agent(AgentName),
+    /// The tool of this name that the agent defined in Python brings itself.
+    Own,
 }
 
 /// One tool of an agent.
@@ -77,6 +108,10 @@ pub struct ToolSpec {
     pub target: ToolTarget,
     /// What a call may have done to the world.
     pub effect: Effect,
+    /// What happens when nobody knows whether a call with effect `once` took effect.
+    pub on_ambiguous: OnAmbiguous,
+    /// The Python function that may know whether such a call took effect; it is asked first.
+    pub reconcile: Option<PythonTarget>,
     /// The schema of the arguments; derived from the function where this is missing.
     pub parameters: Option<Schema>,
     /// Whether the provider is to enforce the schema while it generates.
@@ -100,6 +135,8 @@ impl ToolSpec {
             description: None,
             target,
             effect: Effect::default(),
+            on_ambiguous: OnAmbiguous::default(),
+            reconcile: None,
             parameters: None,
             strict: None,
             sequential: false,

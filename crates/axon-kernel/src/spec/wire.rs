@@ -35,6 +35,8 @@ pub enum Role {
     Lifespan,
     /// What gives further instructions.
     Instructions,
+    /// What finds out whether a call of a tool took effect.
+    Reconcile,
 }
 
 impl AgentSpec {
@@ -56,10 +58,12 @@ impl AgentSpec {
         let lifespan = self.runner.lifespan.iter().map(|target| (Role::Lifespan, target.clone()));
         let instructions =
             self.dynamic_instructions.iter().map(|target| (Role::Instructions, target.clone()));
+        let reconcile = self.tools.iter().filter_map(|tool| tool.reconcile.clone());
         let others = factory
             .chain(models.map(|target| (Role::Model, target)))
             .chain(lifespan)
-            .chain(instructions);
+            .chain(instructions)
+            .chain(reconcile.map(|target| (Role::Reconcile, target)));
         found.extend(others.map(|key| (key, None)));
         found
             .into_iter()
@@ -71,6 +75,7 @@ impl AgentSpec {
     ///
     /// Instructions are not in it: they are rendered for each run. Neither are the parameters of
     /// Rust and agent tools that the file does not give: whoever registers the tool knows them.
+    /// What is done about an ambiguous call is decided in Rust, so that is not in it either.
     #[must_use]
     pub fn to_wire(&self) -> Map<String, Value> {
         let mut spec = Map::new();
@@ -129,6 +134,7 @@ fn wire_tool(tool: &ToolSpec) -> Map<String, Value> {
     let target = match &tool.target {
         ToolTarget::Python(target) => format!("python:{target}"),
         ToolTarget::Rust(_) | ToolTarget::Agent(_) => "rust".to_owned(),
+        ToolTarget::Own => "module".to_owned(),
     };
     let mut wire = Map::new();
     put(&mut wire, "name", Some(tool.name.as_str()));

@@ -153,7 +153,8 @@ pub struct PartialOutput {
 pub struct ToolRequested {
     /// The call.
     pub tool_call_id: ToolCallId,
-    /// The index of the model response that asked.
+    /// The index of the model response that asked, where adjacent requests count as one message:
+    /// the same in every attempt.
     pub step: u32,
     /// The tool's name.
     pub name: String,
@@ -178,7 +179,8 @@ pub struct ToolRequested {
 pub struct ToolStarted {
     /// The call.
     pub tool_call_id: ToolCallId,
-    /// The index of the model response that asked.
+    /// The index of the model response that asked, where adjacent requests count as one message:
+    /// the same in every attempt.
     #[serde(default)]
     pub step: u32,
     /// The tool's name.

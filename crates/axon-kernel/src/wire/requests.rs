@@ -37,7 +37,7 @@ pub struct AttemptRequest {
     /// Results of tool calls that finished already, as first returned.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recorded: BTreeMap<ToolCallId, RawJson>,
-    /// Decisions on calls that waited for a person.
+    /// Decisions on calls that waited for a person: [`super::DeferredResults`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred_tool_results: Option<RawJson>,
     /// What the run has used so far.

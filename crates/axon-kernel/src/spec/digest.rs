@@ -1,0 +1,33 @@
+//! The digest of a definition, by which a changed one is known.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::AgentSpec;
+
+/// What may change under a run that goes on: who answers, how often, and how it is described.
+const MAY_CHANGE: [&str; 7] =
+    ["model", "provider", "model_settings", "retries", "tool_timeout", "metadata", "description"];
+
+impl AgentSpec {
+    /// Returns the digest of what the messages of a run depend on: its instructions, tools, output
+    /// and deps, but not which model answers, nor how its runner is kept. 32 hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut wire = self.to_wire();
+        for key in MAY_CHANGE {
+            wire.remove(key);
+        }
+        let instructions = self.instructions.as_ref().map(|template| template.source());
+        let deps = self.deps.schema.as_ref().map(|schema| schema.raw());
+        let told = json!([Value::Object(wire), instructions, deps]);
+        let digest = Sha256::digest(told.to_string());
+        digest.iter().take(16).fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}

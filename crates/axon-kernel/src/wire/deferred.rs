@@ -1,0 +1,211 @@
+//! Calls that wait for somebody, and what was decided: the way from `attempt_paused` to the next
+//! attempt's `deferred_tool_results`.
+
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::event::Resolution;
+use crate::ids::ToolCallId;
+use crate::json::RawJson;
+
+/// One of the `requests` of `attempt_paused`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeferredRequest {
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool's name.
+    pub name: String,
+    /// The arguments.
+    #[serde(default = "RawJson::null")]
+    pub args: RawJson,
+    /// What it waits for.
+    pub kind: DeferredKind,
+    /// What the tool says of it, for whoever decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<RawJson>,
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeferredKind {
+    /// Consent.
+    Approval,
+    /// The answer of a person.
+    Question,
+    /// The result of a call that is made elsewhere.
+    External,
+}
+
+impl DeferredKind {
+    /// Returns whether `resolution` is one that a call of this kind waits for.
+    #[must_use]
+    pub fn takes(self, resolution: &Resolution) -> bool {
+        match resolution {
+            Resolution::Approve { .. } => self == Self::Approval,
+            Resolution::Answer { .. } => self != Self::Approval,
+            Resolution::Deny { .. } | Resolution::Fail { .. } => true,
+            Resolution::Retry | Resolution::Skip { .. } => false,
+        }
+    }
+}
+
+/// The `deferred_tool_results` of an attempt: what pydantic-ai's `DeferredToolResults` validates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DeferredResults {
+    /// Decisions on calls that waited for an approval.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub approvals: BTreeMap<ToolCallId, Approval>,
+    /// Results of calls that were questions, or were made elsewhere.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<ToolCallId, CallAnswer>,
+}
+
+/// A decision on a call that waited for an approval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind")]
+pub enum Approval {
+    /// It is made.
+    #[serde(rename = "tool-approved")]
+    Approved {
+        /// The arguments in place of the model's, an object.
+        #[serde(rename = "override_args", skip_serializing_if = "Option::is_none")]
+        args: Option<RawJson>,
+    },
+    /// It is not made.
+    #[serde(rename = "tool-denied")]
+    Denied {
+        /// What the model is told, in place of pydantic-ai's own words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+}
+
+/// The result of a call that was a question, or was made elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallAnswer {
+    /// It returned this.
+    Returned(RawJson),
+    /// The model is told that it failed.
+    Failed(String),
+}
+
+impl Serialize for CallAnswer {
+    // A bare result that looks like one of pydantic-ai's own would be taken for it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        match self {
+            Self::Returned(result) => {
+                map.serialize_entry("kind", "tool-return")?;
+                map.serialize_entry("return_value", result)?;
+            }
+            Self::Failed(message) => {
+                map.serialize_entry("kind", "tool-failed")?;
+                map.serialize_entry("message", message)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// What the model is told of a question or an external call that somebody refused without a word.
+const REFUSED: &str = "The call was refused.";
+
+impl DeferredResults {
+    /// Puts together what was decided about `requests`. A call that nothing was decided about that
+    /// fits it is left out, and goes on waiting.
+    #[must_use]
+    pub fn of(requests: &[DeferredRequest], decided: &BTreeMap<ToolCallId, Resolution>) -> Self {
+        let mut results = Self::default();
+        for DeferredRequest { tool_call_id, kind, .. } in requests {
+            let Some(resolution) = decided.get(tool_call_id) else { continue };
+            if kind.takes(resolution) {
+                results.add(tool_call_id.clone(), *kind, resolution.clone());
+            }
+        }
+        results
+    }
+
+    fn add(&mut self, call: ToolCallId, kind: DeferredKind, resolution: Resolution) {
+        match (resolution, kind) {
+            (Resolution::Approve { args }, _) => {
+                self.approvals.insert(call, Approval::Approved { args });
+            }
+            (Resolution::Deny { message }, DeferredKind::Approval) => {
+                self.approvals.insert(call, Approval::Denied { message });
+            }
+            (Resolution::Deny { message }, DeferredKind::Question | DeferredKind::External) => {
+                let message = message.unwrap_or_else(|| REFUSED.to_owned());
+                self.calls.insert(call, CallAnswer::Failed(message));
+            }
+            (Resolution::Answer { result }, _) => {
+                self.calls.insert(call, CallAnswer::Returned(result));
+            }
+            (Resolution::Fail { .. } | Resolution::Retry | Resolution::Skip { .. }, _) => {}
+        }
+    }
+
+    /// Returns whether nothing was decided.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.approvals.is_empty() && self.calls.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> RawJson {
+        RawJson::parse(text).unwrap()
+    }
+
+    fn request(call: &str, kind: &str) -> DeferredRequest {
+        let text = format!(r#"{{"tool_call_id":"{call}","name":"t","kind":"{kind}"}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn decided() -> BTreeMap<ToolCallId, Resolution> {
+        let deny = |message: Option<&str>| Resolution::Deny { message: message.map(str::to_owned) };
+        [
+            ("approved", Resolution::Approve { args: None }),
+            ("changed", Resolution::Approve { args: Some(raw(r#"{"amount": 5}"#)) }),
+            ("denied", deny(None)),
+            ("denied_why", deny(Some("Not today."))),
+            ("answered", Resolution::Answer { result: raw(r#"{"kind": "tool-denied"}"#) }),
+            ("refused", deny(Some("Nobody is there."))),
+        ]
+        .map(|(call, resolution)| (ToolCallId::new(call), resolution))
+        .into()
+    }
+
+    #[test]
+    fn decisions_have_the_form_that_pydantic_ai_reads() {
+        let requests = [
+            request("approved", "approval"),
+            request("changed", "approval"),
+            request("denied", "approval"),
+            request("denied_why", "approval"),
+            request("answered", "question"),
+            request("refused", "external"),
+        ];
+        let results = DeferredResults::of(&requests, &decided());
+        let golden = include_str!("deferred/golden.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        assert_eq!(serde_json::to_value(&results).unwrap(), golden);
+    }
+
+    #[test]
+    fn a_call_goes_on_waiting_for_what_fits_it() {
+        let waiting = [
+            request("approved", "question"),
+            request("answered", "approval"),
+            request("unknown", "approval"),
+        ];
+        assert!(DeferredResults::of(&waiting, &decided()).is_empty());
+        let text = serde_json::to_string(&DeferredResults::default()).unwrap();
+        assert_eq!(text, "{}");
+    }
+}
