@@ -148,8 +148,30 @@ class TestModule:
         done = stream.finish()
 
         assert done.data["output"] == GOOD
-        assert stream.all("tool_started")[0].data["permit"] is False
+        assert stream.all("tool_started")[0].data["permit"] is True
         assert stream.all("tool_finished")[0].data["result"] == "John is 30"
+
+    def test_effect_of_its_tools_is_what_the_spec_says(self, helpdesk: Runner) -> None:
+        own = [{"name": "who", "target": "module", "effect": "pure"}]
+        stream = self.run(helpdesk, [call("who"), answer(GOOD)], spec={"tools": own})
+        done = stream.finish()
+
+        assert done.data["output"] == GOOD
+        started = stream.all("tool_started")[0].data
+        assert (started["effect"], started["permit"]) == ("pure", False)
+
+    def test_tool_that_it_does_not_bring_is_refused(self, helpdesk: Runner) -> None:
+        own = [{"name": "whom", "target": "module"}]
+        refusal = validate(helpdesk, {"module": HELPDESK, "tools": own})
+
+        assert (refusal.status, refusal.error["kind"]) == (400, "config")
+        assert "no tool whom; it brings: breaks, sleeps, who" in refusal.error["message"]
+
+    def test_agent_as_data_brings_no_tools(self, helpdesk: Runner) -> None:
+        refusal = validate(helpdesk, spec({"name": "who", "target": "module"}))
+
+        assert refusal.status == 400
+        assert "only an agent defined in Python" in refusal.error["message"]
 
     def test_output_outside_its_type_is_asked_again(self, helpdesk: Runner) -> None:
         script = [answer({"advice": 5}), answer(GOOD)]

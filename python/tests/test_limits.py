@@ -12,7 +12,17 @@ import pytest
 from harness import DEADLINE, SOURCES, Runner
 from support import CALLABLES, call, request, rust, spec, structured, text
 
-CHEAP = ["__init__", "process", "lifeline", "control", "failed", "preflight", "redaction"]
+CHEAP = [
+    "__init__",
+    "process",
+    "lifeline",
+    "control",
+    "failed",
+    "preflight",
+    "redaction",
+    "call",
+    "verdict",
+]
 
 
 def test_event_over_the_limit_fails_the_attempt_as_usage_limit() -> None:

@@ -321,3 +321,22 @@ class TestDirectCall:
 
             assert answer.body == {"result": "Bank(customer=5, made_by='async context')"}
             assert "deps up\ndeps down\n" in runner.printed()
+
+
+def test_each_once_call_of_a_batch_waits_for_its_own_permit(shared: Runner, tmp_path: Path) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    batch = calls(*(("count", {"path": str(file)}, file.name) for file in files))
+    stream = shared.start(request([batch, text()], spec(python("count"))))
+    first = stream.until("tool_started")
+    second = stream.next()
+
+    assert second is not None
+    assert (second.kind, second.data["permit"]) == ("tool_started", True)
+    assert stream.silent()
+    stream.permit(second.id)
+    finished = stream.until("tool_finished").data["tool_call_id"]
+    assert finished == second.data["tool_call_id"]
+    assert [file.exists() for file in files] == [file.name == finished for file in files]
+    stream.permit(first.id)
+    assert stream.finish().kind == "attempt_completed"
+    assert all(file.exists() for file in files)

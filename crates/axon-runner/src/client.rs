@@ -9,8 +9,9 @@ use axon_kernel::ids::RunId;
 use axon_kernel::json::{self, RawJson};
 use axon_kernel::spec::PythonTarget;
 use axon_kernel::wire::{
-    AttemptRequest, ErrorBody, Health, MessageRequest, PermitRequest, RunnerEvent, ToolCallRequest,
-    ToolCallResult, ToolResultRequest, UnknownEvent, ValidateRequest, Validated,
+    AttemptRequest, ErrorBody, Health, MessageRequest, PermitRequest, ReconcileAnswer,
+    ReconcileRequest, RunnerEvent, ToolCallRequest, ToolCallResult, ToolResultRequest,
+    UnknownEvent, ValidateRequest, Validated,
 };
 use bytes::Bytes;
 use eventsource_stream::{Event, EventStreamError, Eventsource};
@@ -287,6 +288,23 @@ impl RunnerClient {
         deadline: Duration,
     ) -> Result<ToolCallResult, RequestError> {
         let path = format!("/v1/tools/{target}/call");
+        let call = self.request(Method::POST, &path, Some(encode(request)?));
+        decode(self.answer(call, deadline).await?).await
+    }
+
+    /// Asks the registered Python function `target` what became of a tool call, and waits at most
+    /// `deadline` for it. To ask again does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Refused`] if the function fails, or gives no answer that can be one.
+    pub async fn reconcile(
+        &self,
+        target: &PythonTarget,
+        request: &ReconcileRequest,
+        deadline: Duration,
+    ) -> Result<ReconcileAnswer, RequestError> {
+        let path = format!("/v1/tools/{target}/reconcile");
         let call = self.request(Method::POST, &path, Some(encode(request)?));
         decode(self.answer(call, deadline).await?).await
     }

@@ -8,12 +8,14 @@
 //! agent in its own way:
 //!
 //! * Model `python:conformance_agent:model`. To the prompts `rust tool`, `rust tools`,
-//!   `python tool`, `once tool`, `broken tool`, `slow tool` and `approval` it answers with the tool calls that
-//!   `conformance_agent.py` lists; after them, and after anything else, with text:
+//!   `python tool`, `once tool`, `once tools`, `broken tool`, `slow tool` and `approval` it answers
+//!   with the tool calls that `conformance_agent.py` lists; after them, and after anything else, with text:
 //!   `The result is RESULT.` (joined by ` and `), or `You said PROMPT.`. To `hang` it begins its
 //!   answer and never ends it, to `fail` it fails as rate-limited for 3 seconds.
 //! * Tools `add(left, right)`, `transfer(amount)`, `broken()` and `linger()` in the runner, `lookup(key)` and
 //!   `refund(amount)` in Rust. Each request's spec describes them.
+//! * Functions that say what became of a transfer: `was_made` (with what `transfer` returns),
+//!   `was_not_made`, `cannot_tell`, and `cannot_be_asked`, which raises.
 
 mod agent;
 mod checks;

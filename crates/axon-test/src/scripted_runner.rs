@@ -53,6 +53,7 @@ mod unfinished;
 
 pub use process::main;
 pub use script::{
-    Answer, AnswerPlay, Endpoint, Life, OnDump, OnTerm, Play, RunnerScript, Start, ToolPlay, When,
+    Answer, AnswerPlay, Endpoint, Life, OnDump, OnTerm, Play, ReconcilePlay, RunnerScript, Start,
+    ToolPlay, When,
 };
 pub use step::{CheckpointStep, CompleteStep, Death, DeathBy, EventStep, Step, UnfinishedStep};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from axon_runner.launch import ConfigError
 from axon_runner.memory import ImportedMemory
 from axon_runner.models import ResolvedModel
 from axon_runner.registry import Registry
-from axon_runner.wire import RetriesSpec, RunRequest, Spec, parse_spec
+from axon_runner.wire import RetriesSpec, RunRequest, Spec, ToolSpec, parse_spec
 
 _CACHED = 32
 _FIXED_BY_MODULE = ("name", "description", "end_strategy", "tool_timeout")
@@ -101,6 +102,8 @@ def _build(spec: Spec, registry: Registry) -> Plan:
 
 def _from_data(spec: Spec, registry: Registry) -> Plan:
     resolved = models.resolve(spec.model, spec.provider, registry)
+    if any(tool.target == "module" for tool in spec.tools):
+        raise ConfigError("only an agent defined in Python has tools with target module")
     answer = output.build(spec.output)
     tools = toolset.build(spec.tools, registry, spec.tool_timeout)
     data = {
@@ -131,13 +134,16 @@ def _from_module(spec: Spec, registry: Registry) -> Plan:
         raise ConfigError(f"{', '.join(fixed)} of {spec.module} cannot be overridden")
     agent: AbstractAgent[Any, Any] = registry.agent
     resolved = models.resolve(spec.model or agent.model, spec.provider, registry)
-    overrides: dict[str, Any] = {"capabilities": [_Observer()]}
+    own = toolset.own(spec.tools, agent)
+    overrides: dict[str, Any] = {"capabilities": [_Observer(own)]}
     text = agent.output_type is str
     if spec.output is not None:
         answer = output.build(spec.output)
         text = answer.text
         overrides["output_type"] = answer.type
         overrides["capabilities"].extend(answer.capabilities)
+    elif any(tool.requires_approval for tool in own.values()):
+        overrides["output_type"] = output.pausing(agent)
     tools = toolset.build(spec.tools, registry, spec.tool_timeout)
     if tools:
         overrides["toolsets"] = [toolset.AddedToolset(tools)]
@@ -180,8 +186,11 @@ def _retries(retries: int | RetriesSpec | None) -> int | AgentRetries | None:
     return budgets
 
 
+@dataclass
 class _Observer(AbstractCapability[Any]):
     """Puts the runner's tool wrapper around the tools of an agent defined in Python."""
 
+    own: Mapping[str, ToolSpec]
+
     def get_wrapper_toolset(self, toolset_: AbstractToolset[Any]) -> AbstractToolset[Any] | None:
-        return toolset.ObservedToolset(toolset_)
+        return toolset.ObservedToolset(toolset_, self.own)

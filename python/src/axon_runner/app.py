@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from axon_runner import __version__, describe, failures, patches, tool_calls, tuning
+from axon_runner import __version__, describe, failures, patches, reconcile, tool_calls, tuning
 from axon_runner.agents import Agents, Plan
 from axon_runner.attempt import Generation
 from axon_runner.decode import DecodeError, decode
@@ -27,6 +27,7 @@ from axon_runner.user_code import USER_ERRORS
 from axon_runner.wire import (
     Message,
     Permit,
+    ReconcileRequest,
     RunRequest,
     ToolCall,
     ToolResult,
@@ -34,7 +35,7 @@ from axon_runner.wire import (
 )
 
 _Request = TypeVar("_Request", bound=BaseModel)
-_TOOL_CALL = re.compile(rf"^/v1/tools/({TARGET_PATTERN[1:-1]})/call$")
+_TOOL = re.compile(rf"^/v1/tools/(?P<target>{TARGET_PATTERN[1:-1]})/(?P<verb>call|reconcile)$")
 _RUN = re.compile(r"^/v1/runs/([^/]+)(?:/(permit|tool_results|messages))?$")
 _NO_CONTENT = Response(204)
 
@@ -92,8 +93,8 @@ class App:
                 return self._drain()
             case method, path if match := _RUN.match(path):
                 return self._of_run(method, match[1], match[2], body)
-            case "POST", path if match := _TOOL_CALL.match(path):
-                return self._call_tool(match[1], self._parse(ToolCall, body))
+            case "POST", path if match := _TOOL.match(path):
+                return self._of_tool(match["target"], match["verb"], body)
             case _:
                 raise refused(404, "config", f"there is no {head.method} {head.path}")
 
@@ -168,6 +169,19 @@ class App:
         redactor = self._generation.redactor
         known |= {"kind": "config", "retryable": False}
         return Refused(400, failures.describe(error, redactor, **known))
+
+    def _of_tool(self, target: str, verb: str, body: bytes) -> Reply:
+        if verb == "call":
+            return self._call_tool(target, self._parse(ToolCall, body))
+        return self._reconcile(target, self._parse(ReconcileRequest, body))
+
+    async def _reconcile(self, target: str, request: ReconcileRequest) -> Response:
+        try:
+            threads = self._generation.threads
+            verdict = await reconcile.ask(self._registry, target, request, threads)
+            return Response(200, reconcile.encoded(target, verdict, self._limits.json_depth))
+        except USER_ERRORS as error:
+            return self._tool_failure(target, error)
 
     async def _call_tool(self, target: str, request: ToolCall) -> Response:
         try:

@@ -18,6 +18,7 @@ from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
 from axon_runner import threads
+from axon_runner.call import CurrentCall, under_way
 from axon_runner.encode import EncodeError, EventTooLarge, encode, encode_result, loosely
 from axon_runner.failures import Call, ToolBroken
 from axon_runner.launch import Effect, Limits
@@ -50,14 +51,6 @@ class Generation:
     limits: Limits
     redactor: Redactor
     threads: Threads
-
-
-@dataclass(frozen=True, slots=True)
-class PythonCall:
-    """How a Python tool is called: `once` waits for a permit, unless there are none for it."""
-
-    effect: Effect
-    permit: bool = True
 
 
 class Attempt:
@@ -213,25 +206,28 @@ class Attempt:
         return _unwrap(result, call)
 
     async def call_python(
-        self, ctx: RunContext[Any], args: dict[str, Any], run: Run, how: PythonCall
+        self, ctx: RunContext[Any], args: dict[str, Any], run: Run, effect: Effect
     ) -> Any:
-        """Calls a Python tool, or gives back what it returned in an earlier attempt."""
+        """Calls a Python tool, or gives back what it returned in an earlier attempt.
+
+        One with effect `once` is not called before it is recorded that it will be.
+        """
         call = _call(ctx)
         recorded = self.request.recorded
         if call.tool_call_id in recorded:
             result = recorded[call.tool_call_id]
             self._finished(call, "ok", encode(result), recorded=True)
             return _restored(result)
-        permit = how.permit and how.effect == "once"
+        current = self._current(call)
         with _arguments():
-            seq = self.emit("tool_started", self._started(call, args, how.effect, permit))
-        if permit:
+            seq = self.emit("tool_started", self._started(call, args, effect))
+        if effect == "once":
             await self._permitted(seq)
         else:
             # The event is written before the tool can block the loop, or end the process.
             await asyncio.sleep(0)
         try:
-            with threads.tool(call.name):
+            with threads.tool(call.name), under_way(current):
                 result = await run(args, ctx)
         except ModelRetry as error:
             self._returned(call, "retry", error.message)
@@ -276,7 +272,11 @@ class Attempt:
         finally:
             del self._permits[seq]
 
-    def _started(self, call: Call, args: dict[str, Any], effect: Effect, permit: bool) -> bytes:
+    def _current(self, call: Call) -> CurrentCall:
+        request = self.request
+        return CurrentCall(request.run_id, self.step, call.tool_call_id or "", request.attempt)
+
+    def _started(self, call: Call, args: dict[str, Any], effect: Effect) -> bytes:
         return loosely(
             {
                 "tool_call_id": call.tool_call_id,
@@ -284,7 +284,7 @@ class Attempt:
                 "name": call.name,
                 "args": args,
                 "effect": effect,
-                "permit": permit,
+                "permit": effect == "once",
             }
         )
 

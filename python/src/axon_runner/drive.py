@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_ai.agent import CallToolsNode, ModelRequestNode
 from pydantic_ai.exceptions import ModelRetry, RunCancelled, RunTimedOut, UnexpectedModelBehavior
 from pydantic_ai.exceptions import ToolRetryError as RetryError
-from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelResponse
+from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.run import AgentRun
 from pydantic_ai.tools import DeferredToolRequests
 from pydantic_core import PydanticSerializationError
@@ -235,12 +235,19 @@ def _show(attempt: Attempt, partial: Any) -> None:
 
 
 def _step(run: AgentRun[Any, Any], response: ModelResponse) -> int:
-    """Returns the index of `response` in the run's messages, wherever the run began."""
-    messages = run.all_messages()
-    for index in range(len(messages) - 1, -1, -1):
-        if messages[index] is response:
-            return index
-    return max(len(messages) - 1, 0)
+    """Returns the index of `response` in the run's messages, wherever the run began.
+
+    Requests that stand side by side, behind an approval or a message to the live run, count as
+    one: pydantic-ai makes one of them when a later attempt begins with them.
+    """
+    step, after_request = 0, False
+    for message in run.all_messages():
+        if message is response:
+            return step
+        is_request = isinstance(message, ModelRequest)
+        step += not (is_request and after_request)
+        after_request = is_request
+    return max(step - 1, 0)
 
 
 def _calls_tools(run: AgentRun[Any, Any], response: ModelResponse) -> bool:

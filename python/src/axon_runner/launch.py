@@ -14,7 +14,7 @@ _NAME = r"[A-Za-z_]\w*"
 TARGET_PATTERN = rf"^{_NAME}(\.{_NAME})*:{_NAME}$"
 
 Target = Annotated[str, StringConstraints(pattern=TARGET_PATTERN)]
-Role = Literal["tool", "deps_factory", "model", "lifespan", "instructions"]
+Role = Literal["tool", "deps_factory", "model", "lifespan", "instructions", "reconcile"]
 Effect = Literal["pure", "idempotent", "once"]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_ai import NativeOutput, PromptedOutput, RunContext, StructuredDict, ToolOutput
+from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import PrepareOutputTools
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
@@ -46,6 +47,26 @@ def build(spec: OutputSpec | None) -> Output:
     except (UserError, KeyError):  # KeyError: a reference to the whole schema, "#"
         return _recursive(spec, schema, check)
     return Output([_marked(answer, spec), DeferredToolRequests], text=False)
+
+
+def pausing(agent: AbstractAgent[Any, Any]) -> Any:
+    """Returns the output type of an agent defined in Python so that its runs can pause.
+
+    Raises `ConfigError` for one whose output type cannot be changed.
+    """
+    own = agent.output_type
+    if own is DeferredToolRequests or DeferredToolRequests in _alternatives(own):
+        return own
+    if getattr(agent, "_output_validators", None):
+        raise ConfigError(
+            "a tool needs approval, and the output validators of the agent do not let its output"
+            " type be changed: add DeferredToolRequests to the output type in Python"
+        )
+    return [own, DeferredToolRequests]
+
+
+def _alternatives(output_type: Any) -> tuple[Any, ...]:
+    return tuple(output_type) if isinstance(output_type, (list, tuple)) else get_args(output_type)
 
 
 def _marked(answer: Any, spec: OutputSpec) -> Any:

@@ -7,18 +7,20 @@ run a task group. The state of a call is in the attempt, never here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from pydantic_ai import RunContext
-from pydantic_ai.exceptions import ModelRetry, UserError
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.exceptions import ApprovalRequired, ModelRetry, UserError
 from pydantic_ai.tools import Tool
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_ai.toolsets.wrapper import WrapperToolset
 
-from axon_runner.attempt import PythonCall, current_attempt
+from axon_runner.attempt import current_attempt
 from axon_runner.launch import ConfigError
 from axon_runner.registry import Registered, Registry
 from axon_runner.schemas import SchemaArguments, SchemaCheck
@@ -30,7 +32,7 @@ _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 def build(
     specs: tuple[ToolSpec, ...], registry: Registry, default_timeout: float | None
 ) -> list[Tool]:
-    """Returns the tools of a spec.
+    """Returns the tools that a spec adds.
 
     Raises `ConfigError` for a target that is not registered or a schema that cannot be used.
     """
@@ -40,11 +42,27 @@ def build(
         seconds = spec.timeout if spec.timeout is not None else default_timeout
         if spec.name in tools:
             raise ConfigError(f"two tools of the spec have the name {spec.name!r}")
+        if host == "module":
+            continue
         if host == "rust":
             tools[spec.name] = _rust(spec, seconds)
         else:
             tools[spec.name] = _python(spec, registry.get("tool", target), seconds)
     return list(tools.values())
+
+
+def own(specs: tuple[ToolSpec, ...], agent: AbstractAgent[Any, Any]) -> dict[str, ToolSpec]:
+    """Returns what a spec says of the tools that an agent defined in Python brings itself.
+
+    Raises `ConfigError` for a tool that it does not bring, as far as that can be known.
+    """
+    said = {spec.name: spec for spec in specs if spec.target == "module"}
+    if said and all(isinstance(toolset, FunctionToolset) for toolset in agent.toolsets):
+        brought = {name for toolset in agent.toolsets for name in getattr(toolset, "tools", ())}
+        if unknown := sorted(said.keys() - brought):
+            names = ", ".join(sorted(brought)) or "none"
+            raise ConfigError(f"the agent has no tool {', '.join(unknown)}; it brings: {names}")
+    return said
 
 
 def function_tool(function: Any, name: str | None = None, description: str | None = None) -> Tool:
@@ -72,7 +90,7 @@ def _python(spec: ToolSpec, entry: Registered, seconds: float | None) -> Tool:
     """A registered function, its arguments from its hints and, if given, the spec's schema."""
     own = function_tool(entry.value, spec.name, spec.description)
     schema = own.function_schema
-    how = PythonCall(spec.effect or entry.effect)
+    effect = spec.effect or entry.effect
 
     async def run(args: dict[str, Any], ctx: RunContext[Any]) -> Any:
         if seconds is None:
@@ -86,7 +104,7 @@ def _python(spec: ToolSpec, entry: Registered, seconds: float | None) -> Tool:
             raise ModelRetry(f"Timed out after {seconds:g} seconds.") from None
 
     async def call(ctx: RunContext[Any], /, **args: Any) -> Any:
-        return await current_attempt.get().call_python(ctx, args, run, how)
+        return await current_attempt.get().call_python(ctx, args, run, effect)
 
     if spec.parameters is None:
         return _tool(spec, call, own.description, schema.json_schema, schema.validator)
@@ -121,8 +139,11 @@ class AddedToolset(FunctionToolset[Any]):
     """The tools that a spec adds to an agent defined in Python."""
 
 
+@dataclass
 class ObservedToolset(WrapperToolset[Any]):
-    """The tools of an agent defined in Python: same events and failures, no permits."""
+    """The tools of an agent defined in Python, with what the spec says of them in `own`."""
+
+    own: Mapping[str, ToolSpec]
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -133,5 +154,8 @@ class ObservedToolset(WrapperToolset[Any]):
         async def run(args: dict[str, Any], ctx: RunContext[Any]) -> Any:
             return await super(ObservedToolset, self).call_tool(name, args, ctx, tool)
 
-        call = PythonCall("once", permit=False)
-        return await current_attempt.get().call_python(ctx, tool_args, run, call)
+        spec = self.own.get(name)
+        if spec is not None and spec.requires_approval and not ctx.tool_call_approved:
+            raise ApprovalRequired
+        effect = spec.effect if spec is not None and spec.effect is not None else "once"
+        return await current_attempt.get().call_python(ctx, tool_args, run, effect)

@@ -23,7 +23,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from axon_runner.faults import faults
 from axon_runner.launch import TARGET_PATTERN, ConfigError, Effect, Target
 
-_TOOL_TARGET = rf"^(rust|python:{TARGET_PATTERN[1:-1]})$"
+_TOOL_TARGET = rf"^(rust|module|python:{TARGET_PATTERN[1:-1]})$"
 
 Schema = dict[str, JsonValue]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -54,7 +54,7 @@ class ProviderSpec(_Wire):
 
 
 class ToolSpec(_Wire):
-    """A tool that the agent gets beside its own."""
+    """A tool that the agent gets beside its own, or with target `module` one of those."""
 
     name: Name
     target: Annotated[str, StringConstraints(pattern=_TOOL_TARGET)]
@@ -173,6 +173,19 @@ class ToolCall(_Wire):
     deps: Any = None
     deps_factory: Target | None = None
     tool_call_id: str | None = None
+
+
+class ReconcileRequest(_Wire):
+    """Asks what became of a tool call."""
+
+    key: str
+    run_id: Name
+    step: Integer
+    tool_call_id: str
+    name: str
+    args: dict[str, Any] = {}
+    deps: Any = None
+    deps_factory: Target | None = None
 
 
 def parse_spec(spec: dict[str, Any]) -> Spec:

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use axon_kernel::failure::{FailedTool, Failure, FailureKind};
 use axon_kernel::ids::ToolCallId;
-use axon_kernel::spec::Effect;
-use axon_kernel::wire::{Before, LaunchCallable};
+use axon_kernel::spec::{Effect, PythonTarget};
+use axon_kernel::wire::{Before, LaunchCallable, ReconcileAnswer};
 use serde_json::{Value, json};
 
-use crate::scripted_runner::{Life, RunnerScript, Step, ToolPlay, UnfinishedStep, When, message};
+use crate::scripted_runner::{
+    Life, ReconcilePlay, RunnerScript, Step, ToolPlay, UnfinishedStep, When, message,
+};
 
 /// The source of the agent's Python module.
 const MODULE: &str = include_str!("conformance_agent.py");
@@ -30,6 +32,10 @@ pub(super) fn callables() -> Vec<LaunchCallable> {
         {"target": "conformance_agent:broken", "role": "tool", "effect": "pure"},
         {"target": "conformance_agent:linger", "role": "tool", "effect": "pure"},
         {"target": "conformance_agent:model", "role": "model"},
+        {"target": "conformance_agent:was_made", "role": "reconcile"},
+        {"target": "conformance_agent:was_not_made", "role": "reconcile"},
+        {"target": "conformance_agent:cannot_tell", "role": "reconcile"},
+        {"target": "conformance_agent:cannot_be_asked", "role": "reconcile"},
     ]);
     serde_json::from_value(callables).expect("the callables above are callables")
 }
@@ -79,17 +85,31 @@ pub(super) fn script() -> RunnerScript {
         )
         .on(When::prompt("broken tool"), broken_tool())
         .on(When::prompt("slow tool"), slow_tool())
-        .on(
-            When::prompt("approval"),
-            [Step::pause(json!([
-                {"tool_call_id": "call-1", "name": "refund", "args": {"amount": 7}},
-            ]))],
-        )
+        .on(When::prompt("once tools"), two_once_tools())
+        .on(When::prompt("later tool").and_resumed(), later_once_tool())
+        .on(When::prompt("approval").and_decided("tool-approved"), approved())
+        .on(When::prompt("approval").and_decided("tool-denied"), denied())
+        .on(When::prompt("approval"), asks_for_approval())
         .always([Step::text("You"), Step::text(" said"), Step::complete("You said {{prompt}}.")]);
     let tools = [("add", add()), ("broken", ToolPlay::Raises(broken()))];
-    let target = |name| format!("conformance_agent:{name}").try_into();
+    let target = |name| PythonTarget::try_from(format!("conformance_agent:{name}"));
     let named = |(name, play)| Some((target(name).ok()?, play));
-    Life { offline: true, tools: tools.into_iter().filter_map(named).collect(), ..life }.into()
+    let tools = tools.into_iter().filter_map(named).collect();
+    let asked = verdicts().into_iter();
+    let reconcile = asked.filter_map(|(name, play)| Some((target(name).ok()?, play))).collect();
+    Life { offline: true, tools, reconcile, ..life }.into()
+}
+
+fn verdicts() -> [(&'static str, ReconcilePlay); 4] {
+    let mut closed = Failure::new(FailureKind::Tool, "the bank is closed");
+    closed.class = "ValueError".to_owned();
+    let done = ReconcileAnswer::Done { result: json!("transferred 7").into() };
+    [
+        ("was_made", ReconcilePlay::Answers(done)),
+        ("was_not_made", ReconcilePlay::Answers(ReconcileAnswer::NotDone)),
+        ("cannot_tell", ReconcilePlay::Answers(ReconcileAnswer::Unknown)),
+        ("cannot_be_asked", ReconcilePlay::Raises(closed.into())),
+    ]
 }
 
 fn key(key: &str) -> Value {
@@ -158,6 +178,49 @@ fn resumed_once_tool() -> Vec<Step> {
         ),
         Step::complete(RESULT),
     ]
+}
+
+fn two_once_tools() -> Vec<Step> {
+    let mut steps = python_tool("transfer", Effect::Once, json!("transferred 7"));
+    steps.insert(3, Step::tool_started("call-2", "transfer", Effect::Once));
+    steps.insert(4, Step::tool_finished("call-2", "transfer", "transferred 7"));
+    steps.pop();
+    steps.push(Step::complete("The result is {{result.call-1}} and {{result.call-2}}."));
+    steps
+}
+
+/// The call of a response behind two requests that stand side by side.
+fn later_once_tool() -> Vec<Step> {
+    let mut steps = resumed_once_tool();
+    if let Step::ToolStarted(started) = &mut steps[0] {
+        started.step = 3;
+    }
+    steps
+}
+
+fn asks_for_approval() -> Vec<Step> {
+    let call = message::tool_call("call-1", "refund", json!({"amount": 7}));
+    let request = json!({
+        "tool_call_id": "call-1", "name": "refund", "args": {"amount": 7}, "kind": "approval",
+    });
+    vec![
+        Step::checkpoint(Before::Tools, [message::user("{{prompt}}"), call]),
+        Step::pause(json!([request])),
+    ]
+}
+
+fn approved() -> Vec<Step> {
+    let mut request = Step::tool_request("call-1", "refund", json!({"amount": 5}));
+    if let Step::ToolRequests(calls) = &mut request {
+        calls[0].approved = true;
+    }
+    let result = message::tool_return("call-1", "refund", json!("{{result.call-1}}"));
+    vec![request, Step::checkpoint(Before::Model, [result]), Step::complete(RESULT)]
+}
+
+fn denied() -> Vec<Step> {
+    let told = message::tool_return("call-1", "refund", json!("Not today."));
+    vec![Step::checkpoint(Before::Model, [told]), Step::complete("The result is Not today..")]
 }
 
 fn slow_tool() -> Vec<Step> {

@@ -16,6 +16,7 @@ mod attempts;
 mod limits;
 mod permits;
 mod process;
+mod reconcile;
 mod requests;
 mod resumption;
 mod steering;
@@ -85,6 +86,7 @@ pub(super) async fn all(target: &Target) -> Report {
         attempts::CHECKS,
         permits::CHECKS,
         tools::CHECKS,
+        reconcile::CHECKS,
         resumption::CHECKS,
         steering::CHECKS,
     ];

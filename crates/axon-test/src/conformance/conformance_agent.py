@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic_ai import exceptions as ai
 from pydantic_ai.messages import (
@@ -17,6 +18,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
+from axon_runner import Done, NotDone
+
 CALLS = {
     "rust tool": [ToolCallPart("lookup", '{"key":"a"}', "call-1")],
     "rust tools": [
@@ -25,6 +28,10 @@ CALLS = {
     ],
     "python tool": [ToolCallPart("add", '{"left":2,"right":3}', "call-1")],
     "once tool": [ToolCallPart("transfer", '{"amount":7}', "call-1")],
+    "once tools": [
+        ToolCallPart("transfer", '{"amount":7}', "call-1"),
+        ToolCallPart("transfer", '{"amount":7}', "call-2"),
+    ],
     "slow tool": [ToolCallPart("linger", "{}", "call-1")],
     "broken tool": [ToolCallPart("broken", "{}", "call-1")],
     "approval": [ToolCallPart("refund", '{"amount":7}', "call-1")],
@@ -39,6 +46,25 @@ def add(left: int, right: int) -> int:
 def transfer(amount: int) -> str:
     """Transfers money."""
     return f"transferred {amount}"
+
+
+def was_made(key: str, args: dict[str, Any]) -> Done:
+    """Knows that a transfer was made."""
+    return Done(transfer(args["amount"]))
+
+
+def was_not_made(key: str, args: dict[str, Any]) -> NotDone:
+    """Knows that it was not."""
+    return NotDone()
+
+
+async def cannot_tell(key: str, args: dict[str, Any]) -> None:
+    """Knows nothing."""
+
+
+def cannot_be_asked(key: str, args: dict[str, Any]) -> None:
+    """Raises."""
+    raise ValueError("the bank is closed")
 
 
 def linger() -> str:

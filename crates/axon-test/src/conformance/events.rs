@@ -146,6 +146,16 @@ impl Events {
         self.link.permit(&self.run, self.attempt, event.id).await?.says(204)
     }
 
+    /// Returns what comes before the runner says nothing any more, as one that waits.
+    pub(super) async fn until_silent(&mut self) -> Result<Vec<Event>, Disagreement> {
+        let mut events = Vec::new();
+        while let Ok(next) = tokio::time::timeout(SILENCE, self.next()).await {
+            let Some(event) = next? else { break };
+            events.push(event);
+        }
+        Ok(events)
+    }
+
     /// Checks that the runner says nothing, as one that waits.
     pub(super) async fn is_silent(&mut self) -> Verdict {
         self.is_silent_for(SILENCE).await

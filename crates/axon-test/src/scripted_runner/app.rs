@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axon_kernel::json::RawJson;
-use axon_kernel::spec::Role;
 use axon_kernel::wire::{AttemptRequest, Health, Launch, ToolCallRequest, Validated};
 use serde::Deserialize;
 use serde_json::Value;
@@ -129,10 +128,6 @@ impl App {
     pub(super) fn tool(&self, target: &str, request: &ToolCallRequest) -> Result<RawJson, Refusal> {
         super::tools::call(self, target, request)
     }
-
-    pub(super) fn has_tool(&self, target: &str) -> bool {
-        spec::registered(&self.launch, Role::Tool, target).is_ok()
-    }
 }
 
 fn fits(when: &When, request: &AttemptRequest) -> bool {
@@ -142,6 +137,15 @@ fn fits(when: &When, request: &AttemptRequest) -> bool {
         && when.attempt.is_none_or(|number| number == request.attempt)
         && when.resumed.is_none_or(|resumed| resumed == request.prompt.is_none())
         && (when.model.is_none() || when.model == model_of(&request.spec))
+        && when.decided.as_ref().is_none_or(|kind| is_decided(request, kind))
+}
+
+/// Returns whether somebody has decided so about one of the calls.
+fn is_decided(request: &AttemptRequest, kind: &str) -> bool {
+    let decided = request.deferred_tool_results.as_ref().and_then(|raw| raw.decode().ok());
+    let decided: Value = decided.unwrap_or_default();
+    let each = ["approvals", "calls"].map(|part| decided[part].as_object().cloned());
+    each.into_iter().flatten().flatten().any(|(_, decision)| decision["kind"] == kind)
 }
 
 fn model_of(spec: &RawJson) -> Option<String> {

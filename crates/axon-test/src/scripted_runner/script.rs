@@ -8,6 +8,7 @@ use axon_kernel::failure::Failure;
 use axon_kernel::ids::{Attempt, Generation};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::PythonTarget;
+use axon_kernel::wire::ReconcileAnswer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -95,6 +96,8 @@ pub struct Life {
     pub plays: Vec<Play>,
     /// What directly called tools give.
     pub tools: BTreeMap<PythonTarget, ToolPlay>,
+    /// What functions say that are asked what became of a call.
+    pub reconcile: BTreeMap<PythonTarget, ReconcilePlay>,
 }
 
 impl Life {
@@ -237,6 +240,8 @@ pub enum Endpoint {
     Cancel,
     /// `POST /v1/tools/{target}/call`.
     CallTool,
+    /// `POST /v1/tools/{target}/reconcile`.
+    Reconcile,
     /// `POST /v1/drain`.
     Drain,
 }
@@ -307,6 +312,9 @@ pub struct When {
     /// The spec names this model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// A call that waited has a decision of this kind: `tool-approved`, `tool-denied` and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided: Option<String>,
 }
 
 impl When {
@@ -344,6 +352,12 @@ impl When {
         Self { resumed: Some(true), ..self }
     }
 
+    /// Fits only those of them in which a call that waited has a decision of this kind.
+    #[must_use]
+    pub fn and_decided(self, kind: impl Into<String>) -> Self {
+        Self { decided: Some(kind.into()), ..self }
+    }
+
     /// Fits only those of them whose spec names this model.
     #[must_use]
     pub fn and_model(self, model: impl Into<String>) -> Self {
@@ -365,4 +379,14 @@ pub enum ToolPlay {
     },
     /// It raises.
     Raises(Failure),
+}
+
+/// What a function says that is asked what became of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReconcilePlay {
+    /// Its answer.
+    Answers(ReconcileAnswer),
+    /// It raises.
+    Raises(Box<Failure>),
 }

@@ -6,8 +6,8 @@ use axon_kernel::failure::FailureKind;
 use axon_kernel::ids::RunId;
 use axon_kernel::json;
 use axon_kernel::wire::{
-    AttemptRequest, MessageRequest, PermitRequest, ToolCallRequest, ToolCallResult,
-    ToolResultRequest, ValidateRequest,
+    AttemptRequest, MessageRequest, PermitRequest, ReconcileRequest, ToolCallRequest,
+    ToolCallResult, ToolResultRequest, ValidateRequest,
 };
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -36,6 +36,7 @@ enum Route {
     Message(RunId),
     Cancel(RunId),
     CallTool(String),
+    Reconcile(String),
     Drain,
 }
 
@@ -52,6 +53,7 @@ impl Route {
             ("POST", ["v1", "runs", run, "messages"]) => Self::Message(RunId::new(*run)),
             ("DELETE", ["v1", "runs", run]) => Self::Cancel(RunId::new(*run)),
             ("POST", ["v1", "tools", target, "call"]) => Self::CallTool((*target).to_owned()),
+            ("POST", ["v1", "tools", target, "reconcile"]) => Self::Reconcile((*target).to_owned()),
             ("POST", ["v1", "drain"]) => Self::Drain,
             _ => return None,
         })
@@ -68,6 +70,7 @@ impl Route {
             Self::Message(_) => Endpoint::Message,
             Self::Cancel(_) => Endpoint::Cancel,
             Self::CallTool(_) => Endpoint::CallTool,
+            Self::Reconcile(_) => Endpoint::Reconcile,
             Self::Drain => Endpoint::Drain,
         }
     }
@@ -148,6 +151,10 @@ fn execute(app: &Arc<App>, route: Route, body: &[u8]) -> Result<Response, Refusa
         Route::CallTool(target) => {
             let request: ToolCallRequest = decode(body)?;
             Json(ToolCallResult { result: app.tool(&target, &request)? }).into_response()
+        }
+        Route::Reconcile(target) => {
+            let ReconcileRequest { .. } = decode(body)?;
+            Json(super::tools::reconcile(app, &target)?).into_response()
         }
         Route::Drain => {
             app.runs().drain();

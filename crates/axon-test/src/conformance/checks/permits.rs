@@ -9,6 +9,7 @@ use crate::conformance::report::{Verdict, expected, same};
 checks! {
     checkpoint_waits_for_its_permit
     once_tool_waits_for_its_permit
+    each_once_tool_of_a_response_waits_for_its_own_permit
     other_tool_does_not_wait
     attempt_that_waits_for_a_permit_can_be_cancelled
     checkpoints_record_every_new_message
@@ -40,6 +41,20 @@ async fn once_tool_waits_for_its_permit(subject: &Subject<'_>) -> Verdict {
     let finished = events.next().await?;
     same("next event", finished.as_ref().map(|event| event.kind.as_str()), Some("tool_finished"))?;
     events.output("The result is transferred 7.").await
+}
+
+async fn each_once_tool_of_a_response_waits_for_its_own_permit(subject: &Subject<'_>) -> Verdict {
+    let mut events = subject.link().open(&request("once tools")).await?;
+    let first = events.until("tool_started").await?;
+    // The other one may have begun too, and waits as well.
+    let begun = events.until_silent().await?;
+    same("calls that were made", events.count("tool_finished"), 0)?;
+    for started in [&first].into_iter().chain(&begun) {
+        same("permit", &started.data["permit"], &json!(true))?;
+        events.permit_if_wanted(started).await?;
+    }
+    events.output("The result is transferred 7 and transferred 7.").await?;
+    same("calls that were begun", events.count("tool_started"), 2)
 }
 
 async fn other_tool_does_not_wait(subject: &Subject<'_>) -> Verdict {
