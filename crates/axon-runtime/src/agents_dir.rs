@@ -30,7 +30,9 @@ impl AgentDefinition {
     /// The [`Failure`] that starting it would end with: a module that is not there, a provider
     /// that nobody knows, a key that is missing.
     pub fn check(&self, host: &Host) -> Result<(), Failure> {
-        crate::definition::check(&self.spec, host, self.folder.as_deref())
+        crate::definition::check(&self.spec, host, self.folder.as_deref())?;
+        let none = crate::tools::Tools::default();
+        self.spec.tools.iter().try_for_each(|tool| crate::run::check_tool(tool, &none))
     }
 }
 

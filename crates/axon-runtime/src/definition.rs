@@ -16,13 +16,6 @@ pub(crate) fn check(spec: &AgentSpec, host: &Host, folder: Option<&Path>) -> Res
         config(rules.join("; "))
     })?;
     check_not_built(spec)?;
-    for tool in &spec.tools {
-        if let ToolTarget::Rust(name) = &tool.target {
-            let message = format!("tool `{}` is the Rust function `{name}`", tool.name);
-            let help = "run the agent in the service that registers it, or name a Python one";
-            return Err(config(format!("{message}, which is not registered here")).with_help(help));
-        }
-    }
     // What a runner elsewhere finds, and with which keys it asks its model, only that one knows.
     if is_elsewhere(spec) {
         return Ok(());

@@ -28,6 +28,8 @@ use crate::definition;
 use crate::host::Host;
 use crate::launchers::Launchers;
 use crate::program::Program;
+use crate::run::check_tool;
+use crate::tools::Tools;
 
 /// How long a runner whose agent was refused may take to end.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
@@ -71,6 +73,8 @@ pub(crate) struct Surroundings {
     /// slow.
     pub(crate) starts: Arc<Semaphore>,
     pub(crate) launchers: Launchers,
+    /// The tools that the service brings.
+    pub(crate) tools: Tools,
     /// Held until everything has ended: see [`RuntimeBuilder::ended`](crate::RuntimeBuilder::ended).
     pub(crate) alive: mpsc::Sender<Infallible>,
     /// The interpreter that runs launchers of programs that are not Python's, once it was looked for.
@@ -85,6 +89,7 @@ impl Surroundings {
             progress,
             starts: Arc::new(Semaphore::new(1)),
             launchers: Launchers::default(),
+            tools: Tools::default(),
             // Nobody asks when that has ended.
             alive: mpsc::channel(1).0,
             any_python: Arc::default(),
@@ -124,6 +129,9 @@ impl Launcher {
             path.push(host.directory.clone());
         }
         definition::check(&spec, &host, folder.as_deref())?;
+        for tool in &spec.tools {
+            check_tool(tool, &surroundings.tools)?;
+        }
         let program = Program::find(&spec, folder.clone(), &host, &surroundings).await?;
         let wire = Value::Object(spec.to_wire()).into();
         let Surroundings { allow_offline, starts, launchers, .. } = surroundings;

@@ -24,6 +24,7 @@ mod agent;
 mod agents;
 mod agents_dir;
 mod budget;
+mod clock;
 mod conversations;
 mod definition;
 mod events;
@@ -36,12 +37,15 @@ mod log;
 mod memory;
 mod models;
 mod program;
+mod records;
+mod recovery;
 mod registry;
 mod run;
 mod runs;
 mod runtime;
 mod services;
 pub mod supervisor;
+mod tools;
 mod tree;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus, RunnerState, RunnerStatus};
@@ -58,7 +62,11 @@ pub use launch::OnProgress;
 pub use launchers::LauncherStatus;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
+pub use records::{RecordError, RunRecords};
 pub use registry::nearest;
-pub use run::{Outcome, Prompt, Refusal, RunBuilder, RunHandle, RunOutcome, SteerError};
+pub use run::{
+    Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome, SteerError,
+};
 pub use runtime::{Runtime, RuntimeBuilder, StartError};
+pub use tools::{ToolCall, ToolError, ToolReply};
 pub use tree::{Branch, Tree, TreeChild, TreeNode};

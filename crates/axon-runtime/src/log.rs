@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axon_kernel::event::{RunEvent, Sequenced};
 use axon_kernel::failure::Failure;
-use axon_kernel::ids::RunId;
+use axon_kernel::ids::{Attempt, RunId};
 use tokio::sync::watch;
+
+use crate::clock;
 
 /// How many events are kept for readers (the design's bound).
 const MAX_EVENTS: usize = 4096;
@@ -41,11 +43,19 @@ pub(crate) struct RunLog {
     latest: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     events: VecDeque<(Arc<Sequenced>, usize)>,
     bytes: usize,
+    /// The number of the newest event.
     seq: u64,
+    /// The last number that was given to an event.
+    placed: u64,
+    /// The number that the first event came after.
+    begun: u64,
+    /// The number of the last event that left the log.
+    dropped: u64,
+    attempt: Attempt,
     /// The highest number that a reader has asked for.
     read: u64,
     /// The text of the events that left the log.
@@ -57,27 +67,68 @@ struct Kept {
 
 impl RunLog {
     pub(crate) fn new(run_id: RunId) -> Self {
-        Self { run_id, kept: Mutex::default(), latest: watch::Sender::new(0) }
+        Self::after(run_id, 0, Attempt(0))
+    }
+
+    /// Begins behind the number `seq`, which was given to an event before.
+    pub(crate) fn after(run_id: RunId, seq: u64, attempt: Attempt) -> Self {
+        let kept = Kept {
+            events: VecDeque::new(),
+            bytes: 0,
+            seq,
+            placed: seq,
+            begun: seq,
+            dropped: seq,
+            attempt,
+            read: 0,
+            text: String::new(),
+            end: None,
+            pause: None,
+        };
+        Self { run_id, kept: Mutex::new(kept), latest: watch::Sender::new(seq) }
     }
 
     pub(crate) fn run_id(&self) -> &RunId {
         &self.run_id
     }
 
-    /// Appends an event; after a terminal one nothing is taken any more. Text that nobody has read
-    /// yet grows in place.
+    /// Says which attempt the events belong to that come from now on.
+    pub(crate) fn belongs_to(&self, attempt: Attempt) {
+        self.kept().attempt = attempt;
+    }
+
+    /// Gives an event its place. The run alone does that, and pushes the event before the next one.
+    pub(crate) fn place(&self, event: RunEvent) -> Sequenced {
+        let mut kept = self.kept();
+        kept.placed += 1;
+        Sequenced {
+            run_id: self.run_id.clone(),
+            seq: kept.placed,
+            attempt: kept.attempt,
+            at: clock::now(),
+            event,
+        }
+    }
+
+    /// Gives an event its place and appends it. Text that nobody has read yet grows in place.
     pub(crate) fn push(&self, event: RunEvent) {
+        if self.kept().grow_text(&event) {
+            return;
+        }
+        self.append(self.place(event));
+    }
+
+    /// Appends an event that has its place; after a terminal one nothing is taken any more.
+    pub(crate) fn append(&self, event: Sequenced) {
         let mut kept = self.kept();
         if kept.end.is_some() {
-            tracing::error!(run = %self.run_id, event = event.name(), "an event came after the end");
+            let event = event.event.name();
+            tracing::error!(run = %self.run_id, event, "an event came after the end");
             return;
         }
-        if kept.grow_text(&event) {
-            return;
-        }
-        kept.seq += 1;
-        let size = size_of_event(&event);
-        let event = Arc::new(Sequenced { run_id: self.run_id.clone(), seq: kept.seq, event });
+        kept.seq = event.seq;
+        let size = size_of_event(&event.event);
+        let event = Arc::new(event);
         if event.event.is_terminal() {
             kept.end = Some(event.clone());
         } else if let RunEvent::Paused(_) = event.event {
@@ -103,6 +154,12 @@ impl RunLog {
         self.settled_by().is_some()
     }
 
+    /// Returns whether the run waits for a person.
+    pub(crate) fn is_paused(&self) -> bool {
+        let kept = self.kept();
+        kept.end.is_none() && kept.pause.is_some()
+    }
+
     /// Waits for the terminal event, or for a pause.
     pub(crate) async fn settled(&self) -> Arc<Sequenced> {
         let mut latest = self.latest.subscribe();
@@ -117,19 +174,32 @@ impl RunLog {
     }
 
     pub(crate) fn read(self: &Arc<Self>) -> RunEvents {
-        RunEvents { log: self.clone(), cursor: 0, latest: self.latest.subscribe() }
+        let cursor = self.kept().begun;
+        self.read_after(cursor)
+    }
+
+    /// Reads on behind the event `seq`.
+    pub(crate) fn read_after(self: &Arc<Self>, seq: u64) -> RunEvents {
+        let latest = self.latest.subscribe();
+        let cursor = seq.max(self.begins_after());
+        RunEvents { earlier: VecDeque::new(), live: Some((self.clone(), latest)), cursor }
+    }
+
+    /// Returns the number of the last event that is not in this log: because it came before, or has
+    /// left it.
+    pub(crate) fn begins_after(&self) -> u64 {
+        self.kept().dropped
     }
 
     /// Returns what a reader that has seen everything up to `cursor` sees next.
-    fn after(&self, cursor: u64) -> Next {
+    fn next_after(&self, cursor: u64) -> Next {
         let mut kept = self.kept();
-        let first = kept.seq + 1 - kept.events.len() as u64;
-        let wanted = cursor + 1;
-        if wanted < first {
-            return Next::Lagged { missed: first - wanted, text: kept.text.clone() };
+        if cursor < kept.dropped {
+            let missed = kept.dropped - cursor.max(kept.begun);
+            return Next::Lagged { missed, upto: kept.dropped, text: kept.text.clone() };
         }
-        let index = usize::try_from(wanted - first).unwrap_or(usize::MAX);
-        kept.read = kept.read.max(wanted);
+        kept.read = kept.read.max(cursor + 1);
+        let index = kept.events.partition_point(|(event, _)| event.seq <= cursor);
         match kept.events.get(index) {
             Some((event, _)) => Next::Event(event.clone()),
             None if kept.end.is_some() || kept.pause.is_some() => Next::Over,
@@ -144,7 +214,7 @@ impl RunLog {
 
 enum Next {
     Event(Arc<Sequenced>),
-    Lagged { missed: u64, text: String },
+    Lagged { missed: u64, upto: u64, text: String },
     Wait,
     Over,
 }
@@ -174,6 +244,7 @@ impl Kept {
         while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
             let Some((event, size)) = self.events.pop_front() else { return };
             self.bytes -= size;
+            self.dropped = event.seq;
             self.drop_text(&event.event);
         }
     }
@@ -211,7 +282,9 @@ fn size_of_event(event: &RunEvent) -> usize {
         | RunEvent::Decided(_)
         | RunEvent::Retracted(_)
         | RunEvent::Paused(_)
+        | RunEvent::Resolved(_)
         | RunEvent::Resumed(_)
+        | RunEvent::Recovered(_)
         | RunEvent::Cancelled(_) => 0,
     };
     content + 128
@@ -221,33 +294,50 @@ fn size_of_failure(failure: &Failure) -> usize {
     failure.message.len() + failure.traceback.as_ref().map_or(0, String::len)
 }
 
-/// The events of a run, from its first one.
+/// The events of a run: those that are recorded, then those that come.
 #[derive(Debug)]
 pub struct RunEvents {
-    log: Arc<RunLog>,
+    /// What the store has of the time before the live log began.
+    earlier: VecDeque<Sequenced>,
+    live: Option<(Arc<RunLog>, watch::Receiver<u64>)>,
     cursor: u64,
-    latest: watch::Receiver<u64>,
 }
 
 impl RunEvents {
-    /// Returns the next update, or `None` after the terminal event or a pause.
+    /// Those that are recorded, and no others.
+    pub(crate) fn recorded(earlier: Vec<Sequenced>) -> Self {
+        Self { earlier: earlier.into(), live: None, cursor: 0 }
+    }
+
+    /// Puts what is recorded of the time before in front.
+    pub(crate) fn with_earlier(mut self, earlier: Vec<Sequenced>) -> Self {
+        self.earlier = earlier.into();
+        self
+    }
+
+    /// Returns the next update, or `None` after the terminal event or a pause, and where nobody
+    /// goes on with the run in this process.
     pub async fn next(&mut self) -> Option<RunUpdate> {
+        if let Some(event) = self.earlier.pop_front() {
+            return Some(RunUpdate::Event(Arc::new(event)));
+        }
+        let (log, latest) = self.live.as_mut()?;
         loop {
-            self.latest.mark_unchanged();
-            match self.log.after(self.cursor) {
+            latest.mark_unchanged();
+            match log.next_after(self.cursor) {
                 Next::Event(event) => {
                     self.cursor = event.seq;
                     return Some(RunUpdate::Event(event));
                 }
-                Next::Lagged { missed, text } => {
-                    self.cursor += missed;
+                Next::Lagged { missed, upto, text } => {
+                    self.cursor = upto;
                     metrics::counter!("axon_dropped_events_total").increment(missed);
                     return Some(RunUpdate::Lagged { missed, text });
                 }
                 Next::Over => return None,
                 Next::Wait => {
                     // The sender lives in the log that this reader holds: it cannot close.
-                    let _changed = self.latest.changed().await;
+                    let _changed = latest.changed().await;
                 }
             }
         }

@@ -2,13 +2,17 @@
 
 mod attempt;
 mod builder;
+mod doubt;
 mod driver;
 mod elsewhere;
 mod handle;
+mod journal;
 mod ladder;
 mod model_event;
 mod outcome;
 mod refusal;
+mod resume;
+mod rust_tools;
 mod spending;
 mod steering;
 mod stop;
@@ -17,11 +21,13 @@ mod transcript;
 
 pub use builder::RunBuilder;
 pub(crate) use driver::{Driver, Entrance};
-pub(crate) use handle::LiveRun;
+pub(crate) use handle::{LiveRun, Stop};
 pub use handle::{RunHandle, SteerError};
 pub(crate) use ladder::jitter;
 pub use outcome::{Outcome, RunOutcome};
 pub use refusal::Refusal;
+pub use resume::{Resume, ResumeError};
+pub(crate) use rust_tools::check as check_tool;
 
 use std::time::Duration;
 

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axon_kernel::event::RunEvent;
 use axon_kernel::ids::RunId;
 use axon_kernel::spec::AgentName;
-use axon_kernel::store::Store;
+use axon_kernel::store::{Append, Store};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::log::RunLog;
-use crate::run::{Driver, Entrance, LiveRun};
+use crate::run::{Driver, Entrance, LiveRun, Stop};
 
 /// Speaks to the actor that knows the runs under way. Cheap to clone. The runs themselves outlive
 /// a restart of it: they enter themselves again. What ends them all does not depend on it.
@@ -27,13 +26,14 @@ pub(crate) struct Runs {
 #[derive(Debug)]
 pub(crate) enum RunsMessage {
     Enter(RunId, LiveRun),
-    Ended(RunId),
+    Ended(Arc<RunLog>),
     /// Cancel the runs of an agent.
     Cancel {
         agent: AgentName,
         reason: String,
     },
     Count(oneshot::Sender<usize>),
+    Find(RunId, oneshot::Sender<Option<LiveRun>>),
 }
 
 impl Runs {
@@ -59,12 +59,17 @@ impl Runs {
         let mut actors = self.actor.subscribe();
         let (mut ending, under_way) = (self.ending.subscribe(), self.under_way.clone());
         under_way.send_modify(|count| *count += 1);
+        let run = log.run_id().clone();
+        // At once, so that whoever was told of the run finds it.
+        tell(&actors, || RunsMessage::Enter(run.clone(), live.clone()));
         tokio::spawn(async move {
-            let run = log.run_id().clone();
             let ended = loop {
                 tell(&actors, || RunsMessage::Enter(run.clone(), live.clone()));
                 if let Some(reason) = &*ending.borrow_and_update() {
-                    live.cancel.now(reason);
+                    live.cancel.stop(match store.is_durable() {
+                        true => Stop::Interrupted(reason.clone()),
+                        false => Stop::Cancelled(reason.clone()),
+                    });
                 }
                 tokio::select! {
                     ended = &mut task => break ended,
@@ -76,7 +81,7 @@ impl Runs {
             if ended.is_err() {
                 record_end(store.as_ref(), &log).await;
             }
-            tell(&actors, || RunsMessage::Ended(run));
+            tell(&actors, || RunsMessage::Ended(log));
             under_way.send_modify(|count| *count -= 1);
         });
     }
@@ -92,6 +97,13 @@ impl Runs {
         tell(&self.actor.subscribe(), || RunsMessage::Cancel { agent, reason });
     }
 
+    /// Returns the run, if it is under way.
+    pub(crate) async fn find(&self, run: &RunId) -> Option<LiveRun> {
+        let (reply, answer) = oneshot::channel();
+        tell(&self.actor.subscribe(), || RunsMessage::Find(run.clone(), reply));
+        answer.await.ok().flatten()
+    }
+
     /// Returns how many runs are under way.
     pub(crate) async fn count(&self) -> usize {
         let (reply, answer) = oneshot::channel();
@@ -100,7 +112,8 @@ impl Runs {
         answer.await.unwrap_or_default()
     }
 
-    /// Cancels every run, from now on new ones too; the future resolves when all have ended.
+    /// Stops every run, from now on new ones too; the future resolves when all have ended here. In
+    /// a store that outlasts the process they stay open, else they are cancelled.
     pub(crate) fn shutdown(&self, reason: &str) -> impl Future<Output = ()> + Send + use<> {
         self.ending.send_if_modified(|ending| {
             let first = ending.is_none();
@@ -151,7 +164,13 @@ impl Actor for RunsActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RunsMessage::Enter(run, live) => drop(known.insert(run, live)),
-            RunsMessage::Ended(run) => drop(known.remove(&run)),
+            RunsMessage::Ended(log) => {
+                // The run may be under way anew.
+                let same = |live: &LiveRun| Arc::ptr_eq(&live.log, &log);
+                if known.get(log.run_id()).is_some_and(same) {
+                    known.remove(log.run_id());
+                }
+            }
             RunsMessage::Cancel { agent, reason } => {
                 for live in known.values().filter(|live| live.is_of(&agent)) {
                     live.cancel.now(&reason);
@@ -159,6 +178,7 @@ impl Actor for RunsActor {
             }
             // Whoever asked may have gone.
             RunsMessage::Count(reply) => drop(reply.send(known.len())),
+            RunsMessage::Find(run, reply) => drop(reply.send(known.get(&run).cloned())),
         }
         Ok(())
     }
@@ -168,16 +188,18 @@ impl Actor for RunsActor {
 async fn record_end(store: &dyn Store, log: &RunLog) {
     let run = log.run_id();
     tracing::error!(%run, "the run's task died");
-    let end = &log.settled().await.event;
+    let end = &log.settled().await;
     let recorded = async {
-        let events = store.events(run).await?;
-        if events.iter().any(RunEvent::is_terminal) {
+        let summary = store.run(run).await?;
+        if !summary.state.is_open() {
             return Ok(());
         }
-        let expected = events.len() as u64;
-        store.append(run, expected, std::slice::from_ref(end)).await.map(drop)
+        let events = std::slice::from_ref(end.as_ref());
+        let expected = summary.recorded;
+        store.append(Append { run, expected, events, turn: None, writes: &[] }).await.map(drop)
     };
     if let Err(error) = recorded.await {
         tracing::error!(%run, %error, "the end was not recorded");
+        let _gone_with_its_process = store.release(run).await;
     }
 }

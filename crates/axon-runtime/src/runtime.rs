@@ -1,6 +1,7 @@
 //! The runtime: a value that owns its agents, their runs and their names.
 
-use std::convert::Infallible;
+mod builder;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,29 +9,35 @@ use std::time::Duration;
 use axon_kernel::budget::Allowance;
 use axon_kernel::config::Config;
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::RunId;
 use axon_kernel::spec::{AgentName, AgentSpec};
-use axon_kernel::store::Store;
+use axon_kernel::store::{Store, StoreError};
 use axon_runner::embedded::LayDownError;
 use axon_runner::environment::SyncError;
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
-use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_agents, load_config};
+use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_config};
 use crate::budget::Budget;
 use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
 use crate::host::Host;
-use crate::launch::{Launcher, OFFLINE_PHASE, OnProgress, PrepareError, Surroundings};
-use crate::launchers::{self, Launchers};
-use crate::memory::MemoryStore;
+use crate::launch::{Launcher, OFFLINE_PHASE, PrepareError, Surroundings};
+use crate::launchers::Launchers;
+use crate::log::RunEvents;
 use crate::models::Models;
+use crate::records::RunRecords;
 use crate::registry::Registry;
-use crate::run::Refusal;
+use crate::run::{Refusal, Resume};
 use crate::runs::Runs;
 use crate::services::Services;
+use crate::tools::Tools;
 use crate::tree::Tree;
+
+pub use builder::RuntimeBuilder;
 
 /// How long runs may take to end when the runtime shuts down.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -74,141 +81,6 @@ pub enum StartError {
     Actor(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Prepares a [`Runtime`].
-#[must_use = "a runtime starts with `start`"]
-pub struct RuntimeBuilder {
-    host: Option<Host>,
-    folders: Vec<PathBuf>,
-    agents: Vec<AgentDefinition>,
-    surroundings: Surroundings,
-    ended: mpsc::Receiver<Infallible>,
-    store: Arc<dyn Store>,
-    config: Option<Config>,
-}
-
-impl RuntimeBuilder {
-    /// Starts every agent of the folder `path`.
-    pub fn agents_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.folders.push(path.into());
-        self
-    }
-
-    /// Starts `agent`: a spec, or one read with [`load_agent`](crate::load_agent).
-    pub fn agent(mut self, agent: impl Into<AgentDefinition>) -> Self {
-        self.agents.push(agent.into());
-        self
-    }
-
-    /// Starts `agent` and no other, whatever was asked for before.
-    pub fn only(mut self, agent: impl Into<AgentDefinition>) -> Self {
-        self.folders.clear();
-        self.agents = vec![agent.into()];
-        self
-    }
-
-    /// Returns the folders whose agents would be started.
-    #[must_use]
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.folders
-    }
-
-    /// Returns the agents that would be started beside those of the folders.
-    #[must_use]
-    pub fn agents(&self) -> &[AgentDefinition] {
-        &self.agents
-    }
-
-    /// Returns the settings that were given with [`RuntimeBuilder::config`].
-    #[must_use]
-    pub fn settings(&self) -> Option<&Config> {
-        self.config.as_ref()
-    }
-
-    /// Takes these surroundings in place of the process's own.
-    pub fn host(mut self, host: Host) -> Self {
-        self.host = Some(host);
-        self
-    }
-
-    /// Lets agents answer with a model that only plays one.
-    pub fn allow_offline(mut self) -> Self {
-        self.surroundings.allow_offline = true;
-        self
-    }
-
-    /// Keeps runs and conversations in `store`; in memory by default.
-    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = store;
-        self
-    }
-
-    /// Calls `on_progress` while the Python environment is built, which can take a minute once.
-    pub fn on_progress(mut self, on_progress: OnProgress) -> Self {
-        self.surroundings.progress = on_progress;
-        self
-    }
-
-    /// Takes these settings in place of those in the `axon.toml` of a folder of agents.
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = Some(config);
-        self
-    }
-
-    /// Returns what resolves when the runtime that this starts is gone, with everything that it had
-    /// started: also when the start itself was dropped half way. The second that is asked for knows
-    /// of nothing.
-    pub fn ended(&mut self) -> impl Future<Output = ()> + Send + use<> {
-        let mut ended = std::mem::replace(&mut self.ended, mpsc::channel(1).1);
-        async move {
-            let _ended = ended.recv().await;
-        }
-    }
-
-    /// Starts the agents, and returns when each has a runner up, could have none, or took longer than
-    /// a run of it may. Further runners of the same agent come up meanwhile.
-    ///
-    /// An agent whose runner cannot be had is no error here: it is parked, [`Runtime::tree`] and
-    /// [`AgentHandle::ready`] say why, and everything else serves.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] of the first agent whose definition is wrong as it stands, or which would
-    /// answer with an offline model although that was not allowed.
-    pub async fn start(self) -> Result<Runtime, StartError> {
-        let Self { host, folders, mut agents, mut surroundings, store, config, ended: _ } = self;
-        let host = host.map_or_else(Host::from_process, Ok).map_err(StartError::Host)?;
-        let folders: Vec<PathBuf> =
-            folders.into_iter().map(|folder| host.directory.join(folder)).collect();
-        for folder in &folders {
-            agents.extend(load_agents(folder, &host)?);
-        }
-        let config = match config {
-            Some(config) => config,
-            None => settings_of(&folders, &host)?,
-        };
-        surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
-        check_names(&agents, &config)?;
-        launchers::sweep(host.sockets.clone());
-        let runtime = Runtime::new(Arc::new(host), surroundings, store, &config);
-        let handles = runtime.enter_all(agents).await?;
-        let started = runtime.inner.agents.start().await;
-        started.map_err(|error| StartError::Actor(error.into()))?;
-        for handle in handles {
-            runtime.settle(&handle).await?;
-        }
-        Ok(runtime)
-    }
-}
-
-impl std::fmt::Debug for RuntimeBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RuntimeBuilder")
-            .field("folders", &self.folders)
-            .field("agents", &self.agents)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Owns agents, their runs and their names. Two runtimes in one process know nothing of each
 /// other. Cheap to clone; the last clone that is dropped ends the runners.
 #[derive(Clone, Debug)]
@@ -221,6 +93,8 @@ struct Inner {
     services: Arc<Services>,
     agents: Arc<Agents>,
     surroundings: Surroundings,
+    /// What goes on with open runs; nothing where they are not recovered.
+    recovery: OnceLock<AbortHandle>,
 }
 
 impl Runtime {
@@ -238,11 +112,13 @@ impl Runtime {
                 progress: Arc::new(|_| ()),
                 starts: Arc::new(Semaphore::new(1)),
                 launchers: Launchers::default(),
+                tools: Tools::default(),
                 alive,
                 any_python: Arc::default(),
             },
-            store: Arc::new(MemoryStore::default()),
+            store: None,
             config: None,
+            recovers: true,
         }
     }
 
@@ -257,6 +133,7 @@ impl Runtime {
             store,
             registry: Registry::new(),
             runs: Runs::new(),
+            tools: surroundings.tools.clone(),
             launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
             models: Models::new(config.breaker, &config.rate_limits, events.clone()),
@@ -269,7 +146,8 @@ impl Runtime {
         let agents = Agents::new(services.clone(), groups);
         // Set once: here. Weak, because the agents hold the services.
         let _first = services.agents.set(Arc::downgrade(&agents));
-        Self { inner: Arc::new(Inner { host, services, agents, surroundings }) }
+        let recovery = OnceLock::new();
+        Self { inner: Arc::new(Inner { host, services, agents, surroundings, recovery }) }
     }
 
     /// Finds an agent by its name.
@@ -363,6 +241,45 @@ impl Runtime {
         self.inner.services.budget.child(allowance)
     }
 
+    /// Returns the store that keeps the runs and conversations.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.services.store
+    }
+
+    /// Returns the records of the runs, to read them and to decide about those that wait.
+    #[must_use]
+    pub fn records(&self) -> RunRecords {
+        RunRecords::new(self.store().clone())
+    }
+
+    /// Goes on with a run that waits for nothing any more, or whose process has gone.
+    pub fn resume(&self, run: impl Into<RunId>) -> Resume {
+        Resume::new(self.inner.services.clone(), run.into())
+    }
+
+    /// Returns the events of `run` behind the event `after`, of which 0 is none: what is recorded,
+    /// and then what comes, if the run is under way in this runtime. Text that was shown and is in no record is not
+    /// repeated; the messages of the next checkpoint have it whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], or what else the store says.
+    pub async fn follow(&self, run: &RunId, after: u64) -> Result<RunEvents, StoreError> {
+        let services = &self.inner.services;
+        let live = services.runs.find(run).await;
+        let Some(live) = live else {
+            return Ok(RunEvents::recorded(services.store.records(run, after).await?));
+        };
+        let earlier = match after < live.log.begins_after() {
+            true => services.store.records(run, after).await?,
+            false => Vec::new(),
+        };
+        let begun = live.log.begins_after();
+        let earlier = earlier.into_iter().filter(|event| event.seq <= begun).collect();
+        Ok(live.log.read_after(after).with_earlier(earlier))
+    }
+
     /// Returns the supervision tree as it is now.
     pub async fn tree(&self) -> Tree {
         Tree::of(&self.inner.agents, &self.inner.services).await
@@ -375,7 +292,7 @@ impl Runtime {
     }
 
     /// Takes no new runs, lets those under way finish, at most until `deadline` has passed, and
-    /// shuts down. Returns how many runs had to be cancelled.
+    /// shuts down. Returns how many runs had to be stopped.
     pub async fn drain(&self, deadline: Duration) -> usize {
         let agents = self.agents();
         for handle in &agents {
@@ -388,9 +305,16 @@ impl Runtime {
         left
     }
 
-    /// Cancels what is under way, and returns when every run and every runner has ended.
+    /// Stops what is under way, and returns when every run and every runner has ended here. In a
+    /// store that outlasts the process, runs under way stay open, for whoever opens it next; their
+    /// callers get a pause, [`PauseReason::Interrupted`]. In memory they are cancelled.
+    ///
+    /// [`PauseReason::Interrupted`]: axon_kernel::event::PauseReason::Interrupted
     pub async fn shutdown(&self) {
-        let Inner { services, agents, .. } = self.inner.as_ref();
+        let Inner { services, agents, recovery, .. } = self.inner.as_ref();
+        if let Some(recovery) = recovery.get() {
+            recovery.abort();
+        }
         end(services, agents, "the runtime shuts down").await;
     }
 
@@ -525,6 +449,9 @@ fn end(
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(recovery) = self.recovery.get() {
+            recovery.abort();
+        }
         let ended = end(&self.services, &self.agents, "the runtime was dropped");
         // Agents hold the services, which hold the registry.
         self.services.registry.clear();

@@ -12,12 +12,14 @@ use crate::launchers::Launchers;
 use crate::models::Models;
 use crate::registry::Registry;
 use crate::runs::Runs;
+use crate::tools::Tools;
 
 /// What all agents and runs of a runtime share.
 pub(crate) struct Services {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Registry,
     pub(crate) runs: Runs,
+    pub(crate) tools: Tools,
     pub(crate) launchers: Launchers,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,

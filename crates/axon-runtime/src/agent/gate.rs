@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use axon_kernel::event::millis;
 use axon_kernel::spec::Limits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Duration, Instant};
 
 /// The shortest and the longest time after which a caller is asked to try again.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// How long it may take until there is room for a run that was accepted long ago.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// Counts the runs of one agent. It outlives the agent's actor, so that no restart of it loses or
 /// doubles a place.
@@ -20,6 +23,10 @@ pub(crate) struct Gate {
     queue: AtomicUsize,
     /// Runs that were let in and have not left: under way or waiting.
     inside: Arc<watch::Sender<usize>>,
+    /// Those of them that were accepted long ago.
+    recovered: Arc<watch::Sender<usize>>,
+    /// The line of those that were accepted long ago: its first one waits for room.
+    line: Mutex<()>,
     /// How long a place is held, in milliseconds: a mean in which recent runs weigh most.
     held_ms: Arc<AtomicU64>,
 }
@@ -45,6 +52,8 @@ impl Gate {
             concurrency: AtomicU32::new(concurrency),
             queue: AtomicUsize::new(limits.queue as usize),
             inside: Arc::default(),
+            recovered: Arc::default(),
+            line: Mutex::new(()),
             held_ms: Arc::default(),
         }
     }
@@ -61,7 +70,22 @@ impl Gate {
             return Err(self.full());
         }
         let counted = Counted(self.inside.clone());
-        Ok(Admission { slots: self.slots.clone(), counted, held_ms: self.held_ms.clone() })
+        let (slots, held_ms) = (self.slots.clone(), self.held_ms.clone());
+        Ok(Admission { slots, counted, recovered: None, held_ms })
+    }
+
+    /// Waits until there is room for a run that was accepted long ago: such runs take half of the
+    /// places, so that new ones find room beside them. Where none gets on, because they wait for
+    /// each other, one more is let in from time to time.
+    pub(crate) async fn room_for_recovered(&self) -> Recovered {
+        let _first = self.line.lock().await;
+        let mut recovered = self.recovered.subscribe();
+        let room = recovered.wait_for(|count| *count < self.concurrency().div_ceil(2));
+        // The sender lives in `self`, so the channel cannot close. What it lends is a lock on the
+        // count, which is changed next.
+        drop(tokio::time::timeout(STUCK, room).await);
+        self.recovered.send_modify(|count| *count += 1);
+        Recovered(Counted(self.recovered.clone()))
     }
 
     /// Says how full it is. There is room again when one run has ended, of as many as are under way.
@@ -120,6 +144,10 @@ impl Gate {
     }
 }
 
+/// Room for a run that was accepted long ago. It has it until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Recovered(#[expect(dead_code, reason = "it counts until it goes")] Counted);
+
 #[derive(Debug)]
 struct Counted(Arc<watch::Sender<usize>>);
 
@@ -134,6 +162,7 @@ impl Drop for Counted {
 pub(crate) struct Admission {
     slots: Arc<Semaphore>,
     counted: Counted,
+    recovered: Option<Recovered>,
     held_ms: Arc<AtomicU64>,
 }
 
@@ -143,6 +172,7 @@ pub(crate) struct Slot {
     // The place first: whoever is let in then finds the count right.
     _place: OwnedSemaphorePermit,
     _counted: Counted,
+    _recovered: Option<Recovered>,
     since: Instant,
     held_ms: Arc<AtomicU64>,
 }
@@ -159,17 +189,25 @@ impl Drop for Slot {
 }
 
 impl Admission {
+    /// Keeps the room of a run that was accepted long ago for as long as the run is let in.
+    pub(crate) fn in_room(self, recovered: Recovered) -> Self {
+        Self { recovered: Some(recovered), ..self }
+    }
+
     /// Waits for a place: first come, first served.
     pub(crate) async fn slot(self) -> Result<Slot, Closed> {
-        let Self { slots, counted, held_ms } = self;
+        let Self { slots, counted, recovered, held_ms } = self;
         let place = slots.acquire_owned().await.map_err(|_closed| Closed)?;
-        Ok(Slot { _place: place, _counted: counted, since: Instant::now(), held_ms })
+        let since = Instant::now();
+        Ok(Slot { _place: place, _counted: counted, _recovered: recovered, since, held_ms })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -200,6 +238,20 @@ mod tests {
         let second = tokio::spawn(gate.admit().unwrap().slot());
         gate.close();
         assert!(second.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn runs_that_were_accepted_long_ago_leave_half_of_the_places_to_new_ones() {
+        let gate = gate(4, 0);
+        let mut slots = Vec::new();
+        for _ in 0..2 {
+            let room = gate.room_for_recovered().await;
+            slots.push(gate.admit().unwrap().in_room(room).slot().await.unwrap());
+        }
+        assert!(gate.room_for_recovered().now_or_never().is_none());
+        assert_eq!(gate.in_flight(), 2);
+        slots.pop();
+        assert!(gate.room_for_recovered().now_or_never().is_some());
     }
 
     #[tokio::test]

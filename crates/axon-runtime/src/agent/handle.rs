@@ -22,6 +22,9 @@ use crate::services::Services;
 /// How long an actor may take to say how it is; it never waits for anything itself.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long a run that is recovered waits at most before it asks a full agent again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long an agent may take to let its runner go.
 const REST_DEADLINE: Duration = Duration::from_secs(6);
 
@@ -229,6 +232,20 @@ impl AgentHandle {
             queued: full.queued,
             retry_after: full.retry_after,
         })
+    }
+
+    /// Lets a run in that was accepted long ago: half of the places at most go to such runs, and
+    /// where the agent is full of new ones, it waits without being sent away.
+    pub(crate) async fn admit_patiently(&self) -> Result<Admission, Refusal> {
+        let room = self.agent.gate.room_for_recovered().await;
+        loop {
+            match self.admit() {
+                Err(Refusal::Overloaded { retry_after, .. }) => {
+                    tokio::time::sleep(retry_after.min(PATIENCE)).await;
+                }
+                admitted => return admitted.map(|admission| admission.in_room(room)),
+            }
+        }
     }
 
     /// Lends a runner to an attempt of `run`: any but one of generation `but`, and with nobody else

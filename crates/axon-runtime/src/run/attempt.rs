@@ -1,5 +1,6 @@
 //! One attempt: a lent runner, its stream of events, and what each of them means for the run.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axon_kernel::breaker::Answer;
@@ -9,10 +10,9 @@ use axon_kernel::event::{
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
-use axon_kernel::spec::Effect;
 use axon_kernel::wire::{
-    AttemptCompleted, AttemptRequest, AttemptStarted, Before, Checkpointed, PermitRequest,
-    RunnerEvent, ToolAnswer, ToolFinished, ToolRequested, ToolResultRequest, ToolStarted,
+    AttemptCompleted, AttemptRequest, AttemptStarted, Before, Checkpointed, DeferredResults,
+    PermitRequest, RunnerEvent, ToolFinished, ToolStarted,
 };
 use axon_runner::{AttemptStream, RequestError, StreamError};
 use serde_json::Value;
@@ -20,7 +20,9 @@ use tokio::time::Duration;
 
 use super::driver::{Driver, Stuck};
 use super::elsewhere::{MAX_ELSEWHERE, NotTaken};
+use super::journal::With;
 use super::model_event::{self, Meaning};
+use super::rust_tools::RustCalls;
 use super::steering::next_steer;
 use crate::agent::{Death, Lease};
 
@@ -77,6 +79,8 @@ impl Driver {
                 Ok(Err(not_taken)) => Err(not_taken.into_failure().into()),
                 Err(error) => Err(error),
             };
+            // Calls that nobody waits for any more; what they may have done is in doubt.
+            self.rust_calls = RustCalls::default();
             let end = self.judge(end, &lease).await;
             self.lease = None;
             return end;
@@ -92,7 +96,14 @@ impl Driver {
         } else {
             "it was waiting for the agent's runner"
         });
-        let lease = self.agent.lease(&run, self.sick, alone).await;
+        let agent = self.agent.clone();
+        let mut lease = pin!(agent.lease(&run, self.sick, alone));
+        let lease = loop {
+            tokio::select! {
+                lease = &mut lease => break lease,
+                () = self.journal.is_due() => self.write_what_is_due().await?,
+            }
+        };
         self.awaits = None;
         let lease = lease.map_err(|failure| AttemptError::Unavailable(Box::new(failure)))?;
         self.launcher = lease.tenancy.launcher.clone();
@@ -190,7 +201,6 @@ impl Driver {
                     self.check_model(&started)?;
                     model = (started.model.clone(), started.offline);
                     let begun = AttemptBegun {
-                        attempt: self.attempt,
                         generation: lease.generation(),
                         model: started.model,
                         offline: started.offline,
@@ -239,9 +249,22 @@ impl Driver {
                     return event.map_err(|error| StreamError::into_failure(error).into());
                 }
                 Some(steer) = next_steer(&mut self.steered) => steer,
+                called = self.rust_calls.next() => {
+                    self.rust_call_ended(called, lease).await?;
+                    continue;
+                }
+                () = self.journal.is_due() => {
+                    self.write_what_is_due().await?;
+                    continue;
+                }
             };
             self.steer(steer, lease).await?;
         }
+    }
+
+    /// Records what nothing depends on yet, so that others who look at the store see it.
+    async fn write_what_is_due(&mut self) -> Result<(), Stuck> {
+        Ok(self.journal.write(With::default(), Some(&self.clock)).await?)
     }
 
     /// Refuses a model that only plays one where that was not allowed: a run can name its own.
@@ -259,6 +282,9 @@ impl Driver {
         }
         let resumes = self.transcript.resumable;
         let limits = &self.request.usage_limits;
+        let deferred = DeferredResults::of(&self.requests, &self.resolutions);
+        let deferred = (!deferred.is_empty()).then(|| RawJson::encode(&deferred)).transpose();
+        let unreadable = |error| Failure::new(FailureKind::Internal, format!("{error}"));
         Ok(AttemptRequest {
             run_id: self.log().run_id().clone(),
             attempt: self.attempt,
@@ -270,7 +296,7 @@ impl Driver {
             deps: self.request.deps.clone(),
             message_history: self.transcript.messages.clone(),
             recorded: self.results.clone(),
-            deferred_tool_results: None,
+            deferred_tool_results: deferred.map_err(unreadable)?,
             usage: self.transcript.usage.clone(),
             usage_limits: (!limits.is_empty()).then(|| Value::Object(limits.clone()).into()),
             model_settings: self.request.model_settings.clone(),
@@ -316,8 +342,11 @@ impl Driver {
                     LogLine { level: record.level, logger: record.logger, message: record.message };
                 Ok(self.emit(RunEvent::Log(line)).await?)
             }
-            RunnerEvent::ToolRequestCancelled { .. }
-            | RunnerEvent::AttemptStarted(_)
+            RunnerEvent::ToolRequestCancelled { tool_call_id } => {
+                self.tool_request_cancelled(&tool_call_id);
+                Ok(())
+            }
+            RunnerEvent::AttemptStarted(_)
             | RunnerEvent::Completed(_)
             | RunnerEvent::Paused(_)
             | RunnerEvent::Failed(_)
@@ -346,10 +375,13 @@ impl Driver {
             name: started.name,
             args: started.args,
             effect: started.effect,
+            step: started.step,
         };
-        self.emit(RunEvent::ToolCalled(called)).await?;
-        if started.permit {
-            self.permit(seq, lease).await?;
+        let call = called.tool_call_id.clone();
+        self.called(called).await?;
+        if started.permit && !self.permit(seq, lease).await? {
+            // The call was never made.
+            self.doubts.remove(&call);
         }
         Ok(())
     }
@@ -366,40 +398,7 @@ impl Driver {
             outcome,
             result: finished.result,
         };
-        if outcome == ToolOutcome::Ok {
-            self.results.insert(returned.tool_call_id.clone(), returned.result.clone());
-        }
-        let Some(effect) = self.status.awaited(&returned.tool_call_id) else { return Ok(()) };
-        self.committed |= effect == Effect::Once;
-        if effect == Effect::Once && outcome != ToolOutcome::Ok {
-            // No result tells a later attempt that this call was made: until the messages do.
-            self.doubtful = Some(returned.tool_call_id.clone());
-        }
-        Ok(self.emit(RunEvent::ToolReturned(returned)).await?)
-    }
-
-    /// Answers a call of a tool that runs in Rust. None can be registered yet: an agent that names
-    /// one is refused when it is loaded, so this answers a runner that asks all the same.
-    async fn tool_requested(
-        &mut self,
-        request: ToolRequested,
-        lease: &Lease,
-    ) -> Result<(), AttemptError> {
-        let answer = ToolAnswer::Error {
-            message: format!("no Rust tool is registered as `{}`", request.name),
-            kind: "unknown_tool".to_owned(),
-            retryable: false,
-        };
-        let result =
-            ToolResultRequest { attempt: self.attempt, tool_call_id: request.tool_call_id, answer };
-        match lease.client().tool_result(self.log().run_id(), &result).await {
-            Ok(()) => Ok(()),
-            Err(error @ RequestError::Refused { .. }) => {
-                tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
-                Ok(())
-            }
-            Err(error) => Err(error.into_failure().into()),
-        }
+        Ok(self.has_returned(returned, With::default()).await?)
     }
 
     async fn checkpoint(
@@ -416,16 +415,21 @@ impl Driver {
             );
             return Err(Failure::new(FailureKind::Decode, message).into());
         }
-        let checkpoint = Checkpoint { base, messages, usage };
+        let checkpoint = Checkpoint { base, messages, usage, delivered };
         self.transcript.apply(&checkpoint);
         // What finished is in the messages now. Kept longer, a result could answer the call of a
         // later step that has the same id.
         self.results.clear();
-        self.doubtful = None;
-        self.messages.delivered(&delivered);
+        self.requests.clear();
+        self.resolutions.clear();
+        self.doubts.clear();
+        self.calls.clear();
+        self.messages.delivered(&checkpoint.delivered);
         self.charge(&checkpoint.usage);
         self.model_answered();
-        self.emit(RunEvent::Checkpoint(checkpoint)).await?;
+        // Nobody waits for a permit at the end: it is recorded with how the attempt ends.
+        let with = With { may_wait: matches!(before, Before::End), ..With::default() };
+        self.record(RunEvent::Checkpoint(checkpoint), with).await?;
         self.shown = false;
         let told = |failure| AttemptError::Told(Box::new(failure));
         match before {
@@ -436,17 +440,19 @@ impl Driver {
                 self.before_request(&model).await.map_err(told)?;
             }
         }
-        Ok(self.permit(seq, lease).await?)
+        self.permit(seq, lease).await?;
+        Ok(())
     }
 
-    /// Lets the runner go on. That the attempt is over is no failure: the stream says so itself.
-    async fn permit(&self, seq: u64, lease: &Lease) -> Result<(), Failure> {
+    /// Lets the runner go on, and returns whether it does. That the attempt is over is no failure:
+    /// the stream says so itself.
+    async fn permit(&self, seq: u64, lease: &Lease) -> Result<bool, Failure> {
         let permit = PermitRequest { attempt: self.attempt, seq };
         match lease.client().permit(self.log().run_id(), permit).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error @ RequestError::Refused { .. }) => {
                 tracing::debug!(run = %self.log().run_id(), %error, "a permit came too late");
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error.into_failure()),
         }

@@ -4,20 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::budget::Allowance;
-use axon_kernel::event::Accepted;
+use axon_kernel::event::{Accepted, RunTerms, millis};
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
 use axon_kernel::prompt::Context;
 use axon_kernel::spec::{ModelName, WhenBusy};
+use axon_kernel::store::RunQuery;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::driver::held_for_long;
 use super::{Driver, Entrance, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
 use crate::agent::AgentHandle;
 use crate::budget::Budget;
 use crate::conversations::Place;
 use crate::log::RunLog;
+
+/// The most characters that a conversation's id has: runners take no more.
+const MAX_CONVERSATION_ID: usize = 256;
 
 /// A run that is being prepared.
 #[derive(Debug)]
@@ -143,9 +148,11 @@ impl RunBuilder {
         if let Some(steered) = self.steer().await {
             return Ok(steered);
         }
+        self.check_conversation().await?;
         let services = self.agent.services.clone();
         let admission = self.agent.admit()?;
         let turn = self.join()?;
+        let terms = self.terms();
         let log = Arc::new(RunLog::new(self.run_id));
         let (live, steered) = LiveRun::new(log, self.agent.name().clone());
         let accepted = Accepted {
@@ -153,12 +160,53 @@ impl RunBuilder {
             conversation_id: self.request.conversation.clone(),
             prompt: self.request.prompt.clone(),
             deps: self.request.deps.clone(),
+            terms,
         };
+        let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
         let mut driver = Driver::new(self.agent, self.request, live.clone(), accepted_at);
-        driver.accept(accepted).await?;
         let entrance = Entrance { admission, turn, steered };
-        services.runs.spawn(driver, entrance, live.clone());
-        Ok(RunHandle::new(live, false))
+        let (runs, followed) = (services.runs.clone(), live.clone());
+        // In a task of its own: a run that is recorded is driven, whether or not its caller waits.
+        let begun = tokio::spawn(async move {
+            driver.accept(accepted).await?;
+            runs.spawn(driver, entrance, followed);
+            Ok::<(), Refusal>(())
+        });
+        begun.await.map_err(|_panicked| stopped)??;
+        Ok(RunHandle::new(live, services, false))
+    }
+
+    /// Returns everything else that another process needs to go on with the run.
+    fn terms(&self) -> RunTerms {
+        let request = &self.request;
+        let limits = (!request.usage_limits.is_empty())
+            .then(|| Value::Object(request.usage_limits.clone()).into());
+        RunTerms {
+            timeout_ms: millis(request.timeout),
+            definition: self.agent.agent.launcher().spec.digest(),
+            module: self.agent.spec().runner.module.clone(),
+            stream: request.stream,
+            instructions: request.instructions.clone(),
+            model: request.model.clone().or_else(|| self.agent.spec().model.clone()),
+            model_settings: request.model_settings.clone(),
+            usage_limits: limits,
+            metadata: request.metadata.clone(),
+            history: request.history.clone(),
+        }
+    }
+
+    /// Refuses a turn of a conversation whose last one waits for a person, or was interrupted.
+    async fn check_conversation(&self) -> Result<(), Refusal> {
+        let Some(conversation) = &self.request.conversation else { return Ok(()) };
+        let open = RunQuery {
+            conversation: Some(conversation.clone()),
+            unowned: true,
+            limit: 1,
+            ..RunQuery::default()
+        };
+        let found = self.agent.services.store.runs(&open).await?;
+        let refusal = found.into_iter().next().and_then(|run| held_for_long(conversation, run));
+        refusal.map_or(Ok(()), Err)
     }
 
     fn when_conversation_is_busy(&self) -> WhenBusy {
@@ -178,7 +226,7 @@ impl RunBuilder {
         }
         let taken = live.steer(self.request.prompt.clone());
         tokio::time::timeout(self.request.timeout, taken).await.ok()?.ok()?;
-        Some(RunHandle::new(live, true))
+        Some(RunHandle::new(live, self.agent.services.clone(), true))
     }
 
     /// Stands in the line of the conversation.
@@ -189,7 +237,7 @@ impl RunBuilder {
             WhenBusy::Queue | WhenBusy::Steer => Ok(Some(conversations.join(id))),
             WhenBusy::Reject => match conversations.join_if_free(id) {
                 Some(place) => Ok(Some(place)),
-                None => Err(Refusal::ConversationBusy { conversation: id.clone() }),
+                None => Err(Refusal::ConversationBusy { conversation: id.clone(), by: None }),
             },
         }
     }
@@ -235,6 +283,9 @@ impl RunBuilder {
             let problem = "a run continues its conversation or the history it is given, not both";
             return Err(Refusal::Invalid { problem: problem.to_owned() });
         }
+        if let Some(conversation) = &self.request.conversation {
+            check_conversation_id(conversation)?;
+        }
         let size = self.request.prompt.get().len();
         if size > MAX_PROMPT_BYTES {
             let problem =
@@ -276,6 +327,19 @@ impl AgentHandle {
         run.check()?;
         Ok(run.request)
     }
+}
+
+/// Checks that a conversation's id is one that every side takes.
+fn check_conversation_id(id: &ConversationId) -> Result<(), Refusal> {
+    let length = id.as_str().chars().count();
+    if (1..=MAX_CONVERSATION_ID).contains(&length) && !id.as_str().chars().any(char::is_control) {
+        return Ok(());
+    }
+    let problem = format!(
+        "a conversation's id has 1 to {MAX_CONVERSATION_ID} characters, none of them a control \
+         character; this one has {length}"
+    );
+    Err(Refusal::Invalid { problem })
 }
 
 fn invalid(what: &str, error: &dyn std::fmt::Display) -> Refusal {

@@ -1,28 +1,35 @@
 //! Drives one run through its attempts to exactly one end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axon_kernel::event::{
-    Accepted, Cancelled, Completed, Failed, Paused, RunEvent, Started, millis,
+    Accepted, Cancelled, Completed, Failed, PauseReason, Paused, Resolution, RunEvent, Sequenced,
+    Started, ToolCalled, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Attempt, Generation, ToolCallId};
+use axon_kernel::ids::{Attempt, ConversationId, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
-use axon_kernel::run::{IllegalEvent, RunStatus};
-use axon_kernel::store::{Store, StoreError};
+use axon_kernel::run::{IllegalEvent, RunState, RunStatus};
+use axon_kernel::spec::Effect;
+use axon_kernel::store::{RunSummary, Store, StoreError, TurnTaken};
+use axon_kernel::wire::DeferredRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use super::attempt::{AttemptEnd, AttemptError};
-use super::handle::{LiveRun, Steer};
+use super::doubt::process_gone;
+use super::handle::{LiveRun, Steer, Stop};
+use super::journal::{Journal, Turned, With, must_be_durable};
+use super::rust_tools::RustCalls;
 use super::spending::Spending;
 use super::steering::Messages;
 use super::suspicion::Suspicion;
 use super::transcript::Transcript;
 use super::{Refusal, Request};
 use crate::agent::{Admission, AgentHandle, Lease, Slot};
+use crate::clock::Clock;
 use crate::conversations::{Place, Turn};
 use crate::launch::Launcher;
 use crate::log::RunLog;
@@ -57,15 +64,48 @@ pub(crate) struct Driver {
     pub(super) suspicion: Suspicion,
     pub(super) steered: Option<mpsc::Receiver<Steer>>,
     pub(super) messages: Messages,
-    /// A call with effect `once` that ended without a result, since the last checkpoint.
-    pub(super) doubtful: Option<ToolCallId>,
+    /// Calls with effect `once` since the last checkpoint that have no result: nobody knows
+    /// whether they took effect.
+    pub(super) doubts: BTreeSet<ToolCallId>,
+    /// The calls since the last checkpoint.
+    pub(super) calls: BTreeMap<ToolCallId, ToolCalled>,
     pub(super) slot: Option<Slot>,
     turn: Option<Turn>,
     pub(super) spending: Spending,
     pub(super) live: LiveRun,
+    /// The calls that the run has waited with since the last checkpoint.
+    pub(super) requests: Vec<DeferredRequest>,
+    /// What was decided about calls that the run waited for, until a checkpoint has them.
+    pub(super) resolutions: BTreeMap<ToolCallId, Resolution>,
+    /// When the next attempt is due.
+    pub(super) due: Option<Instant>,
+    pub(super) rust_calls: RustCalls,
+    pub(super) journal: Journal,
+    pub(super) clock: Arc<Clock>,
+    /// The end, if it is recorded and nobody has seen it yet.
+    unseen: Option<Sequenced>,
+    /// Why the run was given up, if another process did that and could not end it any more.
+    pub(super) given_up: Option<Failure>,
+    /// Who began the run.
+    pub(super) origin: Origin,
     _end: EndIfOpen,
     accepted_at: Instant,
-    recorded: u64,
+}
+
+/// How long the last steps of a run that is left open may take to be recorded.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// How long a turn waits before it asks again whether another process has ended its own: at first,
+/// and at most.
+const TURN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// Who began a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This driver, or another one that left it in good order.
+    Here,
+    /// A process that has gone.
+    Elsewhere,
 }
 
 /// How a run comes to its turn.
@@ -79,19 +119,25 @@ pub(crate) struct Entrance {
 
 /// Ends a run for whoever follows it, if its driver goes without having done so.
 #[derive(Debug)]
-struct EndIfOpen(Arc<RunLog>);
+struct EndIfOpen {
+    log: Arc<RunLog>,
+    store: Arc<dyn Store>,
+}
 
 impl Drop for EndIfOpen {
     fn drop(&mut self) {
-        if self.0.is_settled() {
+        if self.log.is_settled() {
             return;
         }
+        let reason = "the runtime has shut down".to_owned();
         let end = if std::thread::panicking() {
             failed(Failure::new(FailureKind::Internal, "the run's task panicked"), Vec::new())
+        } else if self.store.is_durable() {
+            RunEvent::Paused(Paused { reason: PauseReason::Interrupted { reason } })
         } else {
-            RunEvent::Cancelled(Cancelled { reason: "the runtime has shut down".to_owned() })
+            RunEvent::Cancelled(Cancelled { reason })
         };
-        self.0.push(end);
+        self.log.push(end);
     }
 }
 
@@ -106,8 +152,13 @@ pub(crate) enum Stuck {
 
 impl Stuck {
     fn into_failure(self) -> Failure {
-        let cause = std::error::Error::source(&self).map(ToString::to_string).unwrap_or_default();
-        Failure::new(FailureKind::Internal, format!("{self}: {cause}"))
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(&self);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Failure::new(FailureKind::Internal, message)
     }
 }
 
@@ -118,6 +169,9 @@ impl Driver {
         live: LiveRun,
         accepted_at: Instant,
     ) -> Self {
+        let store = agent.services.store.clone();
+        let journal = Journal::new(store.clone(), live.log.clone());
+        let clock = Arc::new(Clock::until(accepted_at + request.timeout));
         Self {
             launcher: agent.agent.launcher(),
             agent,
@@ -135,14 +189,23 @@ impl Driver {
             suspicion: Suspicion::default(),
             steered: None,
             messages: Messages::default(),
-            doubtful: None,
+            doubts: BTreeSet::new(),
+            calls: BTreeMap::new(),
             slot: None,
             turn: None,
             spending: Spending::default(),
-            _end: EndIfOpen(live.log.clone()),
+            _end: EndIfOpen { log: live.log.clone(), store: store.clone() },
             live,
             accepted_at,
-            recorded: 0,
+            requests: Vec::new(),
+            resolutions: BTreeMap::new(),
+            due: None,
+            rust_calls: RustCalls::default(),
+            journal,
+            clock,
+            unseen: None,
+            given_up: None,
+            origin: Origin::Here,
         }
     }
 
@@ -160,49 +223,83 @@ impl Driver {
 
     /// Records that the run was taken on.
     pub(crate) async fn accept(&mut self, accepted: Accepted) -> Result<(), Refusal> {
-        self.emit(RunEvent::Accepted(accepted)).await.map_err(|stuck| match stuck {
-            Stuck::Store(error) => Refusal::Store(error),
-            Stuck::Illegal(illegal) => Refusal::Invalid { problem: illegal.to_string() },
-        })
+        self.open_with(RunEvent::Accepted(accepted)).await
+    }
+
+    /// Records the event with which this process takes the run on. That there is no space for it is
+    /// the caller's to know.
+    pub(super) async fn open_with(&mut self, event: RunEvent) -> Result<(), Refusal> {
+        let status = self.status.next(&event);
+        self.status =
+            status.map_err(|illegal| Refusal::Invalid { problem: illegal.to_string() })?;
+        let event = self.log().place(event);
+        self.journal.push(event);
+        self.journal.write(With::default(), None).await?;
+        Ok(())
     }
 
     /// Drives the run to its end, its cancel or its deadline, whichever comes first.
     pub(crate) async fn drive(
         mut self,
         entrance: Entrance,
-        mut cancelled: watch::Receiver<Option<String>>,
+        mut stopped: watch::Receiver<Option<Stop>>,
     ) {
-        let deadline = self.deadline() + DEADLINE_SLACK;
+        let clock = self.clock.clone();
         let end = tokio::select! {
             end = self.work(entrance) => end.unwrap_or_else(|stuck| {
                 failed(stuck.into_failure(), Vec::new())
             }),
-            reason = reason_of(&mut cancelled) => RunEvent::Cancelled(Cancelled { reason }),
-            () = tokio::time::sleep_until(deadline) => self.timed_out(),
-        };
-        let end = if let RunEvent::Completed(completed) = end {
-            // What is recorded now is recorded whole, whoever cancels meanwhile.
-            self.complete(completed).await
-        } else {
-            end
+            stop = stop_of(&mut stopped) => match stop {
+                Stop::Cancelled(reason) => {
+                    let reason = self.with_doubts(reason);
+                    RunEvent::Cancelled(Cancelled { reason })
+                }
+                Stop::Interrupted(reason) => return self.leave_open(reason).await,
+            },
+            () = clock.over(DEADLINE_SLACK) => self.timed_out(),
         };
         self.steered = None;
         self.nothing_came_of_it();
+        if let RunEvent::Cancelled(_) = &end {
+            self.record_unseen(&end).await;
+        }
         // Whatever ended it from outside has only stopped us from listening.
         self.hard_stop().await;
         self.slot = None;
+        // What is recorded now is recorded whole, whoever cancels meanwhile.
         let paused = matches!(end, RunEvent::Paused(_));
-        self.end(end).await;
+        if let RunEvent::Completed(completed) = end {
+            self.complete(completed).await;
+        } else {
+            self.end(end).await;
+        }
         self.turn = None;
-        if paused {
-            // Until somebody can decide, it can be called off.
-            let reason = reason_of(&mut cancelled).await;
-            self.end(RunEvent::Cancelled(Cancelled { reason })).await;
+        let stop = stopped.borrow().clone();
+        if let (true, Some(Stop::Cancelled(reason))) = (paused, stop) {
+            // It was called off while it paused.
+            self.live.call_off(self.agent.services.clone(), reason);
         }
     }
 
+    /// Ends what the run does here, and leaves it open in the store for another process.
+    async fn leave_open(mut self, reason: String) {
+        self.nothing_came_of_it();
+        self.hard_stop().await;
+        let run = self.log().run_id().clone();
+        let written = tokio::time::timeout(LEAVING, self.journal.write(With::default(), None));
+        if !matches!(written.await, Ok(Ok(()))) {
+            tracing::warn!(%run, "a run was left without its last steps");
+        }
+        // Whoever opens the store next sees that this process has gone, also without being told.
+        let store = self.store().clone();
+        let released = tokio::spawn(async move { store.release(&run).await });
+        let _in_time = tokio::time::timeout(LEAVING, released).await;
+        let reason = PauseReason::Interrupted { reason };
+        self.log().push(RunEvent::Paused(Paused { reason }));
+    }
+
     pub(super) fn deadline(&self) -> Instant {
-        self.accepted_at + self.request.timeout
+        self.clock.deadline()
     }
 
     pub(super) fn remaining(&self) -> Duration {
@@ -215,6 +312,7 @@ impl Driver {
 
     async fn work(&mut self, entrance: Entrance) -> Result<RunEvent, Stuck> {
         let Entrance { admission, turn, steered } = entrance;
+        let queued = self.status == RunStatus::Queued;
         // A run whose turn comes after its deadline never executes, hence no slack here.
         let entered = tokio::time::timeout_at(self.deadline(), self.enter(admission, turn)).await;
         match entered {
@@ -223,11 +321,17 @@ impl Driver {
             Err(_elapsed) => return Ok(self.timed_out()),
         };
         self.steered = Some(steered);
-        let queued_ms = millis(self.accepted_at.elapsed());
-        self.emit(RunEvent::Started(Started { queued_ms })).await?;
+        if queued {
+            let queued_ms = millis(self.accepted_at.elapsed());
+            self.emit(RunEvent::Started(Started { queued_ms })).await?;
+        }
         self.load_history().await?;
+        if let Some(end) = self.go_on().await? {
+            return Ok(end);
+        }
         loop {
             self.attempt = self.attempt.next();
+            self.log().belongs_to(self.attempt);
             self.shown = false;
             self.launcher = self.agent.agent.launcher();
             match self.make_attempt().await {
@@ -255,12 +359,28 @@ impl Driver {
         }
     }
 
+    /// Does what is due before the next attempt of a run that was taken over.
+    async fn go_on(&mut self) -> Result<Option<RunEvent>, Stuck> {
+        if let Some(end) = self.decided_end() {
+            return Ok(Some(end));
+        }
+        if let Some(end) = self.settle_doubts(&process_gone()).await? {
+            return Ok(Some(end));
+        }
+        self.retract().await?;
+        if let Some(due) = self.due.take() {
+            tokio::time::sleep_until(due).await;
+        }
+        Ok(None)
+    }
+
     /// Waits for the turn in the conversation first, so that no place is held meanwhile.
     async fn enter(&mut self, admission: Admission, turn: Option<Place>) -> Result<(), Refusal> {
         let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };
         if let Some(place) = turn {
             self.turn = Some(place.await.map_err(|_gone| stopped())?);
         }
+        self.take_turn().await?;
         self.slot = Some(admission.slot().await.map_err(|_closed| stopped())?);
         if let Some(turn) = &self.turn {
             turn.is_of(self.live.clone());
@@ -268,38 +388,86 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits until no other process has the turn of the conversation.
+    async fn take_turn(&self) -> Result<(), Refusal> {
+        let Some(conversation) = &self.request.conversation else { return Ok(()) };
+        let mut wait = TURN.0;
+        loop {
+            match self.store().take_turn(conversation, self.log().run_id()).await {
+                Ok(TurnTaken::Yes) => return Ok(()),
+                Ok(TurnTaken::Busy(holder)) => {
+                    // Nobody waits for a person; what was interrupted goes on somewhere.
+                    if holder.state == RunState::Paused {
+                        let (conversation, by) = (conversation.clone(), Some(Box::new(holder)));
+                        return Err(Refusal::ConversationBusy { conversation, by });
+                    }
+                }
+                Err(error) if error.may_heal() => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(TURN.1);
+        }
+    }
+
+    /// Reads the history that the run continues, and puts what it has recorded itself behind it.
     pub(super) async fn load_history(&mut self) -> Result<(), Stuck> {
         let (history, held) = match (&self.request.history, &self.request.conversation) {
             (Some(history), _) => (history.clone(), 0),
             (None, Some(conversation)) => {
-                let history = self.store().history(conversation).await?;
+                let history = self.history_of(conversation).await?;
                 let held = history.len();
                 (history, held)
             }
             (None, None) => (Vec::new(), 0),
         };
+        let recorded = std::mem::take(&mut self.transcript.recorded);
         self.transcript = Transcript::after(history, held);
-        self.spending.begin();
-        self.messages.begin();
+        for checkpoint in &recorded {
+            self.transcript.apply(checkpoint);
+        }
+        self.spending.begin(self.transcript.usage.as_ref());
+        if recorded.is_empty() {
+            self.messages.begin();
+        }
         Ok(())
     }
 
-    /// Lets the turn join its conversation, and only then the run complete.
-    async fn complete(&mut self, completed: Completed) -> RunEvent {
-        self.agent.agent.note_completed();
-        let Some(conversation) = &self.request.conversation else {
-            return RunEvent::Completed(completed);
-        };
-        let held = self.transcript.held;
-        let (kept, new) = self.transcript.turn();
-        match self.store().extend_history(conversation, held, kept, new).await {
-            Ok(()) => RunEvent::Completed(completed),
-            Err(StoreError::Conflict { .. }) => {
-                // One turn at a time within a runtime: so another process shares the store.
-                let message = format!("another turn of conversation `{conversation}` ended first");
-                failed(Failure::new(FailureKind::Busy, message), Vec::new())
+    /// Reads a conversation; the clock stands while that cannot be had.
+    async fn history_of(&self, conversation: &ConversationId) -> Result<Vec<RawJson>, StoreError> {
+        let mut wait = TURN.0;
+        loop {
+            match self.store().history(conversation).await {
+                Err(error) if error.may_heal() => self.clock.stand_still(),
+                read => {
+                    self.clock.go_on();
+                    return read;
+                }
             }
-            Err(error) => failed(Stuck::from(error).into_failure(), Vec::new()),
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(TURN.1);
+        }
+    }
+
+    /// Ends the run with its output, which joins the conversation in the same breath.
+    async fn complete(&mut self, completed: Completed) {
+        self.agent.agent.note_completed();
+        let turn = self.request.conversation.clone().map(|conversation| {
+            let (kept, new) = self.transcript.turn();
+            Turned { conversation, held: self.transcript.held, kept, messages: new.to_vec() }
+        });
+        let conversation = turn.as_ref().map(|turn| turn.conversation.clone());
+        let with = With { turn, ..With::default() };
+        match (self.record(RunEvent::Completed(completed), with).await, conversation) {
+            (Ok(()), _) => {}
+            (Err(Stuck::Store(StoreError::Conflict { key, .. })), Some(conversation))
+                if key == conversation.as_str() =>
+            {
+                // Turns are taken one at a time: so the conversation was changed from outside.
+                let message = format!("another turn of conversation `{conversation}` ended first");
+                self.end(failed(Failure::new(FailureKind::Busy, message), Vec::new())).await;
+            }
+            (Err(stuck), _) => self.end_unrecorded(stuck).await,
         }
     }
 
@@ -311,6 +479,10 @@ impl Driver {
     }
 
     pub(super) fn too_late(&self) -> Failure {
+        if self.request.timeout.is_zero() {
+            let message = "its time was over before another process could go on with it";
+            return Failure::new(FailureKind::RunTimeout, message);
+        }
         let seconds = self.request.timeout.as_secs_f64();
         let why = self.awaits.map(|awaited| format!(": {awaited}")).unwrap_or_default();
         Failure::new(FailureKind::RunTimeout, format!("no answer within {seconds} s{why}"))
@@ -318,37 +490,100 @@ impl Driver {
 
     /// Records and shows what happened, if it can have happened.
     pub(super) async fn emit(&mut self, event: RunEvent) -> Result<(), Stuck> {
-        self.status = self.status.next(&event)?;
-        if event.is_recorded() {
-            let run = self.log().run_id();
-            let events = std::slice::from_ref(&event);
-            self.recorded = self.store().append(run, self.recorded, events).await?.recorded;
+        self.record(event, With::default()).await
+    }
+
+    /// Records what happened, with what joins the conversation, and shows it. What nothing depends
+    /// on yet is shown at once, and recorded later.
+    pub(super) async fn record(&mut self, event: RunEvent, with: With) -> Result<(), Stuck> {
+        let status = self.status.next(&event)?;
+        if !event.is_recorded() {
+            self.status = status;
+            self.log().push(event);
+            return Ok(());
         }
-        self.log().push(event);
+        // A run that kills its process has to be known by its attempts.
+        let risky =
+            self.origin == Origin::Elsewhere && matches!(event, RunEvent::AttemptStarted(_));
+        let needed =
+            risky || must_be_durable(&event, self.effect_of(&event)) || !with.writes.is_empty();
+        let durable = needed && !with.may_wait;
+        let event = self.log().place(event);
+        if durable {
+            self.journal.push(event);
+            self.journal.write(with, Some(&self.clock)).await?;
+        } else {
+            self.journal.show(event);
+        }
+        self.status = status;
         Ok(())
+    }
+
+    /// Records the end of a run that still has to be stopped, so that no crash meanwhile forgets it.
+    async fn record_unseen(&mut self, end: &RunEvent) {
+        if self.status.next(end).is_ok() {
+            let event = self.log().place(end.clone());
+            self.unseen = self.journal.record_unseen(event).await;
+        }
+    }
+
+    fn effect_of(&self, event: &RunEvent) -> Option<Effect> {
+        if let RunEvent::ToolCalled(called) = event {
+            Some(called.effect)
+        } else if let RunEvent::ToolReturned(returned) = event {
+            self.status.awaited(&returned.tool_call_id)
+        } else {
+            None
+        }
     }
 
     /// Writes the end. If even that cannot be recorded, the caller still gets it.
     async fn end(&mut self, event: RunEvent) {
+        if let Some(unseen) = self.unseen.take() {
+            return match self.journal.write(With::default(), Some(&self.clock)).await {
+                Ok(()) => self.log().append(unseen),
+                Err(error) => self.end_unrecorded(error.into()).await,
+            };
+        }
         if let Err(stuck) = self.emit(event).await {
-            let failure = stuck.into_failure();
-            let run = self.log().run_id();
-            tracing::error!(%run, error = %failure, "the end was not recorded");
-            let end = failed(failure, self.chain.sentences());
-            self.log().push(end);
+            self.end_unrecorded(stuck).await;
         }
     }
+
+    /// Ends the run for its caller only. On disk it is open still, and whoever opens the store next
+    /// goes on with it.
+    async fn end_unrecorded(&self, stuck: Stuck) {
+        let failure = stuck.into_failure();
+        let run = self.log().run_id();
+        tracing::error!(%run, error = %failure, "a run could not be recorded, and stays open");
+        if let Err(error) = self.store().release(run).await {
+            tracing::warn!(%run, %error, "the run could not be given up");
+        }
+        if self.store().is_durable() {
+            let reason = PauseReason::Interrupted { reason: failure.message };
+            self.log().push(RunEvent::Paused(Paused { reason }));
+        } else {
+            self.log().push(failed(failure, self.chain.sentences()));
+        }
+    }
+}
+
+/// Returns the refusal of a turn that would wait for a person.
+pub(super) fn held_for_long(conversation: &ConversationId, holder: RunSummary) -> Option<Refusal> {
+    let waits = holder.is_interrupted() || holder.state == RunState::Paused;
+    let conversation = conversation.clone();
+    waits.then(|| Refusal::ConversationBusy { conversation, by: Some(Box::new(holder)) })
 }
 
 pub(super) fn failed(failure: Failure, history: Vec<String>) -> RunEvent {
     RunEvent::Failed(Failed { failure, history, escalated: false })
 }
 
-async fn reason_of(cancelled: &mut watch::Receiver<Option<String>>) -> String {
-    let reason = cancelled.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-    match reason {
-        Some(reason) => reason,
-        // Nobody can cancel any more.
+async fn stop_of(stopped: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    let stop = stopped.wait_for(Option::is_some).await.ok().and_then(|stop| stop.clone());
+    match stop {
+        Some(stop) => stop,
+        // Nobody can stop it any more.
         None => std::future::pending().await,
     }
 }

@@ -2,34 +2,50 @@
 
 use std::sync::Arc;
 
-use axon_kernel::ids::RunId;
+use axon_kernel::event::{Cancelled, Resolution, RunEvent};
+use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Prompt, RunOutcome};
+use super::{Prompt, Resume, ResumeError, RunOutcome};
 use crate::log::{RunEvents, RunLog};
+use crate::records::RunRecords;
+use crate::services::Services;
 
 /// How many messages may be on their way into a run. The run takes them one by one between its
 /// events; whoever sends more waits.
 const STEERING: usize = 8;
 
-/// Cancels a run; whoever comes first gives the reason.
+/// Why a run has to stop from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It is called off, for this reason.
+    Cancelled(String),
+    /// Its process ends; the run stays open, and another process may go on with it.
+    Interrupted(String),
+}
+
+/// Stops a run; whoever comes first gives the reason.
 #[derive(Clone, Debug)]
-pub(crate) struct Cancel(Arc<watch::Sender<Option<String>>>);
+pub(crate) struct Cancel(Arc<watch::Sender<Option<Stop>>>);
 
 impl Cancel {
     pub(crate) fn now(&self, reason: &str) {
-        self.0.send_if_modified(|cancelled| {
-            let first = cancelled.is_none();
+        self.stop(Stop::Cancelled(reason.to_owned()));
+    }
+
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.0.send_if_modified(|stopped| {
+            let first = stopped.is_none();
             if first {
-                *cancelled = Some(reason.to_owned());
+                *stopped = Some(stop);
             }
             first
         });
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<String>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Stop>> {
         self.0.subscribe()
     }
 }
@@ -75,6 +91,22 @@ impl LiveRun {
         *self.agent.borrow() == *agent
     }
 
+    /// Ends a run that is at rest, where nobody listens: its record ends.
+    pub(crate) fn call_off(&self, services: Arc<Services>, reason: String) {
+        let (records, log) = (RunRecords::new(services.store.clone()), self.log.clone());
+        tokio::spawn(async move {
+            let run = log.run_id();
+            let Err(error) = records.cancel(run, &reason).await else {
+                return log.push(RunEvent::Cancelled(Cancelled { reason }));
+            };
+            match services.runs.find(run).await {
+                // Somebody went on with it here.
+                Some(live) => live.cancel.now(&reason),
+                None => tracing::warn!(%run, %error, "it was not cancelled"),
+            }
+        });
+    }
+
     /// Hands `content` to the run, which tells its model with the next request.
     pub(crate) async fn steer(&self, content: RawJson) -> Result<(), SteerError> {
         let (taken, answer) = oneshot::channel();
@@ -92,12 +124,13 @@ impl LiveRun {
 pub struct RunHandle {
     live: LiveRun,
     events: RunEvents,
+    services: Arc<Services>,
     steered: bool,
 }
 
 impl RunHandle {
-    pub(crate) fn new(live: LiveRun, steered: bool) -> Self {
-        Self { events: live.log.read(), live, steered }
+    pub(crate) fn new(live: LiveRun, services: Arc<Services>, steered: bool) -> Self {
+        Self { events: live.log.read(), live, services, steered }
     }
 
     /// Returns the run's identity.
@@ -129,7 +162,32 @@ impl RunHandle {
 
     /// Cancels the run; it still ends with its one terminal event.
     pub fn cancel(&self, reason: impl AsRef<str>) {
-        self.live.cancel.now(reason.as_ref());
+        let reason = reason.as_ref().to_owned();
+        self.live.cancel.now(&reason);
+        if !self.live.log.is_paused() {
+            return;
+        }
+        self.live.call_off(self.services.clone(), reason);
+    }
+
+    /// Decides about a call that the paused run waits with, and returns the calls that still want a
+    /// decision. Once there is none, the run goes on, and this handle follows it: its events come
+    /// from there on, and [`RunHandle::outcome`] is the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the run waits for nothing of the kind, or cannot go on.
+    pub async fn resolve(
+        &mut self,
+        call: &ToolCallId,
+        resolution: Resolution,
+    ) -> Result<Vec<ToolCallId>, ResumeError> {
+        let records = RunRecords::new(self.services.store.clone());
+        let undecided = records.resolve(self.id(), call, resolution, "").await?;
+        if undecided.is_empty() {
+            *self = Resume::new(self.services.clone(), self.id().clone()).start().await?;
+        }
+        Ok(undecided)
     }
 
     /// Waits for the run's end: its outcome, or the pause that it waits in.

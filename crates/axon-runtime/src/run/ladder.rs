@@ -1,8 +1,6 @@
 //! What a run does after a failed attempt: the policy decides, this carries it out.
 
-use axon_kernel::event::{
-    AttemptFailure, Decided, Failed, PauseReason, Paused, Retracted, RunEvent,
-};
+use axon_kernel::event::{AttemptFailure, Decided, Failed, Retracted, RunEvent};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::policy::{self, Budget, Decision, FallbackTo, Policy, Seen};
 use axon_kernel::spec::AgentName;
@@ -23,14 +21,19 @@ impl Driver {
     ) -> Result<Option<RunEvent>, Stuck> {
         let attempt = self.attempt;
         let seen = self.seen();
-        self.emit(RunEvent::AttemptFailed(AttemptFailure { attempt, failure: failure.clone() }))
-            .await?;
+        self.emit(RunEvent::AttemptFailed(AttemptFailure { failure: failure.clone() })).await?;
         if let Some(death) = &death {
             let run = self.log().run_id().clone();
             self.suspicion.note(&run, death, &failure.message);
             if let Some(evidence) = self.suspicion.proof().map(<[String]>::to_vec) {
                 return Ok(Some(self.quarantine(failure, evidence)));
             }
+        }
+        if self.was_held_up(&failure) {
+            if let Some(end) = self.settle_doubts(&failure).await? {
+                return Ok(Some(end));
+            }
+            return self.decided(Decision::Retry { after_ms: 0 }, failure).await;
         }
         let ours = matches!(death, Some(Death::Ours(_)));
         let decision = self.decide(&failure, &seen, ours);
@@ -63,8 +66,16 @@ impl Driver {
         self.carry_out(decision, failure).await
     }
 
+    /// Returns whether the runner's time was over only because the store had no space, for which the
+    /// run's own clock stood.
+    fn was_held_up(&self, failure: &Failure) -> bool {
+        failure.kind == FailureKind::RunTimeout
+            && self.clock.has_stood()
+            && !self.remaining().is_zero()
+    }
+
     fn seen(&self) -> Seen {
-        match self.status.unrepeatable().or(self.doubtful.as_ref()) {
+        match self.doubts.first() {
             Some(call) => Seen::Effect(call.clone()),
             None if self.committed => Seen::Recorded,
             None if self.shown => Seen::Text,
@@ -104,10 +115,10 @@ impl Driver {
             }
             Decision::Escalate => Ok(Some(self.escalate(failure))),
             Decision::Fail => Ok(Some(failed(failure, self.chain.sentences()))),
-            Decision::Ask { tool_call_id } => {
-                let reason = PauseReason::Ambiguous { tool_call_id, failure: Box::new(failure) };
-                Ok(Some(RunEvent::Paused(Paused { reason })))
-            }
+            Decision::Ask { .. } => match self.settle_doubts(&failure).await? {
+                Some(end) => Ok(Some(end)),
+                None => self.retract().await.map(|()| None),
+            },
         }
     }
 
@@ -131,9 +142,9 @@ impl Driver {
         }
     }
 
-    async fn retract(&mut self) -> Result<(), Stuck> {
+    pub(super) async fn retract(&mut self) -> Result<(), Stuck> {
         if self.shown {
-            self.emit(RunEvent::Retracted(Retracted { attempt: self.attempt })).await?;
+            self.emit(RunEvent::Retracted(Retracted {})).await?;
         }
         Ok(())
     }
@@ -189,6 +200,8 @@ impl Driver {
         match self.enter_other(name).await {
             Ok(()) => {
                 self.results.clear();
+                self.doubts.clear();
+                self.calls.clear();
                 self.load_history().await?;
                 Ok(None)
             }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::ConversationId;
+use axon_kernel::run::RunState;
 use axon_kernel::spec::AgentName;
-use axon_kernel::store::StoreError;
+use axon_kernel::store::{RunSummary, StoreError};
 
 /// Why a request was refused before it became a run. Nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +54,12 @@ pub enum Refusal {
         agent: AgentName,
     },
     /// Another turn of the conversation is under way, and this one was not to wait.
-    #[error("conversation `{conversation}` has a turn under way")]
+    #[error("conversation `{conversation}` {}", busy(by.as_deref()))]
     ConversationBusy {
         /// The conversation.
         conversation: ConversationId,
+        /// The run that has the turn, if it waits for a person or its process has gone.
+        by: Option<Box<RunSummary>>,
     },
     /// The agent, or the whole runtime, was stopped.
     #[error("agent `{agent}` was stopped")]
@@ -65,7 +68,7 @@ pub enum Refusal {
         agent: AgentName,
     },
     /// The store did not take the run.
-    #[error("the run could not be recorded, and was not accepted")]
+    #[error("the run was not accepted, because it could not be recorded: {0}")]
     Store(#[from] StoreError),
 }
 
@@ -81,7 +84,7 @@ impl Refusal {
             Self::Draining { .. } => "agent_draining",
             Self::ConversationBusy { .. } => "conversation_busy",
             Self::Stopped { .. } => "agent_stopped",
-            Self::Store(_) => "store_failed",
+            Self::Store(error) => error.code(),
         }
     }
 
@@ -113,6 +116,16 @@ impl Refusal {
             | Self::Store(_) => {}
         }
         failure
+    }
+}
+
+fn busy(by: Option<&RunSummary>) -> String {
+    match by {
+        None => "has a turn under way".to_owned(),
+        Some(by) if by.state == RunState::Paused => {
+            format!("waits for a person's decision in run `{}`", by.run_id)
+        }
+        Some(by) => format!("has a turn that was interrupted: run `{}`", by.run_id),
     }
 }
 

@@ -69,9 +69,10 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    /// Counts from nothing on, as a runner does that begins with the prompt.
-    pub(super) fn begin(&mut self) {
-        self.charged = Usage::default();
+    /// Counts from what is recorded on: from nothing, as a runner does that begins with the prompt.
+    pub(super) fn begin(&mut self, recorded: Option<&RawJson>) {
+        let counted: Option<Counted> = recorded.and_then(|usage| usage.decode().ok());
+        self.charged = counted.unwrap_or_default().usage();
         self.tools_paid = false;
     }
 }

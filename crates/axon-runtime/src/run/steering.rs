@@ -20,6 +20,11 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// Goes on with what another process was told.
+    pub(super) fn taken_over(told: Vec<Steered>, untold: Vec<Steered>) -> Self {
+        Self { untold, told }
+    }
+
     /// Notes which messages a checkpoint has.
     pub(super) fn delivered(&mut self, ids: &[MessageId]) {
         let known = |message: &mut Steered| ids.contains(&message.message_id);

@@ -15,6 +15,8 @@ pub(crate) struct Transcript {
     pub(super) kept: usize,
     /// Whether an attempt can resume from here.
     pub(super) resumable: bool,
+    /// What an earlier process recorded, which goes behind the history once that is read.
+    pub(super) recorded: Vec<Checkpoint>,
 }
 
 impl Transcript {

@@ -1,0 +1,324 @@
+//! Goes on with a run that another process, or an earlier moment of this one, has left open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axon_kernel::budget::Allowance;
+use axon_kernel::event::{Recovered, Resolution, Resumed, RunEvent, millis};
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::{RunId, ToolCallId};
+use axon_kernel::policy::Policy;
+use axon_kernel::run::{Replay, RunStatus};
+use axon_kernel::store::StoreError;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::driver::{Origin, failed};
+use super::steering::Messages;
+use super::transcript::Transcript;
+use super::{Driver, Entrance, LiveRun, Refusal, Request, RunHandle};
+use crate::agent::{Admission, AgentHandle};
+use crate::clock;
+use crate::log::RunLog;
+use crate::records::{RecordError, RunRecords, TAKEOVER};
+use crate::services::Services;
+
+/// A run that is about to go on.
+#[derive(Debug)]
+#[must_use = "a run goes on with `start`"]
+pub struct Resume {
+    services: Arc<Services>,
+    run: RunId,
+    allow_changed: bool,
+    timeout: Option<Duration>,
+    /// How often it may have been taken over without getting any further; a person may ask for more.
+    recoveries: Option<u32>,
+}
+
+/// Why a run does not go on. It stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The store refused: there is no such run, it has ended, or another process drives it.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Somebody has to decide first.
+    #[error("run `{run}` waits for a decision about {} of its calls", undecided.len())]
+    Undecided {
+        /// The run.
+        run: RunId,
+        /// The calls.
+        undecided: Vec<ToolCallId>,
+    },
+    /// The agent was defined otherwise when the run was accepted.
+    #[error("agent `{agent}` is defined otherwise than when run `{run}` was accepted")]
+    Changed {
+        /// The run.
+        run: RunId,
+        /// The agent.
+        agent: String,
+        /// The digest of its definition then.
+        was: String,
+        /// The digest now.
+        is: String,
+    },
+    /// It was taken over too often without getting any further.
+    #[error("run `{run}` was taken over {recoveries} times and got no further")]
+    Quarantined {
+        /// The run.
+        run: RunId,
+        /// How often.
+        recoveries: u32,
+    },
+    /// The agent cannot take it on.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl From<StoreError> for ResumeError {
+    fn from(error: StoreError) -> Self {
+        Self::Record(error.into())
+    }
+}
+
+impl ResumeError {
+    /// Returns the code by which every door names this error.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Record(error) => error.code(),
+            Self::Undecided { .. } => "run_undecided",
+            Self::Changed { .. } => "definition_changed",
+            Self::Quarantined { .. } => "run_quarantined",
+            Self::Refused(refusal) => refusal.code(),
+        }
+    }
+}
+
+impl Resume {
+    pub(crate) fn new(services: Arc<Services>, run: RunId) -> Self {
+        Self { services, run, allow_changed: false, timeout: None, recoveries: None }
+    }
+
+    /// Goes on although the agent is defined otherwise by now.
+    pub fn allow_changed(mut self) -> Self {
+        self.allow_changed = true;
+        self
+    }
+
+    /// Gives the run this long from now on; by default as long as it was given at first.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets the run keep its deadline, and leaves it alone if it was taken over `most` times
+    /// without getting any further.
+    pub(crate) fn by_itself(mut self, most: u32) -> Self {
+        self.recoveries = Some(most);
+        self
+    }
+
+    /// Goes on with the run in this process, and returns when that is recorded. Its handle begins
+    /// with that event.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`]; the run stays open, and nobody drives it.
+    pub async fn start(self) -> Result<RunHandle, ResumeError> {
+        let run = self.run.clone();
+        // In a task of its own: a run that was claimed is driven or given up, whether or not its
+        // caller waits.
+        let begun = tokio::spawn(self.go_on()).await;
+        begun.unwrap_or_else(|_panicked| Err(StoreError::NotFound(run).into()))
+    }
+
+    async fn go_on(self) -> Result<RunHandle, ResumeError> {
+        let agent = self.open().await?;
+        let (replay, agent) = match agent {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.give_up(error).await),
+        };
+        let admitted = match self.recoveries {
+            Some(_) => agent.admit_patiently().await,
+            None => agent.admit(),
+        };
+        let admission = match admitted {
+            Ok(admission) => admission,
+            Err(refusal) => return Err(self.give_up(refusal.into()).await),
+        };
+        match self.drive(replay, agent, admission).await {
+            Ok(handle) => Ok(handle),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// Becomes the run's owner, and finds out whether it can go on. An error outside means that the
+    /// run was not to be had.
+    async fn open(&self) -> Result<Result<(Replay, AgentHandle), ResumeError>, ResumeError> {
+        let records = RunRecords::new(self.services.store.clone());
+        self.services.store.claim(&self.run).await?;
+        let opened = match records.replay(&self.run).await {
+            Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
+            Err(error) => Err(error.into()),
+        };
+        Ok(opened)
+    }
+
+    fn check(&self, replay: &Replay) -> Result<AgentHandle, ResumeError> {
+        let run = self.run.clone();
+        let undecided = replay.undecided();
+        if replay.pause.is_some() && !undecided.is_empty() {
+            return Err(ResumeError::Undecided { run, undecided });
+        }
+        let recoveries = replay.recoveries.saturating_add(u32::from(replay.attempted));
+        if self.recoveries.is_some_and(|most| recoveries > most) {
+            return Err(ResumeError::Quarantined { run, recoveries });
+        }
+        let registry = &self.services.registry;
+        let name = replay.agent.as_str();
+        let agent = registry.find(name).ok_or_else(|| Refusal::NotFound {
+            name: name.to_owned(),
+            nearest: registry.nearest(name),
+        })?;
+        let (was, is) = (replay.definition.clone(), agent.spec().digest());
+        // What a fallback has taken over began with this agent's definition.
+        let own = replay.agent == replay.accepted.agent;
+        if own && was != is && !self.allow_changed {
+            let agent = name.to_owned();
+            return Err(ResumeError::Changed { run, agent, was, is });
+        }
+        Ok(agent)
+    }
+
+    /// Leaves the run to others. What it waits for is recorded, if it was recovered by itself.
+    async fn give_up(&self, error: ResumeError) -> ResumeError {
+        if let Err(problem) = self.services.store.release(&self.run).await {
+            tracing::warn!(run = %self.run, error = %problem, "a run could not be given up");
+        }
+        error
+    }
+
+    async fn drive(
+        &self,
+        replay: Replay,
+        agent: AgentHandle,
+        admission: Admission,
+    ) -> Result<RunHandle, ResumeError> {
+        // What had begun has the turn already, and those in line wait for it.
+        let queued = replay.status == RunStatus::Queued;
+        let conversation = replay.accepted.conversation_id.as_ref().filter(|_| queued);
+        let turn = conversation.map(|id| agent.services.conversations.join(id));
+        let paused = replay.pause.is_some();
+        let seq = replay.seq + if paused { 0 } else { TAKEOVER };
+        let log = Arc::new(RunLog::after(self.run.clone(), seq, replay.attempt));
+        let (live, steered) = LiveRun::new(log, agent.name().clone());
+        let opening = self.opening(&replay, &agent);
+        let services = agent.services.clone();
+        let mut driver = self.driver(replay, agent, live.clone())?;
+        driver.open_with(opening).await?;
+        let entrance = Entrance { admission, turn, steered };
+        services.runs.spawn(driver, entrance, live.clone());
+        Ok(RunHandle::new(live, services, false))
+    }
+
+    /// Returns the event with which the run goes on: recorded before anything else is tried.
+    fn opening(&self, replay: &Replay, agent: &AgentHandle) -> RunEvent {
+        let given = millis(self.given(replay));
+        let is = agent.spec().digest();
+        let definition = (replay.definition != is && self.allow_changed).then_some(is);
+        if replay.pause.is_some() {
+            return RunEvent::Resumed(Resumed { timeout_ms: given, definition });
+        }
+        // One that only waited for its turn has done no harm.
+        let recoveries = replay.recoveries.saturating_add(u32::from(replay.attempted));
+        let timeout_ms = self.recoveries.is_none().then_some(given);
+        RunEvent::Recovered(Recovered { recoveries, timeout_ms, definition })
+    }
+
+    /// Returns how long the run may take from now on.
+    fn given(&self, replay: &Replay) -> Duration {
+        let at_first = Duration::from_millis(replay.accepted.terms.timeout_ms);
+        match (self.timeout, &replay.pause, self.recoveries) {
+            (Some(timeout), _, _) => timeout,
+            // Its clock stood while it waited; whoever decided about it waits for it now.
+            (None, Some(_), _) | (None, None, None) => at_first,
+            (None, None, Some(_)) => replay.deadline.since(clock::now()),
+        }
+    }
+
+    fn driver(
+        &self,
+        replay: Replay,
+        agent: AgentHandle,
+        live: LiveRun,
+    ) -> Result<Driver, ResumeError> {
+        let mut request = request_of(&self.run, &replay, &agent)?;
+        request.timeout = self.given(&replay);
+        let policy = Policy::of(&agent.spec());
+        let mut driver = Driver::new(agent, request, live, Instant::now());
+        driver.take_over(replay, &policy);
+        Ok(driver)
+    }
+}
+
+/// Asks again what the run was asked at first.
+fn request_of(run: &RunId, replay: &Replay, agent: &AgentHandle) -> Result<Request, Refusal> {
+    let (accepted, terms) = (&replay.accepted, &replay.accepted.terms);
+    let limits = terms.usage_limits.as_ref().and_then(|limits| limits.decode().ok());
+    let usage_limits: Map<String, Value> = limits.unwrap_or_default();
+    let own = Allowance::of_usage_limits(&usage_limits);
+    let budget = agent.services.budget.child(Allowance { tool_calls: None, ..own });
+    let asked = replay.fallback_model.as_ref().or(terms.model.as_ref());
+    let request = Request {
+        prompt: accepted.prompt.clone(),
+        deps: accepted.deps.clone(),
+        conversation: accepted.conversation_id.clone(),
+        history: terms.history.clone(),
+        model: asked.filter(|model| agent.spec().model.as_ref() != Some(*model)).cloned(),
+        model_settings: terms.model_settings.clone(),
+        usage_limits,
+        timeout: Duration::from_millis(terms.timeout_ms),
+        metadata: terms.metadata.clone(),
+        stream: terms.stream,
+        instructions: terms.instructions.clone(),
+        budget,
+    };
+    let elsewhere = replay.agent != accepted.agent;
+    if elsewhere { agent.adopt(run, &request) } else { Ok(request) }
+}
+
+impl Driver {
+    /// Puts the driver where the record says that the run is.
+    fn take_over(&mut self, replay: Replay, policy: &Policy) {
+        self.chain = replay.chain(|failure| policy.retries(failure.kind));
+        self.status = replay.status;
+        let paused = replay.pause.is_some();
+        // An attempt of a process that has gone may have begun and not been recorded.
+        self.attempt = if paused { replay.attempt } else { replay.attempt.next() };
+        self.transcript = Transcript { recorded: replay.checkpoints, ..Transcript::default() };
+        self.results = replay.results;
+        self.doubts = replay.doubts;
+        self.committed = replay.committed;
+        self.resolutions = replay.resolutions;
+        self.calls = replay.calls;
+        self.requests = replay.requests;
+        self.messages = Messages::taken_over(replay.told, replay.untold);
+        self.journal.goes_on_behind(replay.recorded);
+        self.shown = self.request.stream && !paused;
+        self.given_up = replay.given_up;
+        self.origin = if paused { Origin::Here } else { Origin::Elsewhere };
+        self.due = replay.due.map(|due| Instant::now() + due.since(clock::now()));
+    }
+
+    /// Ends the run if somebody decided that it has to.
+    pub(super) fn decided_end(&mut self) -> Option<RunEvent> {
+        if let Some(failure) = self.given_up.take() {
+            return Some(failed(failure, self.chain.sentences()));
+        }
+        let message = self.resolutions.values().find_map(|resolution| {
+            if let Resolution::Fail { message } = resolution { Some(message.clone()) } else { None }
+        })?;
+        let message = message.unwrap_or_else(|| "somebody decided that the run fails".to_owned());
+        Some(failed(Failure::new(FailureKind::Tool, message), self.chain.sentences()))
+    }
+}
