@@ -109,6 +109,7 @@ fn target(target: &ToolTarget) -> String {
         ToolTarget::Python(target) => format!("Python {target}"),
         ToolTarget::Rust(name) => format!("Rust {name}"),
         ToolTarget::Agent(name) => format!("agent {name}"),
+        ToolTarget::Own => "the module's own".to_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod runs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,11 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::ModelName;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use runs::{
+    AnswerArgs, ApproveArgs, CancelArgs, DenyArgs, EventsArgs, ListArgs, PruneArgs, ResolveArgs,
+    ResumeArgs, RunArg, RunsArgs, RunsVerb, Then, Wanted, Which,
+};
 
 /// The longest time that a run can be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -23,6 +30,7 @@ Start here:
   axon new hello                                 writes agents/hello, which answers without a key
   axon run hello \"What day is it?\"               asks it
   axon doctor                                    says what is missing, and how to mend it
+  axon runs                                      what became of it, and of every run before
 
 An agent is a folder: agents/NAME/agent.toml, with a Python package beside it. Answers go to
 stdout, everything else to stderr. `.env` in the working directory is read.
@@ -44,6 +52,10 @@ pub(crate) struct GlobalArgs {
     /// The folder of agents; else AXON_AGENTS, else `agents`.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub(crate) agents: Option<PathBuf>,
+    /// Where runs and conversations are kept: a path, postgres://…, or `memory`; else AXON_STORE,
+    /// else `[store] url` of axon.toml, else `.axon/axon.db` beside the folder of agents.
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    pub(crate) store: Option<String>,
     /// Log more to stderr: -v what happens, -vv in detail; AXON_LOG says it by target.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
@@ -74,6 +86,14 @@ pub(crate) enum Verb {
     Run(RunArgs),
     /// Talk with an agent, line by line.
     Chat(ChatArgs),
+    /// List the runs on record and what is to be done about them; show, resume, prune them.
+    Runs(RunsArgs),
+    /// Approve a tool call that a paused run waits for, and go on.
+    Approve(ApproveArgs),
+    /// Refuse a tool call that a paused run waits for, and go on.
+    Deny(DenyArgs),
+    /// Answer what a paused run asks, and go on.
+    Answer(AnswerArgs),
     /// List the agents, or show one.
     Agents(AgentsArgs),
     /// Start the agents, print the supervision tree, and end them again.
@@ -104,6 +124,10 @@ Examples:
   echo \"I just lost my card!\" | axon run bank_support - --deps '{\"customer_id\": 123}'
   axon run mypackage.agents:support_agent \"Hello\"       a pydantic_ai.Agent, without any file
   axon run bank_support \"Hello\" --dep customer_id=123 --json | jq .event
+  axon run bank_support \"And now?\" --dep customer_id=123 --conversation c1
+
+The run is on record before it begins: if its process is killed, `axon runs resume` goes on with it.
+A turn of a conversation continues what was said before, by whatever process.
 
 The answer goes to stdout: text as text, structured output as JSON. With --json, stdout has one
 event per line as `axon schema events` describes; the last one is the only terminal event:
@@ -134,11 +158,12 @@ pub(crate) struct RunArgs {
 /// Talk with an agent, line by line.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   axon chat bank_support --dep customer_id=123
+  axon chat bank_support --dep customer_id=123 --continue
 
-Each line is a turn of one conversation, kept until the chat ends. Ctrl-C cancels the turn under
-way and leaves at the prompt; /quit and Ctrl-D leave. A turn that fails does not count.")]
+Each line is a turn of one conversation, which another chat can go on with. Ctrl-C cancels the turn
+under way and leaves at the prompt; /quit and Ctrl-D leave. A turn that fails does not count.")]
 pub(crate) struct ChatArgs {
     /// The agent: a name in the folder of agents, or a pydantic_ai.Agent as MODULE:ATTR.
     #[arg(value_name = "AGENT|MODULE:ATTR")]
@@ -147,6 +172,12 @@ pub(crate) struct ChatArgs {
     pub(crate) deps: DepsArgs,
     #[command(flatten)]
     pub(crate) ask: AskArgs,
+    /// The conversation to go on with, or to begin; else a new one.
+    #[arg(long, value_name = "ID", conflicts_with = "newest")]
+    pub(crate) conversation: Option<String>,
+    /// Go on with the agent's newest conversation.
+    #[arg(long = "continue")]
+    pub(crate) newest: bool,
 }
 
 /// What a caller gives to tools and prompts.
@@ -304,6 +335,9 @@ Ends with 4 if this machine lacks something, with 3 if a definition is broken.")
 pub(crate) struct DoctorArgs {
     /// The agent to look at; else all of them.
     pub(crate) agent: Option<String>,
+    /// Read the whole store and verify every checksum.
+    #[arg(long)]
+    pub(crate) thorough: bool,
     /// Print an array of JSON objects: name, status, detail, fix.
     #[arg(long)]
     pub(crate) json: bool,

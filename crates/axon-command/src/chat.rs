@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
-use axon_runtime::AgentHandle;
+use axon_kernel::run::RunState;
+use axon_kernel::spec::AgentName;
+use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
+use axon_runtime::{AgentHandle, Runtime};
 use tokio::sync::mpsc;
 
 use crate::args::ChatArgs;
@@ -13,8 +16,10 @@ use crate::ask;
 use crate::exit::Exit;
 use crate::follow::follow;
 use crate::report::Report;
+use crate::runs::{Resumption, Terms, held, interrupted};
 use crate::session::Session;
 use crate::show::Show;
+use crate::suggestion::{here, quoted};
 use crate::terminal::{self, BOLD, DIM, styled};
 
 /// Talks with an agent until the user leaves.
@@ -22,10 +27,82 @@ pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Re
     let mut definition = session.find(&args.target)?;
     args.ask.override_in(&mut definition.spec);
     ask::check(&args.deps, &definition.spec)?;
+    let store = session.store().await?;
+    let found = conversation(&args, &definition.spec.name, store.as_ref()).await?;
+    // A turn that waits for a person keeps the conversation until that person has decided.
+    let open = held(&found.id, store.as_ref()).await?;
+    if let Some(paused) = open.as_ref().filter(|run| run.state == RunState::Paused) {
+        return Err(Report::conversation_held(&found.id, paused));
+    }
     let (runtime, agent) = session.start(definition).await?;
-    let ended = talk(&args, &agent, &mut session).await;
+    let ended = async {
+        if let Some(run) = &open {
+            Box::pin(finish(run, &runtime, &mut session)).await?;
+        } else if let Some(interrupted) = interrupted(store.as_ref()).await {
+            terminal::say(&styled(DIM, &interrupted));
+        }
+        talk(&args, &found, &agent, &mut session).await
+    };
+    let ended = ended.await;
     runtime.shutdown().await;
+    let is_kept = store.is_durable() && !store.history(&found.id).await.is_ok_and(|h| h.is_empty());
+    if is_kept {
+        let again = again(&args, &found.id);
+        terminal::say(&styled(DIM, &format!("go on with it: {}", here(&again))));
+    }
     ended
+}
+
+/// A conversation that is talked in.
+struct Found {
+    id: ConversationId,
+    /// Whether something was said in it before.
+    goes_on: bool,
+}
+
+/// Returns the conversation that is meant: the one that is named, the newest one, or a new one.
+async fn conversation(
+    args: &ChatArgs,
+    agent: &AgentName,
+    store: &dyn Store,
+) -> Result<Found, Report> {
+    if let Some(id) = &args.conversation {
+        let id = ConversationId::new(id);
+        let goes_on = !store.history(&id).await?.is_empty();
+        return Ok(Found { id, goes_on });
+    }
+    if args.newest {
+        if let Some(id) = newest(agent, store).await? {
+            return Ok(Found { id, goes_on: true });
+        }
+        terminal::say(&format!("`{agent}` has no conversation to go on with: this is a new one"));
+    }
+    Ok(Found { id: ConversationId::new(uuid::Uuid::now_v7().to_string()), goes_on: false })
+}
+
+/// Returns the conversation that the newest turn with `agent` is of.
+async fn newest(
+    agent: &AgentName,
+    store: &dyn Store,
+) -> Result<Option<ConversationId>, StoreError> {
+    let mut query = RunQuery { agent: Some(agent.clone()), ..RunQuery::default() };
+    loop {
+        let page = store.runs(&query).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        query.after = Some(last.run_id.clone());
+        if let Some(id) = page.into_iter().find_map(|run| run.conversation_id) {
+            return Ok(Some(id));
+        }
+    }
+}
+
+/// Goes on with the turn that was interrupted, and shows its answer.
+async fn finish(run: &RunSummary, runtime: &Runtime, session: &mut Session) -> Result<(), Report> {
+    terminal::say(&styled(DIM, "the last turn was interrupted, and goes on:"));
+    let mut show = Show::talk();
+    let mut resumption = Resumption::in_runtime(session.store().await?, runtime.clone());
+    let ended = resumption.one(run, Terms::default(), (session, &mut show)).await;
+    ended.map(drop)
 }
 
 /// One conversation.
@@ -36,10 +113,17 @@ struct Chat<'a> {
     deps: Option<RawJson>,
 }
 
-async fn talk(args: &ChatArgs, agent: &AgentHandle, session: &mut Session) -> Result<Exit, Report> {
-    let conversation = ConversationId::new(uuid::Uuid::now_v7().to_string());
+async fn talk(
+    args: &ChatArgs,
+    found: &Found,
+    agent: &AgentHandle,
+    session: &mut Session,
+) -> Result<Exit, Report> {
     let deps = ask::deps(&args.deps, agent).await?;
-    let chat = Chat { args, agent, conversation, deps };
+    let chat = Chat { args, agent, conversation: found.id.clone(), deps };
+    if found.goes_on {
+        terminal::say(&styled(DIM, &format!("conversation {} goes on", found.id)));
+    }
     let is_terminal = io::stdin().is_terminal();
     if is_terminal {
         let hint = format!("{}: /quit or Ctrl-D leaves, Ctrl-C cancels", agent.name());
@@ -80,10 +164,12 @@ impl Chat<'_> {
     async fn turn(&self, prompt: &str, session: &mut Session) -> ControlFlow<Exit> {
         let run = self.args.ask.prepare(self.agent, prompt, self.deps.as_ref());
         let mut show = Show::talk();
-        let ended = match run.conversation(self.conversation.clone()).start().await {
-            Ok(mut run) => follow(&mut run, &mut show, &mut session.signals).await,
-            Err(refusal) => Err(refusal.into()),
+        let ended = async {
+            let store = session.store().await?;
+            let mut run = run.conversation(self.conversation.clone()).start().await?;
+            follow(&mut run, store.as_ref(), &mut show, &mut session.signals).await
         };
+        let ended = ended.await;
         let Err(report) = ended else { return ControlFlow::Continue(()) };
         show.failed(&report);
         if report.ends_the_process() {
@@ -118,6 +204,19 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
         input.skip_until(b'\n')?;
     }
     Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
+/// Returns the command that goes on with the conversation.
+fn again(args: &ChatArgs, conversation: &ConversationId) -> String {
+    let mut command =
+        format!("axon chat {} --conversation {}", args.target, quoted(conversation.as_str()));
+    for (key, value) in &args.deps.dep {
+        command = format!("{command} --dep {}", quoted(&format!("{key}={value}")));
+    }
+    if let Some(deps) = &args.deps.deps {
+        command = format!("{command} --deps {}", quoted(deps.get()));
+    }
+    command
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use crate::args::{Cli, GlobalArgs, Verb};
 use crate::exit::Exit;
 use crate::report::Report;
 use crate::session::Session;
+use crate::suggestion;
 use crate::{
-    agents, chat, completions, doctor, env, logging, new, run, runner, schema, tool, tree, validate,
+    agents, chat, completions, decide, doctor, env, logging, new, run, runner, runs, schema, tool,
+    tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.
@@ -72,6 +74,10 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Schema(args) => schema::run(&args),
         Verb::Run(args) => run::run(args, session(&global, builder)?).await,
         Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
+        Verb::Runs(args) => runs::run(args, session(&global, builder)?).await,
+        Verb::Approve(args) => decide::approve(args, session(&global, builder)?).await,
+        Verb::Deny(args) => decide::deny(args, session(&global, builder)?).await,
+        Verb::Answer(args) => decide::answer(args, session(&global, builder)?).await,
         Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
         Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
@@ -86,6 +92,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
 fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {
     let host = host()?;
     logging::start(global, &host)?;
+    suggestion::remember(global);
     Session::new(global, host, builder)
 }
 

@@ -1,5 +1,7 @@
 //! `axon doctor`: what this machine lacks, and how to mend it.
 
+mod store;
+
 use std::path::PathBuf;
 
 use axon_kernel::failure::Row;
@@ -45,6 +47,12 @@ pub(crate) async fn run(args: DoctorArgs, mut session: Session) -> Result<Exit, 
     .into_iter()
     .map(Finding::from)
     .collect();
+    let store = store::find(&session).await;
+    let store = tokio::select! {
+        found = store::look_at(store, args.thorough) => found,
+        signal = session.signals.next() => return Err(Report::cancelled(signal)),
+    };
+    let machine: Vec<Finding> = machine.into_iter().chain(store).collect();
     let agents: Vec<Finding> = names.iter().flat_map(|name| look_at(name, &session)).collect();
     let exit = match (has_failed(&machine), has_failed(&agents)) {
         (true, _) => Exit::ENVIRONMENT,

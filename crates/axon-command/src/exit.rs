@@ -37,7 +37,15 @@ impl Exit {
         match reason {
             PauseReason::Approval { .. } => Self(7),
             PauseReason::Ambiguous { .. } => Self(8),
+            PauseReason::Changed { .. } => Self::CONFIG,
+            PauseReason::Quarantined { .. } | PauseReason::Interrupted { .. } => Self::FAILED,
         }
+    }
+
+    /// Returns the code of a run that cannot go on before somebody decides; `ambiguous` if about a
+    /// call that may have taken effect.
+    pub(crate) fn of_undecided(ambiguous: bool) -> Self {
+        if ambiguous { Self(8) } else { Self(7) }
     }
 
     /// Returns the code as a number.
@@ -77,5 +85,7 @@ mod tests {
         assert_eq!((Exit::of_signal(2).code(), Exit::of_signal(15).code()), (130, 143));
         let reason = PauseReason::Approval { requests: RawJson::null() };
         assert_eq!(Exit::of_pause(&reason).code(), 7);
+        let reason = PauseReason::Changed { was: "a".to_owned(), is: "b".to_owned() };
+        assert_eq!(Exit::of_pause(&reason), Exit::CONFIG);
     }
 }

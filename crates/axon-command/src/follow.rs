@@ -3,8 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use axon_kernel::event::Paused;
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_runtime::{Outcome, RunHandle, RunUpdate};
+use axon_kernel::ids::RunId;
+use axon_kernel::run::Replay;
+use axon_kernel::store::Store;
+use axon_runtime::{Outcome, RunHandle, RunOutcome, RunUpdate};
 
 use crate::exit::Exit;
 use crate::report::Report;
@@ -21,11 +25,13 @@ enum Cut {
     Output(io::Error),
 }
 
-/// Follows `run`, shows what it does and how it ended.
+/// Follows `run`, shows what it does and how it ended. If it waits for a person, `store` says with
+/// what.
 ///
 /// A signal cancels the run, and so does output that nobody reads.
 pub(crate) async fn follow(
     run: &mut RunHandle,
+    store: &dyn Store,
     show: &mut Show,
     signals: &mut Signals,
 ) -> Result<Exit, Report> {
@@ -51,7 +57,15 @@ pub(crate) async fn follow(
             return Err(cut_off(cut));
         }
     }
-    conclude(run.outcome().await.outcome, cut, show)
+    conclude(run.outcome().await, cut, show, store).await
+}
+
+/// Returns what a paused run waits for, and how to go on.
+async fn waits(run: &RunId, paused: &Paused, store: &dyn Store) -> Report {
+    let records = store.records(run, 0).await;
+    let replay = records.ok().and_then(|records| Replay::read(&records).ok());
+    let report = Report::paused(run, &paused.reason, replay.as_ref());
+    if store.is_durable() { report } else { report.of_lost_run() }
 }
 
 /// Shows what comes after the run was cancelled, its terminal event at least.
@@ -64,16 +78,27 @@ async fn rest(run: &mut RunHandle, cut: &Cut, show: &mut Show) {
     }
 }
 
-fn conclude(outcome: Outcome, cut: Option<Cut>, show: &mut Show) -> Result<Exit, Report> {
-    match (outcome, cut) {
+async fn conclude(
+    ended: RunOutcome,
+    cut: Option<Cut>,
+    show: &mut Show,
+    store: &dyn Store,
+) -> Result<Exit, Report> {
+    match (ended.outcome, cut) {
         (_, Some(Cut::Output(error))) => Err(error.into()),
         (Outcome::Completed(completed), _) => {
             show.completed(&completed)?;
             Ok(Exit::OK)
         }
-        (Outcome::Cancelled(_), Some(Cut::Signal(signal))) => Err(Report::cancelled(signal)),
+        (Outcome::Cancelled(cancelled), Some(Cut::Signal(signal))) => {
+            // What may have been done all the same.
+            let beyond = cancelled.reason.strip_prefix(signal.reason()).unwrap_or_default();
+            let beyond = beyond.trim_start_matches("; ").to_owned();
+            let report = Report::cancelled(signal);
+            Err(if beyond.is_empty() { report } else { report.because(beyond) })
+        }
         (Outcome::Failed(failed) | Outcome::Rejected(failed), _) => Err(failed.into()),
-        (Outcome::Paused(paused), _) => Err(Report::from(&paused.reason)),
+        (Outcome::Paused(paused), _) => Err(waits(&ended.run_id, &paused, store).await),
         (Outcome::Cancelled(cancelled), None) => {
             Err(Failure::new(FailureKind::Cancelled, cancelled.reason).into())
         }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! To start reading: `args` is what can be typed, `run` is the verb that everything else
-//! resembles, `report` is what a user reads when something fails.
+//! resembles, `runs` is what is done with those on record, `report` is what a user reads when
+//! something fails.
 //!
 //! The invariants: answers go to stdout and everything else to stderr; whatever fails says what
 //! happened, why and what to do, and ends with the exit code of one table (`exit`); nothing that
@@ -22,6 +23,7 @@ mod ask;
 mod chat;
 mod command;
 mod completions;
+mod decide;
 mod deps;
 mod doctor;
 mod env;
@@ -32,10 +34,13 @@ mod new;
 mod report;
 mod run;
 mod runner;
+mod runs;
 mod schema;
 mod session;
 mod show;
 mod signals;
+mod store;
+mod suggestion;
 mod terminal;
 mod tool;
 mod tree;

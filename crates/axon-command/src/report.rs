@@ -1,7 +1,9 @@
 //! What a user reads when something fails: what happened, why, and what to do.
 
 mod failure;
+mod pause;
 mod sources;
+mod store;
 
 use std::fmt::Write;
 
@@ -10,6 +12,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 
 use crate::exit::Exit;
 use crate::signals::Signal;
+use crate::suggestion::here;
 use crate::terminal::{self, BOLD, DIM, RED, printable, styled};
 
 /// How many of the last lines of a traceback are shown to who did not ask for all of it.
@@ -106,6 +109,11 @@ impl Report {
         parts.join(": ").replace('\n', " ")
     }
 
+    /// Returns the first thing to do about it.
+    pub(crate) fn first_todo(&self) -> Option<&str> {
+        self.todo.first().map(String::as_str)
+    }
+
     /// Says that the caller is at fault, and not a definition.
     pub(crate) fn of_caller(self, todo: &str) -> Self {
         Self { exit: Exit::USAGE, todo: vec![todo.to_owned()], ..self }
@@ -128,6 +136,11 @@ impl Report {
     /// Returns whether a chat cannot go on after it.
     pub(crate) fn ends_the_process(&self) -> bool {
         self.is_silent() || self.signal == Some(Signal::Terminate)
+    }
+
+    /// Returns whether nothing else is to be tried after it: somebody called it off.
+    pub(crate) fn ends_all(&self) -> bool {
+        self.is_silent() || self.signal.is_some()
     }
 
     /// Returns whether nothing is to be said: whoever would read it has gone.
@@ -181,7 +194,7 @@ impl Report {
             let _ = writeln!(text, "  {} {}", styled(BOLD, "why:"), shown);
         }
         for todo in &self.todo {
-            let _ = writeln!(text, "  {}  {}", styled(BOLD, "do:"), indented(todo));
+            let _ = writeln!(text, "  {}  {}", styled(BOLD, "do:"), indented(&here(todo)));
         }
         text
     }

@@ -1,9 +1,13 @@
 //! `axon run`: ask an agent once.
 
 use std::io::{self, IsTerminal, Read};
+use std::time::Duration;
 
+use axon_kernel::event::millis;
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::MAX_PROMPT_BYTES;
+use axon_kernel::store::{Forget, Store};
+use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentHandle, RunBuilder};
 
 use crate::args::RunArgs;
@@ -11,9 +15,13 @@ use crate::ask;
 use crate::exit::Exit;
 use crate::follow::follow;
 use crate::report::Report;
+use crate::runs::{held, interrupted, now};
 use crate::session::Session;
 use crate::show::Show;
 use crate::terminal::{self, BOLD, DIM, printable, styled};
+
+/// How many old runs are forgotten after an answer.
+const TIDIED: u64 = 100;
 
 /// Asks an agent once.
 pub(crate) async fn run(args: RunArgs, mut session: Session) -> Result<Exit, Report> {
@@ -33,29 +41,59 @@ async fn start(args: &RunArgs, session: &mut Session, show: &mut Show) -> Result
         prompt = prompt(args.prompt.clone()) => prompt?,
         signal = session.signals.next() => return Err(Report::cancelled(signal)),
     };
+    let store = session.store().await?;
+    let conversation = args.conversation.as_ref().map(ConversationId::new);
+    if let Some(conversation) = &conversation {
+        check_conversation(conversation, store.as_ref()).await?;
+    }
+    let keep = session.settings()?.store.keep_runs;
     let (runtime, agent) = session.start(definition).await?;
-    let ended = ask_once(args, &prompt, &agent, session, show).await;
-    runtime.shutdown().await;
+    if !args.json
+        && let Some(interrupted) = interrupted(store.as_ref()).await
+    {
+        terminal::say(&styled(DIM, &interrupted));
+    }
+    let ended = ask_once(args, (&prompt, conversation), &agent, session, show).await;
+    tokio::join!(runtime.shutdown(), tidy(store.as_ref(), keep));
     ended
+}
+
+/// Refuses a turn of a conversation whose last one nobody drives, before anything is started.
+async fn check_conversation(
+    conversation: &ConversationId,
+    store: &dyn Store,
+) -> Result<(), Report> {
+    let held = held(conversation, store).await?;
+    held.map_or(Ok(()), |by| Err(Report::conversation_held(conversation, &by)))
+}
+
+/// Forgets a few of the runs that ended long ago, while the runners end anyway.
+async fn tidy(store: &dyn Store, keep: Duration) {
+    let before = Timestamp(now().0.saturating_sub(millis(keep)));
+    let what = Forget { runs_before: Some(before), at_most: TIDIED, ..Forget::default() };
+    if let Err(error) = store.forget(&what).await {
+        tracing::debug!(%error, "old runs could not be forgotten");
+    }
 }
 
 async fn ask_once(
     args: &RunArgs,
-    prompt: &str,
+    (prompt, conversation): (&str, Option<ConversationId>),
     agent: &AgentHandle,
     session: &mut Session,
     show: &mut Show,
 ) -> Result<Exit, Report> {
     let deps = ask::deps(&args.deps, agent).await?;
     let mut run = args.ask.prepare(agent, prompt, deps.as_ref());
-    if let Some(conversation) = &args.conversation {
-        run = run.conversation(ConversationId::new(conversation));
+    if let Some(conversation) = conversation {
+        run = run.conversation(conversation);
     }
     if args.show_prompt {
         show_prompt(&run, agent, prompt)?;
     }
     let mut run = run.start().await?;
-    follow(&mut run, show, &mut session.signals).await
+    let store = session.store().await?;
+    follow(&mut run, store.as_ref(), show, &mut session.signals).await
 }
 
 /// Returns the prompt: the argument, or what stdin has.

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axon_kernel::config::Config;
 use axon_kernel::provider::PROVIDERS;
 use axon_kernel::spec::{AgentName, AgentSpec, EnvName, NameError, PythonTarget};
+use axon_kernel::store::Store;
 use axon_runner::environment::Progress;
 use axon_runtime::{
-    AgentDefinition, AgentHandle, FolderError, Host, Runtime, RuntimeBuilder, StartError,
-    agent_names, load_agent, load_config, nearest,
+    AgentDefinition, AgentHandle, FolderError, Host, MemoryStore, Runtime, RuntimeBuilder,
+    StartError, agent_names, load_agent, load_config, nearest,
 };
 
 use crate::args::GlobalArgs;
 use crate::report::Report;
 use crate::signals::{Signal, Signals};
+use crate::store::{Choices, Place};
 use crate::terminal;
 
 /// How long what was started half way may take to end.
@@ -32,6 +35,10 @@ pub(crate) struct Session {
     /// The agents that the service around this command line defines in Rust.
     built_in: Vec<AgentDefinition>,
     builder: Option<RuntimeBuilder>,
+    /// Where the store is, if `--store` or `AXON_STORE` says it.
+    named_store: Option<String>,
+    /// The store, once it is open.
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Session {
@@ -53,7 +60,60 @@ impl Session {
         })?;
         let built_in = builder.agents().to_vec();
         let verbose = args.verbose > 0;
-        Ok(Self { host, signals, verbose, folders, built_in, builder: Some(builder) })
+        let named_store = args.store.clone().or_else(|| host.variable("AXON_STORE"));
+        let (builder, store) = (Some(builder), None);
+        Ok(Self { host, signals, verbose, folders, built_in, builder, named_store, store })
+    }
+
+    /// Returns the settings that hold for all agents.
+    pub(crate) fn settings(&self) -> Result<Config, Report> {
+        match self.builder.as_ref().and_then(RuntimeBuilder::settings) {
+            Some(settings) => Ok(settings.clone()),
+            None => Ok(load_config(self.folder(), &self.host)?),
+        }
+    }
+
+    /// Returns where the store is.
+    pub(crate) fn place(&self) -> Result<Place, Report> {
+        let settings = self.settings()?;
+        let agents = self.host.directory.join(self.folder());
+        let choices = Choices {
+            named: self.named_store.clone().map(|url| (url, self.host.directory.as_path())),
+            given: self.builder.as_ref().and_then(RuntimeBuilder::own_store).cloned(),
+            configured: settings.store.url.as_deref(),
+            home: agents.parent().unwrap_or(&self.host.directory),
+            durability: settings.store.durability,
+        };
+        choices.decide()
+    }
+
+    /// Returns the store, and makes it if it is not there.
+    pub(crate) async fn store(&mut self) -> Result<Arc<dyn Store>, Report> {
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
+        }
+        let store = self.place()?.open().await?;
+        self.store = Some(store.clone());
+        Ok(store)
+    }
+
+    /// Returns the store, if there is one to read.
+    pub(crate) async fn store_to_read(&mut self) -> Result<Option<Arc<dyn Store>>, Report> {
+        if let Some(store) = &self.store {
+            return Ok(Some(store.clone()));
+        }
+        let place = self.place()?;
+        if !place.exists() {
+            return Ok(None);
+        }
+        let store = place.open_to_read().await?;
+        self.store = Some(store.clone());
+        Ok(Some(store))
+    }
+
+    /// Returns who decides, if that is known.
+    pub(crate) fn user(&self) -> String {
+        ["USER", "LOGNAME"].iter().find_map(|name| self.host.variable(name)).unwrap_or_default()
     }
 
     /// Returns the folder that new agents are written to.
@@ -149,14 +209,16 @@ impl Session {
     ) -> Result<(Runtime, AgentHandle), Report> {
         let name = agent.spec.name.to_string();
         let others = self.fallbacks_of(&agent)?;
-        let builder = self.builder.take().unwrap_or_else(Runtime::builder).only(agent);
-        let builder = others.into_iter().fold(builder, RuntimeBuilder::agent);
-        let mut settings = match builder.settings() {
-            Some(settings) => settings.clone(),
-            None => load_config(self.folder(), &self.host)?,
-        };
+        let mut settings = self.settings()?;
         // One agent is no group.
         settings.groups.clear();
+        let builder = self.builder.take().unwrap_or_else(Runtime::builder).only(agent);
+        let builder = others.into_iter().fold(builder, RuntimeBuilder::agent).recover(false);
+        // A verb that needs none has not opened the store.
+        let builder = match &self.store {
+            Some(store) => builder.store(store.clone()),
+            None => builder.store(Arc::new(MemoryStore::default())),
+        };
         let mut start = builder
             .config(settings)
             .host(self.host.clone())
@@ -187,7 +249,10 @@ impl Session {
     }
 
     /// Returns the agents that take over when `agent` cannot answer, and those that do so for them.
-    fn fallbacks_of(&self, agent: &AgentDefinition) -> Result<Vec<AgentDefinition>, Report> {
+    pub(crate) fn fallbacks_of(
+        &self,
+        agent: &AgentDefinition,
+    ) -> Result<Vec<AgentDefinition>, Report> {
         let mut found: Vec<AgentDefinition> = Vec::new();
         let mut next = agent.spec.fallback.agent.clone();
         while let Some(name) = next {
@@ -213,8 +278,12 @@ impl Session {
             true => self.folders.iter().fold(builder, RuntimeBuilder::agents_dir),
             false => builder,
         };
-        let mut start =
-            builder.host(self.host.clone()).allow_offline().on_progress(Arc::new(say_progress));
+        let mut start = builder
+            .store(Arc::new(MemoryStore::default()))
+            .recover(false)
+            .host(self.host.clone())
+            .allow_offline()
+            .on_progress(Arc::new(say_progress));
         let ended = start.ended();
         let start = Box::pin(start.start());
         let signal = tokio::select! {

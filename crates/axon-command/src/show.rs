@@ -5,15 +5,18 @@ mod talk;
 use std::io::{self, Write};
 
 use axon_kernel::event::{Completed, Sequenced};
-use axon_kernel::ids::RunId;
+use axon_kernel::ids::{Attempt, RunId};
 use axon_kernel::json::RawJson;
 use axon_runtime::RunUpdate;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::report::Report;
+use crate::runs::now;
 use crate::terminal;
 use talk::Talk;
+
+pub(crate) use talk::usage;
 
 /// How a run is shown.
 #[derive(Debug)]
@@ -68,7 +71,14 @@ impl Show {
         }
     }
 
-    /// Ends what is open, before an error is told.
+    /// Ends what is open, before something else is told.
+    pub(crate) fn end(&mut self) {
+        if let Self::Talk(talk) = self {
+            talk.end();
+        }
+    }
+
+    /// Ends what is open, before an error is told; programs are told that no run came of it.
     pub(crate) fn failed(&mut self, report: &Report) {
         match self {
             Self::Talk(talk) => talk.end(),
@@ -92,14 +102,21 @@ impl Lines {
     fn failed(&mut self, report: &Report) {
         if !self.begun {
             self.begun = true;
-            let event = Sequenced { run_id: RunId::new(""), seq: 1, event: report.to_event() };
+            let event = Sequenced {
+                run_id: RunId::new(""),
+                seq: 1,
+                attempt: Attempt(0),
+                at: now(),
+                event: report.to_event(),
+            };
             // If nobody reads it, the exit code still says it.
             let _unread = line(&event);
         }
     }
 }
 
-fn line<T: Serialize>(value: &T) -> io::Result<()> {
+/// Writes a value to stdout as a line of JSON.
+pub(crate) fn line<T: Serialize>(value: &T) -> io::Result<()> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     let mut stdout = io::stdout().lock();

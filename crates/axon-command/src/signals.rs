@@ -9,6 +9,9 @@ use tokio::time::{Duration, Instant};
 
 use crate::exit::Exit;
 
+/// The number of the signal for a file that reached its size limit, on Linux and macOS alike.
+const SIGXFSZ: i32 = 25;
+
 /// The same signal again within this time is the same order.
 const ONE_ORDER: Duration = Duration::from_millis(300);
 
@@ -55,6 +58,8 @@ impl Signals {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        // A file that may not grow is an error that is told, and not the end of the process.
+        let mut too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
         // One is enough: with one pending, the next ends the process.
         let (tell, received) = mpsc::channel(1);
         let pending = Arc::new(AtomicBool::new(false));
@@ -66,6 +71,7 @@ impl Signals {
                     _ = interrupt.recv() => Signal::Interrupt,
                     _ = terminate.recv() => Signal::Terminate,
                     _ = hang_up.recv() => Signal::HangUp,
+                    _ = too_large.recv() => continue,
                 };
                 // `timeout` and some shells send to the process and to its group: that is one order.
                 let again = last.is_some_and(|(before, at)| {

@@ -1,6 +1,6 @@
 //! Failures of runs and runners, told to a person.
 
-use axon_kernel::event::{Failed, PauseReason};
+use axon_kernel::event::Failed;
 use axon_kernel::failure::{Failure, FailureKind};
 
 use super::{Report, Traceback};
@@ -51,32 +51,6 @@ impl From<Failed> for Report {
             report.why.push(format!("tried: {}", failed.history.join(", then ")));
         }
         report
-    }
-}
-
-impl From<&PauseReason> for Report {
-    fn from(reason: &PauseReason) -> Self {
-        let exit = Exit::of_pause(reason);
-        match reason {
-            PauseReason::Approval { requests } => {
-                Self::new("approval_needed", exit, "the run waits for a person's approval")
-                    .because(format!("it wants to call {requests}"))
-                    .todo(
-                        "approving comes with a later release: until then, take \
-                         `requires_approval` off the tool, or do the step by hand",
-                    )
-            }
-            PauseReason::Ambiguous { tool_call_id, failure } => Self::new(
-                "ambiguous",
-                exit,
-                "nobody knows whether a tool call took effect, so the run stopped",
-            )
-            .because(format!("call {tool_call_id} was under way when: {failure}"))
-            .todo(
-                "look whether it did, and start a new run; a tool that may be repeated says so \
-                 in agent.toml: effect = \"pure\" or \"idempotent\"",
-            ),
-        }
     }
 }
 

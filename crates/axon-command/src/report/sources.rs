@@ -122,6 +122,12 @@ impl From<Refusal> for Report {
             let failure = Some(Box::new(refusal.into_failure()));
             return Self { code: "agent_unavailable", failure, ..report };
         }
+        if let Refusal::ConversationBusy { conversation, by: Some(by) } = &refusal {
+            return Self::conversation_held(conversation, by);
+        }
+        if let Refusal::Store(error) = refusal {
+            return Self::from(error).about("the run was not accepted");
+        }
         let exit = match &refusal {
             Refusal::NotFound { .. } | Refusal::Invalid { .. } => Exit::USAGE,
             Refusal::Unavailable { cause, .. } => Exit::of_failure(cause.kind),

@@ -5,6 +5,7 @@ use std::io;
 use axon_kernel::event::{
     AttemptBegun, Completed, Decided, RunEvent, Started, ToolOutcome, ToolReturned,
 };
+use axon_kernel::ids::Attempt;
 use axon_kernel::json::{RawJson, excerpt};
 use axon_kernel::policy::Decision;
 use axon_runtime::RunUpdate;
@@ -73,7 +74,7 @@ impl Talk {
         match update {
             RunUpdate::Event(event) => {
                 self.remember(&event.event);
-                self.look(look(&event.event));
+                self.look(look(&event.event, event.attempt));
             }
             RunUpdate::Lagged { text, .. } => {
                 self.end();
@@ -146,7 +147,7 @@ impl Talk {
     }
 }
 
-fn look(event: &RunEvent) -> Look {
+fn look(event: &RunEvent, attempt: Attempt) -> Look {
     match event {
         RunEvent::TextDelta(delta) => Look::Text(delta.text.clone()),
         RunEvent::ThinkingDelta(delta) => Look::Thinking(delta.text.clone()),
@@ -158,7 +159,7 @@ fn look(event: &RunEvent) -> Look {
         RunEvent::Started(Started { queued_ms }) if *queued_ms >= LONG_WAIT_MS => {
             Look::Line(DIM, format!("waited {} for its turn", seconds(*queued_ms)))
         }
-        RunEvent::AttemptStarted(AttemptBegun { attempt, model, .. }) if attempt.0 > 1 => {
+        RunEvent::AttemptStarted(AttemptBegun { model, .. }) if attempt.0 > 1 => {
             Look::Line(DIM, format!("attempt {attempt}, with {model}"))
         }
         RunEvent::Decided(Decided {
@@ -172,6 +173,7 @@ fn look(event: &RunEvent) -> Look {
         }
         RunEvent::Steered(_) => Look::Line(DIM, "the run was told something more".to_owned()),
         RunEvent::Resumed(_) => Look::Line(DIM, "the run goes on".to_owned()),
+        RunEvent::Recovered(_) => Look::Line(DIM, "the run is taken over here".to_owned()),
         RunEvent::Accepted(_)
         | RunEvent::Started(_)
         | RunEvent::AttemptStarted(_)
@@ -181,6 +183,8 @@ fn look(event: &RunEvent) -> Look {
         | RunEvent::Model(_)
         // The log shows it.
         | RunEvent::Log(_)
+        // Whoever decided knows it.
+        | RunEvent::Resolved(_)
         // How it ended is told at the end.
         | RunEvent::Paused(_)
         | RunEvent::Completed(_)
@@ -219,18 +223,24 @@ fn tail(text: &str) -> String {
 }
 
 fn summary(completed: &Completed) -> String {
-    let usage: Usage = completed.usage.decode().unwrap_or_default();
     let mut parts = vec![completed.model.clone()];
     if completed.offline {
         parts.push("offline model: this is no real advice".to_owned());
     }
-    parts.push(format!("{} + {} tokens", usage.input_tokens, usage.output_tokens));
-    parts.push(format!("{} request{}", usage.requests, if usage.requests == 1 { "" } else { "s" }));
+    parts.push(usage(&completed.usage));
     if completed.attempts > 1 {
         parts.push(format!("{} attempts", completed.attempts));
     }
     parts.push(seconds(completed.duration_ms));
     parts.join(" · ")
+}
+
+/// Returns what a run used, in words.
+pub(crate) fn usage(usage: &RawJson) -> String {
+    let usage: Usage = usage.decode().unwrap_or_default();
+    let (input, output, requests) = (usage.input_tokens, usage.output_tokens, usage.requests);
+    let s = if requests == 1 { "" } else { "s" };
+    format!("{input} + {output} tokens · {requests} request{s}")
 }
 
 fn seconds(millis: u64) -> String {
@@ -240,7 +250,7 @@ fn seconds(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use axon_kernel::event::{Retracted, TextDelta, ToolCalled};
-    use axon_kernel::ids::{Attempt, ToolCallId};
+    use axon_kernel::ids::ToolCallId;
     use axon_kernel::spec::Effect;
 
     use super::*;
@@ -256,26 +266,29 @@ mod tests {
             name: "balance".to_owned(),
             args: raw(r#""{\"a\":1}""#),
             effect: Effect::Pure,
+            step: 0,
         });
-        assert_eq!(look(&called), Look::Line(CYAN, r#"→ balance {"a":1}"#.to_owned()));
+        assert_eq!(look(&called, Attempt(1)), Look::Line(CYAN, r#"→ balance {"a":1}"#.to_owned()));
         let returned = RunEvent::ToolReturned(ToolReturned {
             tool_call_id: ToolCallId::new("c"),
             name: "balance".to_owned(),
             outcome: ToolOutcome::Ok,
             result: raw(r#""$123.45""#),
         });
-        assert_eq!(look(&returned), Look::Line(GREEN, r#"← balance "$123.45""#.to_owned()));
+        assert_eq!(
+            look(&returned, Attempt(1)),
+            Look::Line(GREEN, r#"← balance "$123.45""#.to_owned())
+        );
     }
 
     #[test]
     fn a_retraction_is_said() {
-        let Look::Line(_, text) = look(&RunEvent::Retracted(Retracted { attempt: Attempt(1) }))
-        else {
+        let Look::Line(_, text) = look(&RunEvent::Retracted(Retracted {}), Attempt(1)) else {
             panic!("it must be a line");
         };
         assert!(text.contains("does not count"));
         let delta = RunEvent::TextDelta(TextDelta { text: "hi".to_owned() });
-        assert_eq!(look(&delta), Look::Text("hi".to_owned()));
+        assert_eq!(look(&delta, Attempt(1)), Look::Text("hi".to_owned()));
     }
 
     #[test]

@@ -1,0 +1,52 @@
+//! `axon runs`: what is on record, and what is done with it.
+
+mod age;
+mod cancel;
+mod events;
+mod find;
+mod list;
+mod next;
+mod prune;
+mod resume;
+mod show;
+mod transfer;
+
+use std::sync::Arc;
+
+use axon_kernel::store::Store;
+
+use crate::args::{RunsArgs, RunsVerb};
+use crate::decide;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+
+pub(crate) use age::now;
+pub(crate) use find::{find, short};
+pub(crate) use list::{held, interrupted};
+pub(crate) use next::{Waiting, Wants, next, out_of_pause, waiting};
+pub(crate) use resume::{Resumption, Terms};
+
+pub(crate) async fn run(args: RunsArgs, session: Session) -> Result<Exit, Report> {
+    match args.verb {
+        None => list::run(args.list, session).await,
+        Some(RunsVerb::Show(args)) => show::run(&args, session).await,
+        Some(RunsVerb::Events(args)) => events::run(&args, session).await,
+        Some(RunsVerb::Cancel(args)) => cancel::run(&args, session).await,
+        Some(RunsVerb::Resume(args)) => resume::run(args, session).await,
+        Some(RunsVerb::Resolve(args)) => decide::resolve(args, session).await,
+        Some(RunsVerb::Prune(args)) => prune::run(args, session).await,
+        Some(RunsVerb::Export(args)) => transfer::export(&args, session).await,
+        Some(RunsVerb::Import) => transfer::import(session).await,
+    }
+}
+
+/// Returns the store, which has to be there: something in it was named.
+pub(crate) async fn store_with(run: &str, session: &mut Session) -> Result<Arc<dyn Store>, Report> {
+    let place = session.place()?;
+    session.store_to_read().await?.ok_or_else(|| {
+        Report::new("unknown_run", Exit::USAGE, format!("the store holds no run `{run}`"))
+            .because(format!("nothing has been recorded in {place} yet"))
+            .todo("name another store with --store, or go to the project's folder")
+    })
+}

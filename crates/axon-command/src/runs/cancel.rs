@@ -1,0 +1,19 @@
+//! `axon runs cancel`: ends a run that nobody drives.
+
+use axon_runtime::RunRecords;
+
+use super::find::short;
+use super::{find, store_with};
+use crate::args::CancelArgs;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+use crate::terminal;
+
+pub(super) async fn run(args: &CancelArgs, mut session: Session) -> Result<Exit, Report> {
+    let store = store_with(&args.run.run, &mut session).await?;
+    let run = find(store.as_ref(), &args.run.run).await?;
+    RunRecords::new(store).cancel(&run.run_id, &args.reason).await?;
+    terminal::say(&format!("run {} of `{}` is cancelled", short(&run.run_id), run.agent));
+    Ok(Exit::OK)
+}

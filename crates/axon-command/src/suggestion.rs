@@ -1,0 +1,54 @@
+//! Commands that are shown to be typed next: with the options that found what they are about.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use crate::args::GlobalArgs;
+
+/// The options of this process that a further command needs, too. Set once, by the command line.
+static OPTIONS: OnceLock<String> = OnceLock::new();
+
+/// Remembers where this process looks for agents and runs.
+pub(crate) fn remember(args: &GlobalArgs) {
+    let agents = args.agents.as_ref().map(|folder| folder.display().to_string());
+    let given = [("--agents", agents), ("--store", args.store.clone())];
+    let options = given
+        .into_iter()
+        // A URL may hold a password, and is no option to show.
+        .filter_map(|(name, value)| Some((name, value.filter(|value| !value.contains("://"))?)))
+        .map(|(name, value)| format!(" {name} {}", quoted(&value)));
+    // The first command line of the process stands.
+    let _first = OPTIONS.set(options.collect());
+}
+
+/// Returns `command` as it has to be typed here, if it is one of ours; anything else as it is.
+pub(crate) fn here(command: &str) -> Cow<'_, str> {
+    let options = OPTIONS.get().map(String::as_str).unwrap_or_default();
+    match command.strip_prefix("axon ") {
+        Some(rest) if !options.is_empty() && !rest.contains("--store") => {
+            Cow::Owned(format!("axon{options} {rest}"))
+        }
+        _ => Cow::Borrowed(command),
+    }
+}
+
+/// Returns `text` as one word of a shell.
+pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_stays_one_word_whatever_is_in_it() {
+        assert_eq!(quoted("c1"), "c1");
+        assert_eq!(quoted("it's; rm x"), r"'it'\''s; rm x'");
+        assert_eq!(quoted(""), "''");
+    }
+}
