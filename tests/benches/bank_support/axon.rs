@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axon_kernel::event::RunEvent;
+use axon_kernel::store::Store;
 use axon_runtime::{
     AgentHandle, Host, RunOutcome, RunUpdate, RunnerState, RunnerStatus, Runtime, load_agent,
 };
@@ -32,12 +33,20 @@ pub(crate) struct Axon {
 
 impl Axon {
     /// Starts the agent as it is defined, but for as many runs at once as the bench makes, and with
-    /// this many runners.
-    pub(crate) async fn start(host: Host, replicas: NonZeroU32) -> anyhow::Result<Self> {
+    /// this many runners. Its runs are kept in `store`, or else in memory.
+    pub(crate) async fn start(
+        host: Host,
+        replicas: NonZeroU32,
+        store: Option<Arc<dyn Store>>,
+    ) -> anyhow::Result<Self> {
         let mut agent = load_agent(&repository().join("agents"), AGENT, &host)?;
         agent.spec.limits.concurrency = NonZeroU32::new(CROWD).context("nobody")?;
         agent.spec.runner.replicas = replicas;
-        let runtime = Runtime::builder().host(host).agent(agent).start().await?;
+        let mut builder = Runtime::builder().host(host).agent(agent);
+        if let Some(store) = store {
+            builder = builder.store(store);
+        }
+        let runtime = builder.start().await?;
         let agent = runtime.named(AGENT)?;
         let runners = runners(&runtime, &agent, replicas.get() as usize).await?;
         Ok(Self { runners, runtime, agent })

@@ -60,6 +60,20 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
+impl Spread {
+    /// Computes that of one value for each round.
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+        Self {
+            median: f64::midpoint(at(low), at(high)),
+            least: at(0),
+            most: at(values.len().saturating_sub(1)),
+        }
+    }
+}
+
 impl Row {
     /// Whether the aim is reached, where there is one.
     pub(crate) fn reached(&self) -> Option<bool> {
@@ -228,25 +242,17 @@ impl Over<'_> {
     }
 
     fn spread(&self, of: impl Fn(&Pair) -> f64) -> Spread {
-        let mut values: Vec<f64> = self.pairs().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
-        Spread {
-            median: f64::midpoint(at(low), at(high)),
-            least: at(0),
-            most: at(values.len().saturating_sub(1)),
-        }
+        Spread::of(self.pairs().map(of).collect())
     }
 }
 
 /// Returns milliseconds per run.
-fn per_run(sample: &Sample, total: Duration) -> f64 {
+pub(crate) fn per_run(sample: &Sample, total: Duration) -> f64 {
     total.as_secs_f64() * 1e3 / sample.latencies.len().max(1) as f64
 }
 
 /// Returns the time, in milliseconds, that this share of `times` does not exceed.
-fn quantile(mut times: Vec<Duration>, at: f64) -> f64 {
+pub(crate) fn quantile(mut times: Vec<Duration>, at: f64) -> f64 {
     times.sort();
     let rank = (times.len() as f64 * at).ceil().max(1.0) as usize;
     times.get(rank - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)

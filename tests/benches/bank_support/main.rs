@@ -1,9 +1,10 @@
 //! What Axon costs: one agent on pydantic-ai alone and the same agent in Axon, in one bench run.
 //!
 //! ```text
-//! cargo bench -p axon-tests --bench bank_support            ten rounds, some three minutes
+//! cargo bench -p axon-tests --bench bank_support            ten rounds, some five minutes
 //! cargo bench -p axon-tests --bench bank_support -- --quick
 //! cargo bench -p axon-tests --bench bank_support -- --only replicas
+//! cargo bench -p axon-tests --bench bank_support -- --stores
 //! ```
 //!
 //! Both sides make the bank-support run (two model requests, one tool over `SQLite`, structured
@@ -35,13 +36,21 @@
 //! own garbage collection. Both sides use one environment, so that what Axon's runner makes of it
 //! (uvloop, aiohttp, a frozen heap, patches) is all there for bare too, and not used. `--tuned`
 //! gives bare the garbage-collection settings of the runner.
+//!
+//! The stores are compared by themselves: three runtimes, each with a runner of its own, keep their
+//! runs in memory, in `SQLite` (a file in the temporary folder) and in `PostgreSQL` (a server of the
+//! bench's own that does not wait for the disk; left out where it is not installed). They take
+//! turns as the sides do. The CPU of the server is shown beside that of the run.
 
 mod axon;
 mod bare;
+mod counted;
 mod figures;
 mod round;
 #[path = "../shared/mod.rs"]
 mod shared;
+mod stores;
+mod stores_table;
 mod table;
 
 use std::num::NonZeroU32;
@@ -50,6 +59,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use axon_runtime::Host;
 use clap::Parser;
 
 use axon::Axon;
@@ -66,6 +76,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What the bench is asked for.
 #[derive(Clone, Debug, Parser)]
 #[command(about = "What Axon costs beside pydantic-ai alone")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Options {
     /// How many rounds are measured.
     #[arg(long, default_value_t = 10)]
@@ -79,9 +90,20 @@ struct Options {
     /// Measure these workloads and no others.
     #[arg(long, value_enum)]
     only: Vec<Workload>,
+    /// Compare the stores, and nothing else.
+    #[arg(long)]
+    stores: bool,
 }
 
 impl Options {
+    fn rounds(&self) -> usize {
+        if self.quick { 2 } else { self.rounds.max(1) }
+    }
+
+    fn compares_stores(&self) -> bool {
+        self.stores || !self.quick && self.only.is_empty()
+    }
+
     fn workloads(&self) -> &[Workload] {
         if self.only.is_empty() { &Workload::ALL } else { &self.only }
     }
@@ -100,9 +122,28 @@ async fn compare(options: Options) -> anyhow::Result<()> {
     let model = Model::start().await.context("the scripted model did not start")?;
     let host = host::host(data.path(), &model.base_url);
     let python = host::python(&host).await?;
-    let bare = Bare::start(&python, &host, options.tuned)?;
-    let one = Axon::start(host.clone(), NonZeroU32::MIN).await.context("Axon did not start")?;
-    let two = Axon::start(host, REPLICAS).await.context("the replicas did not start")?;
+    if !options.stores {
+        beside_bare(&options, &host, &python, &model).await?;
+    }
+    if options.compares_stores() {
+        stores_table::print(&stores::compare(&host, &model, options.rounds()).await?)?;
+    }
+    model.end().await;
+    Ok(())
+}
+
+/// Compares Axon and pydantic-ai alone.
+async fn beside_bare(
+    options: &Options,
+    host: &Host,
+    python: &Path,
+    model: &Model,
+) -> anyhow::Result<()> {
+    let bare = Bare::start(python, host, options.tuned)?;
+    let one =
+        Axon::start(host.clone(), NonZeroU32::MIN, None).await.context("Axon did not start")?;
+    let two =
+        Axon::start(host.clone(), REPLICAS, None).await.context("the replicas did not start")?;
     let pids: Vec<u32> = [model.pid, bare.pid]
         .into_iter()
         .chain(one.runners.clone())
@@ -111,19 +152,18 @@ async fn compare(options: Options) -> anyhow::Result<()> {
     let mut sides = Sides { bare, one, two, model: model.pid };
 
     let machine = Machine::look(&pids)?;
-    let measured = measure(&options, &mut sides).await;
+    let measured = measure(options, &mut sides).await;
     let others = machine.busy_with_others(&pids);
 
     let Sides { bare, one, two, .. } = sides;
     one.end().await;
     two.end().await;
     bare.end().await;
-    model.end().await;
-    for pid in pids {
+    for pid in pids.into_iter().filter(|pid| *pid != model.pid) {
         let left = Path::new("/proc").join(pid.to_string());
         anyhow::ensure!(!left.exists(), "process {pid} was left behind");
     }
-    table::print(&Figures::of(&measured?, options.workloads()), &others?, &python)?;
+    table::print(&Figures::of(&measured?, options.workloads()), &others?, python)?;
     Ok(())
 }
 
@@ -137,7 +177,7 @@ struct Sides {
 }
 
 async fn measure(options: &Options, sides: &mut Sides) -> anyhow::Result<Vec<Round>> {
-    let rounds = if options.quick { 2 } else { options.rounds.max(1) };
+    let rounds = options.rounds();
     let mut measured = Vec::new();
     for number in 0..=rounds {
         // The first one is the warm-up.

@@ -14,13 +14,26 @@ use crate::support::{PATIENCE, Project, is_alive, kill_9, repository, until};
 const BALANCE: &str = "What is my balance?";
 
 pub(crate) fn axon(project: &Project, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_axon-under-test"));
+    in_project(project, Command::new(env!("CARGO_BIN_EXE_axon-under-test")), arguments)
+}
+
+/// Returns the command where no file may grow: as with a disk that is full.
+pub(crate) fn axon_without_space(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_axon-under-test"));
+    in_project(project, command, arguments)
+}
+
+fn in_project(project: &Project, mut command: Command, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .current_dir(project.path())
         .env_clear()
         .envs(project.variables())
         .env("AXON_AGENTS", agents(project))
+        // Agents of the repository are beside a store that all tests would share.
+        .envs(own_store(project))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -34,13 +47,24 @@ fn agents(project: &Project) -> PathBuf {
     if own.is_dir() { own } else { repository().join("agents") }
 }
 
+/// Returns where the store is of a project that has no agents of its own.
+fn own_store(project: &Project) -> Option<(&'static str, PathBuf)> {
+    let has_own = project.path().join("agents").is_dir();
+    (!has_own).then(|| ("AXON_STORE", project.path().join(".axon/axon.db")))
+}
+
 async fn ran(command: &mut Command) -> Output {
     let output = command.spawn().expect("axon can be started").wait_with_output();
     tokio::time::timeout(PATIENCE, output).await.expect("axon ends").expect("its output is read")
 }
 
 pub(crate) async fn run(project: &Project, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = ran(&mut axon(project, arguments)).await;
+    said(&mut axon(project, arguments)).await
+}
+
+/// Runs a command to its end, and returns its code, stdout and stderr.
+pub(crate) async fn said(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = ran(command).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }

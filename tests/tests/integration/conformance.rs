@@ -13,7 +13,8 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, Effect, PythonTarget};
 use axon_kernel::wire::{
     AttemptCompleted, AttemptRequest, Before, Launch, MessagePriority, MessageRequest,
-    PermitRequest, RunnerEvent, ToolAnswer, ToolCallRequest, ToolResultRequest,
+    PermitRequest, ReconcileAnswer, ReconcileRequest, RunnerEvent, ToolAnswer, ToolCallRequest,
+    ToolResultRequest,
 };
 use axon_runner::{
     AttemptStream, LaunchPlan, RequestError, Runner, StartError, StartingRunner, StreamError,
@@ -22,7 +23,8 @@ use axon_runner::{
 use axon_runtime::Host;
 use axon_test::conformance::{Target, check};
 use axon_test::scripted_runner::{
-    Answer, Death, Endpoint, Life, OnTerm, RunnerScript, Start, Step, ToolPlay, When, message,
+    Answer, Death, Endpoint, Life, OnTerm, ReconcilePlay, RunnerScript, Start, Step, ToolPlay,
+    When, message,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,8 +66,11 @@ async fn start(
 fn plan(command: Vec<String>, folder: &Path) -> LaunchPlan {
     let name = AgentName::try_from("scripted").expect("it is a name");
     let mut launch = Launch::new(&AgentSpec::new(name), Generation::FIRST, "the-token".to_owned());
-    let balance = json!([{"target": "bank:balance", "role": "tool", "effect": "pure"}]);
-    launch.callables = serde_json::from_value(balance).expect("it is a callable");
+    let callables = json!([
+        {"target": "bank:balance", "role": "tool", "effect": "pure"},
+        {"target": "bank:was_paid", "role": "reconcile"},
+    ]);
+    launch.callables = serde_json::from_value(callables).expect("they are callables");
     launch.limits.attempts = 64;
     LaunchPlan::directly(command, folder.to_owned(), launch)
 }
@@ -505,6 +510,27 @@ async fn a_called_tool_gives_what_the_script_says_or_has_nothing() {
     let refused = call(BTreeMap::new()).await.unwrap_err();
     let RequestError::Refused { status: 422, failure } = refused else { panic!("{refused}") };
     assert_eq!(failure.message, "the script has nothing for bank:balance");
+}
+
+#[tokio::test]
+async fn a_client_learns_what_became_of_a_call() {
+    let was_paid = PythonTarget::try_from("bank:was_paid").unwrap();
+    let ask = async |play| {
+        let reconcile = [(was_paid.clone(), play)].into();
+        let scripted = launch(Life { reconcile, ..Life::default() }).await;
+        let call = (RunId::new("r1"), 1, "c1".into());
+        let question = ReconcileRequest::new(call, "pay".to_owned(), json!({}).into());
+        scripted.runner.client().reconcile(&was_paid, &question, DEADLINE).await
+    };
+    let receipt = ReconcileAnswer::Done { result: json!({"receipt": 7}).into() };
+    for answer in [receipt, ReconcileAnswer::NotDone, ReconcileAnswer::Unknown] {
+        let told = ask(ReconcilePlay::Answers(answer.clone())).await.unwrap();
+        assert_eq!(told, answer);
+    }
+    let closed = Failure::new(FailureKind::Tool, "the bank is closed");
+    let refused = ask(ReconcilePlay::Raises(closed.into())).await.unwrap_err();
+    let RequestError::Refused { status: 422, failure } = refused else { panic!("{refused}") };
+    assert_eq!(failure.message, "the bank is closed");
 }
 
 #[tokio::test]

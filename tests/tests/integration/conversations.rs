@@ -169,7 +169,7 @@ async fn a_turn_that_does_not_want_to_wait_is_refused() {
     };
     let refused = rejecting().start().await.unwrap_err();
     assert!(
-        matches!(&refused, Refusal::ConversationBusy { conversation } if conversation.as_str() == "c")
+        matches!(&refused, Refusal::ConversationBusy { conversation, by: None } if conversation.as_str() == "c")
     );
     assert_eq!(refused.code(), "conversation_busy");
     scene.go();

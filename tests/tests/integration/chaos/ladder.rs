@@ -158,7 +158,8 @@ async fn meet(agent: &AgentHandle, class: &Class, number: usize, store: &MemoryS
     let prompt = format!("{}: {number}", class.name);
     let mut run = agent.run(prompt.as_str()).start().await.unwrap();
     let shown = follow(&mut run).await;
-    let stored = store.events(run.id()).await.unwrap();
+    let stored = store.records(run.id(), 0).await.unwrap();
+    let stored: Vec<_> = stored.into_iter().map(|record| record.event).collect();
     for events in [&shown, &stored] {
         assert_eq!(events.iter().filter(|event| event.is_terminal()).count(), 1, "{prompt}");
         assert!(events.last().unwrap().is_terminal(), "{prompt}");

@@ -267,7 +267,8 @@ impl Stage {
         let distinct: BTreeSet<&RunId> = ended.iter().map(|run| &run.id).collect();
         assert_eq!(distinct.len(), ended.len());
         for run in ended {
-            let stored = self.store.events(&run.id).await.unwrap();
+            let stored = self.store.records(&run.id, 0).await.unwrap();
+            let stored: Vec<_> = stored.into_iter().map(|record| record.event).collect();
             for events in [&run.shown, &stored] {
                 let ends = events.iter().filter(|event| event.is_terminal()).count();
                 assert_eq!(ends, 1, "{}: {events:?}", run.id);
