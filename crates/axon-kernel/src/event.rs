@@ -1,5 +1,6 @@
 //! The events of a run: what a caller sees, and what the store keeps.
 
+mod durable;
 mod resolution;
 
 use std::time::Duration;

@@ -12,9 +12,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Resolution;
 use crate::failure::{Failure, FailureKind, Row};
 use crate::ids::{Attempt, ToolCallId};
-use crate::spec::{AgentName, AgentSpec, Backoff, Fallback, ModelName, PolicyRule, Then};
+use crate::json::RawJson;
+use crate::spec::{
+    AgentName, AgentSpec, Backoff, Fallback, ModelName, OnAmbiguous, PolicyRule, Then,
+};
 
 pub use chain::Chain;
 
@@ -133,6 +137,25 @@ impl Policy {
     #[must_use]
     pub fn retries(&self, kind: FailureKind) -> u32 {
         self.rule(kind).retry.unwrap_or_else(|| default_retries(kind.row().row))
+    }
+
+    /// Decides about a call that may have taken effect, by the tool's own `rule`: nothing means that
+    /// a person has to. It is made again no more often than the `failure` may be retried.
+    #[must_use]
+    pub fn settle(
+        &self,
+        rule: OnAmbiguous,
+        failure: &Failure,
+        tried: &Tried,
+    ) -> Option<Resolution> {
+        match rule {
+            OnAmbiguous::Ask => None,
+            OnAmbiguous::Retry => {
+                (tried.failed_before <= self.retries(failure.kind)).then_some(Resolution::Retry)
+            }
+            OnAmbiguous::Skip => Some(Resolution::Skip { result: RawJson::null() }),
+            OnAmbiguous::Fail => Some(Resolution::Fail { message: None }),
+        }
     }
 
     fn rule(&self, kind: FailureKind) -> PolicyRule {

@@ -10,7 +10,7 @@ use axon_kernel::run::RunState;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{RunQuery, RunSummary, StoreError};
 use futures_util::{TryStreamExt, stream};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Duration;
 
 use crate::records::{RecordError, RunRecords};
@@ -33,15 +33,18 @@ const AT_ONCE: usize = 64;
 /// Goes on with open runs for as long as the runtime lives. Each agent has a lane of its own, so
 /// that one that has no room holds nobody else up.
 pub(crate) async fn recover(services: Weak<Services>, most: u32) {
-    let mut lanes: HashMap<AgentName, JoinHandle<()>> = HashMap::new();
+    // They end with this: nobody goes on with runs of a runtime that has gone.
+    let mut lanes: JoinSet<()> = JoinSet::new();
+    let mut busy: HashMap<AgentName, AbortHandle> = HashMap::new();
     loop {
         let Some(services) = services.upgrade() else { return };
-        lanes.retain(|_, lane| !lane.is_finished());
+        while lanes.try_join_next().is_some() {}
+        busy.retain(|_, lane| !lane.is_finished());
         let Open { runs, left_out } = Open::read(&services).await;
         for (agent, runs) in runs {
-            lanes.entry(agent).or_insert_with(|| {
+            busy.entry(agent).or_insert_with(|| {
                 let lane = Lane { services: services.clone(), most };
-                tokio::spawn(async move { lane.go_on_with(runs).await })
+                lanes.spawn(async move { lane.go_on_with(runs).await })
             });
         }
         drop(services);

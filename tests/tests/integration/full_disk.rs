@@ -15,6 +15,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
+use crate::support::left_out;
 
 /// Mounts the store's folder before the program starts.
 const MOUNTED: &str = "mount -t tmpfs -o size=3m none store && exec \"$0\" \"$@\"";
@@ -92,6 +93,7 @@ async fn ends_well(process: &mut Process, run: &RunId) {
 #[tokio::test]
 async fn without_space_new_runs_are_refused_and_others_wait_until_there_is_some() {
     if !may_mount().await {
+        left_out("this user may not have a mount namespace of its own");
         return;
     }
     let (world, mut springs) = World::start().await.unwrap();

@@ -88,6 +88,12 @@ impl Project {
     }
 }
 
+/// Says that a test is left out here, and why: else nobody would know.
+#[expect(clippy::print_stderr, reason = "it is for whoever reads the test's output")]
+pub(crate) fn left_out(why: &str) {
+    eprintln!("left out: {why}");
+}
+
 /// Returns an agent that asks the scripted model and answers in text.
 pub(crate) fn scripted_agent(name: &str) -> AgentSpec {
     let mut spec = AgentSpec::new(name.parse().expect("the test gives a name"));

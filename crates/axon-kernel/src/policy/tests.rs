@@ -354,3 +354,18 @@ proptest! {
         prop_assert!(ends);
     }
 }
+
+#[test]
+fn a_call_in_doubt_is_settled_by_its_rule_and_made_again_no_more_often_than_the_failure_allows() {
+    let (policy, failure) = (Policy::default(), Failure::new(FailureKind::RunnerDied, "it died"));
+    let settle = |rule, failed_before| {
+        let tried = Tried { failed_before, ..Tried::default() };
+        policy.settle(rule, &failure, &tried).map(|resolution| resolution.label())
+    };
+    assert_eq!(settle(OnAmbiguous::Ask, 0), None);
+    assert_eq!(settle(OnAmbiguous::Skip, 9), Some("skip"));
+    assert_eq!(settle(OnAmbiguous::Fail, 0), Some("fail"));
+    let allowed = policy.retries(FailureKind::RunnerDied);
+    assert_eq!(settle(OnAmbiguous::Retry, allowed), Some("retry"));
+    assert_eq!(settle(OnAmbiguous::Retry, allowed + 1), None, "a person looks at it");
+}

@@ -8,13 +8,13 @@ use axon_kernel::event::{Accepted, RunTerms, millis};
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
 use axon_kernel::prompt::Context;
+use axon_kernel::run::RunState;
 use axon_kernel::spec::{ModelName, WhenBusy};
-use axon_kernel::store::RunQuery;
+use axon_kernel::store::{RunQuery, RunSummary};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::driver::held_for_long;
 use super::{Driver, Entrance, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
 use crate::agent::AgentHandle;
 use crate::budget::Budget;
@@ -327,6 +327,13 @@ impl AgentHandle {
         run.check()?;
         Ok(run.request)
     }
+}
+
+/// Returns the refusal of a turn that would wait for a person.
+fn held_for_long(conversation: &ConversationId, holder: RunSummary) -> Option<Refusal> {
+    let waits = holder.is_interrupted() || holder.state == RunState::Paused;
+    let conversation = conversation.clone();
+    waits.then(|| Refusal::ConversationBusy { conversation, by: Some(Box::new(holder)) })
 }
 
 /// Checks that a conversation's id is one that every side takes.

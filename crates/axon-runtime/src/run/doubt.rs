@@ -3,9 +3,8 @@
 use axon_kernel::event::{PauseReason, Paused, Resolution, Resolved, RunEvent, ToolCalled};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{ToolCallId, idempotency_key};
-use axon_kernel::json::RawJson;
 use axon_kernel::policy::Policy;
-use axon_kernel::spec::{OnAmbiguous, PythonTarget};
+use axon_kernel::spec::PythonTarget;
 use axon_kernel::wire::{ReconcileAnswer, ReconcileRequest};
 use tokio::time::Duration;
 
@@ -82,14 +81,8 @@ impl Driver {
                 }
             }
         }
-        let tried = self.chain.tried(failure.kind).failed_before;
-        let again = tried <= Policy::of(&spec).retries(failure.kind);
-        let resolution = match tool.on_ambiguous {
-            OnAmbiguous::Retry if again => Resolution::Retry,
-            OnAmbiguous::Ask | OnAmbiguous::Retry => return None,
-            OnAmbiguous::Skip => Resolution::Skip { result: RawJson::null() },
-            OnAmbiguous::Fail => Resolution::Fail { message: None },
-        };
+        let tried = self.chain.tried(failure.kind);
+        let resolution = Policy::of(&spec).settle(tool.on_ambiguous, failure, &tried)?;
         Some((resolution, format!("on_ambiguous = {}", tool.on_ambiguous.label())))
     }
 

@@ -13,7 +13,7 @@ use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunState, RunStatus};
 use axon_kernel::spec::Effect;
-use axon_kernel::store::{RunSummary, Store, StoreError, TurnTaken};
+use axon_kernel::store::{Store, StoreError, TurnTaken};
 use axon_kernel::wire::DeferredRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
-use super::journal::{Journal, Turned, With, must_be_durable};
+use super::journal::{Journal, Turned, With};
 use super::rust_tools::RustCalls;
 use super::spending::Spending;
 use super::steering::Messages;
@@ -506,7 +506,7 @@ impl Driver {
         let risky =
             self.origin == Origin::Elsewhere && matches!(event, RunEvent::AttemptStarted(_));
         let needed =
-            risky || must_be_durable(&event, self.effect_of(&event)) || !with.writes.is_empty();
+            risky || event.must_be_durable(self.effect_of(&event)) || !with.writes.is_empty();
         let durable = needed && !with.may_wait;
         let event = self.log().place(event);
         if durable {
@@ -566,13 +566,6 @@ impl Driver {
             self.log().push(failed(failure, self.chain.sentences()));
         }
     }
-}
-
-/// Returns the refusal of a turn that would wait for a person.
-pub(super) fn held_for_long(conversation: &ConversationId, holder: RunSummary) -> Option<Refusal> {
-    let waits = holder.is_interrupted() || holder.state == RunState::Paused;
-    let conversation = conversation.clone();
-    waits.then(|| Refusal::ConversationBusy { conversation, by: Some(Box::new(holder)) })
 }
 
 pub(super) fn failed(failure: Failure, history: Vec<String>) -> RunEvent {

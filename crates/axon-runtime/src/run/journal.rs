@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axon_kernel::event::{LogLine, RunEvent, Sequenced};
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::RawJson;
-use axon_kernel::policy::Decision;
-use axon_kernel::spec::Effect;
 use axon_kernel::store::{Append, Durable, Store, StoreError, TurnEnd, Write};
 use tokio::time::{Duration, Instant};
 
@@ -67,38 +65,6 @@ struct Batch {
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("recorded", &self.recorded).finish_non_exhaustive()
-    }
-}
-
-/// Returns whether what comes after `event` depends on it: it is recorded before anything else
-/// happens. Everything else is recorded with the next event of that kind.
-pub(super) fn must_be_durable(event: &RunEvent, effect: Option<Effect>) -> bool {
-    match event {
-        RunEvent::ToolCalled(_) | RunEvent::ToolReturned(_) => effect == Some(Effect::Once),
-        RunEvent::Started(_)
-        | RunEvent::AttemptStarted(_)
-        | RunEvent::AttemptFailed(_)
-        | RunEvent::Retracted(_)
-        | RunEvent::TextDelta(_)
-        | RunEvent::ThinkingDelta(_)
-        | RunEvent::PartialOutput(_)
-        | RunEvent::Model(_)
-        | RunEvent::Log(_) => false,
-        // The end follows.
-        RunEvent::Decided(decided) => {
-            !matches!(decided.decision, Decision::Fail | Decision::Escalate)
-        }
-        RunEvent::Accepted(_)
-        | RunEvent::Steered(_)
-        | RunEvent::Checkpoint(_)
-        | RunEvent::Paused(_)
-        | RunEvent::Resolved(_)
-        | RunEvent::Resumed(_)
-        | RunEvent::Recovered(_)
-        | RunEvent::Completed(_)
-        | RunEvent::Failed(_)
-        | RunEvent::Cancelled(_)
-        | RunEvent::Rejected(_) => true,
     }
 }
 
