@@ -122,7 +122,10 @@ impl Tool {
                 command
             }
         };
-        run(command.arg("--require-hashes").arg("-r").arg(&lock_path), root, INSTALL_DEADLINE)
+        // A lock names everything. Resolved again, an extra of something pinned would not count as pinned
+        // once its index has a newer version.
+        command.args(["--no-deps", "--require-hashes", "-r"]).arg(&lock_path);
+        run(&mut command, root, INSTALL_DEADLINE)
     }
 }
 
