@@ -89,7 +89,7 @@ async fn ask_once(
         run = run.conversation(conversation);
     }
     if args.show_prompt {
-        show_prompt(&run, agent, prompt)?;
+        show_prompt(&run, agent, prompt).await?;
     }
     let mut run = run.start().await?;
     let store = session.store().await?;
@@ -136,8 +136,8 @@ fn read_stdin() -> Result<String, Report> {
 }
 
 /// Shows on stderr what the model gets.
-fn show_prompt(run: &RunBuilder, agent: &AgentHandle, prompt: &str) -> Result<(), Report> {
-    if let Some(instructions) = run.instructions()? {
+async fn show_prompt(run: &RunBuilder, agent: &AgentHandle, prompt: &str) -> Result<(), Report> {
+    if let Some(instructions) = run.instructions().await? {
         terminal::say(&styled(BOLD, "instructions"));
         terminal::say(&styled(DIM, &printable(instructions.trim())));
     }

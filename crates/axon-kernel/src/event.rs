@@ -1,7 +1,9 @@
 //! The events of a run: what a caller sees, and what the store keeps.
 
+mod delegated;
 mod durable;
 mod resolution;
+mod state;
 
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use crate::policy::Decision;
 use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
 use crate::time::Timestamp;
 
+pub use delegated::{Delegated, Parent};
 pub use resolution::Resolution;
+pub use state::{StateChanged, StatePatch};
 
 /// One event with its place in its run.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -110,8 +114,14 @@ run_events! {
     PartialOutput(PartialValue) "partial_output";
     /// A tool was called.
     ToolCalled(ToolCalled) "tool_called";
+    /// A tool tells how far its call is.
+    ToolProgress(ToolProgress) "tool_progress";
     /// A tool call ended.
     ToolReturned(ToolReturned) "tool_returned";
+    /// A tool changed the state that the run carries.
+    StateChanged(StateChanged) "state_changed";
+    /// Something happened in a run that answers a tool call of this one.
+    Delegated(Delegated) "delegated";
     /// An event of pydantic-ai's that has no name of its own here.
     Model(ModelEvent) "model";
     /// A log record from the runner.
@@ -163,6 +173,8 @@ impl RunEvent {
                 | Self::PartialOutput(_)
                 | Self::Model(_)
                 | Self::Log(_)
+                | Self::ToolProgress(_)
+                | Self::Delegated(_)
         )
     }
 }
@@ -216,6 +228,15 @@ pub struct RunTerms {
     /// The history that the caller gave, in place of a conversation's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RawJson>>,
+    /// The state that the run began with; what became of it, the record tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<RawJson>,
+    /// Whether the deps hold secrets, which are not on record: whoever goes on gives them again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub secrets: bool,
+    /// The run whose tool call this one answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 /// The run left the queue.
@@ -274,6 +295,17 @@ pub struct ToolCalled {
     /// idempotency key, which is the same over all attempts.
     #[serde(default)]
     pub step: u32,
+}
+
+/// A tool tells how far its call is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolProgress {
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool's name.
+    pub name: String,
+    /// What it tells.
+    pub data: RawJson,
 }
 
 /// A tool call ended.

@@ -1,9 +1,10 @@
 //! The identities that travel: runs, conversations, tool calls, attempts and generations.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -67,6 +68,25 @@ pub fn idempotency_key(run: &RunId, step: u32, call: &ToolCallId) -> String {
     format!("{run}:{step}:{call}")
 }
 
+/// Returns the identity of the run that answers a tool call of `parent`: the same whenever that call
+/// is made, so that its run is begun once. It is a UUID as far as `parent` is one, of the same time.
+#[must_use]
+pub fn delegated_run(parent: &RunId, step: u32, call: &ToolCallId) -> RunId {
+    let digest = Sha256::digest(idempotency_key(parent, step, call));
+    let hex = digest.iter().take(9).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let time = parent.as_str().get(..13).filter(|time| {
+        let (high, low) = time.split_at(8);
+        is_hex(high) && low.strip_prefix('-').is_some_and(is_hex)
+    });
+    let time = time.unwrap_or("00000000-0000");
+    RunId::new(format!("{time}-7{}-8{}-{}", &hex[..3], &hex[3..6], &hex[6..18]))
+}
+
 macro_rules! count_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -108,6 +128,21 @@ count_id! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delegated_run_is_known_by_its_call_and_as_old_as_its_parent() {
+        let parent = RunId::new("0199aa00-1111-7222-8333-5f3a9c01d2e4");
+        let child = |step, call| delegated_run(&parent, step, &ToolCallId::new(call));
+        assert_eq!(child(1, "c1"), child(1, "c1"));
+        assert!(child(1, "c1") != child(2, "c1") && child(1, "c1") != child(1, "c2"));
+        let text = child(1, "c1").to_string();
+        assert!(
+            text.starts_with("0199aa00-1111-7") && text.len() == parent.as_str().len(),
+            "{text}"
+        );
+        let odd = delegated_run(&RunId::new("é".repeat(20)), 1, &ToolCallId::new("c"));
+        assert!(odd.as_str().starts_with("00000000-0000-7"), "{odd}");
+    }
 
     #[test]
     fn a_key_names_run_step_and_call() {

@@ -24,6 +24,7 @@ pub mod prompt;
 pub mod provider;
 pub mod run;
 pub mod schema;
+pub mod secret;
 pub mod spec;
 pub mod store;
 pub mod supervision;

@@ -13,6 +13,7 @@ pub(crate) mod duration;
 mod error;
 mod fallback;
 pub(crate) mod file;
+mod instructions;
 mod interpolate;
 mod limits;
 pub(crate) mod load;
@@ -41,10 +42,12 @@ pub use conversation::{ConversationSpec, WhenBusy};
 pub use error::{Position, Problem, SpecError, What};
 pub use fallback::Fallback;
 pub use file::AgentFile;
-pub use limits::{Limits, Usd, UsdError};
+pub use instructions::{Instruction, InstructionFile, InstructionsFile, RustInstruction};
+pub use limits::{Limits, MAX_DELEGATIONS, Usd, UsdError};
 pub use load::FileText;
 pub use names::{
-    AgentName, EnvName, GroupName, ModelName, ModelSource, NameError, PythonTarget, ToolName,
+    AgentName, AgentPath, EnvName, GroupName, ModelName, ModelSource, NameError, PromptName,
+    PythonTarget, ToolName,
 };
 pub use print::PrintError;
 pub use runner::{
@@ -56,7 +59,6 @@ pub use tool::{Effect, OnAmbiguous, ToolSpec, ToolTarget};
 pub use wire::{Callable, Role};
 
 use crate::failure::FailureKind;
-use crate::prompt::Template;
 use crate::schema::Schema;
 
 /// What one agent is.
@@ -68,8 +70,8 @@ pub struct AgentSpec {
     pub description: Option<String>,
     /// The model; may be missing only where [`RunnerSpec::module`] brings one.
     pub model: Option<ModelName>,
-    /// The instructions, rendered anew for each run.
-    pub instructions: Option<Template>,
+    /// The parts of the instructions, in order, worked out anew for each run.
+    pub instructions: Vec<Instruction>,
     /// Python functions that give further instructions, called before each model request.
     pub dynamic_instructions: Vec<PythonTarget>,
     /// How often the model is asked again.
@@ -189,7 +191,7 @@ impl AgentSpec {
             name,
             description: None,
             model: None,
-            instructions: None,
+            instructions: Vec::new(),
             dynamic_instructions: Vec::new(),
             retries: Retries::default(),
             end_strategy: None,

@@ -12,8 +12,8 @@ mod requests;
 pub use deferred::{Approval, CallAnswer, DeferredKind, DeferredRequest, DeferredResults};
 pub use events::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,
-    Checkpointed, LogRecord, PartialOutput, RunnerEvent, ToolFinished, ToolRequested, ToolStarted,
-    UnknownEvent,
+    Checkpointed, LogRecord, OutputCheck, PartialOutput, RunnerEvent, ToolFinished, ToolRequested,
+    ToolStarted, UnknownEvent,
 };
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest};

@@ -8,6 +8,7 @@ use axon_kernel::config::Config;
 use axon_kernel::failure::Failure;
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, SpecError};
 
+use crate::define::AgentCode;
 use crate::host::Host;
 use crate::registry::nearest;
 
@@ -20,6 +21,8 @@ pub struct AgentDefinition {
     pub folder: Option<PathBuf>,
     /// Folders that its Python modules are looked for in, after the installed ones.
     pub path: Vec<PathBuf>,
+    /// Its Rust functions, where it has any.
+    pub code: AgentCode,
 }
 
 impl AgentDefinition {
@@ -31,14 +34,13 @@ impl AgentDefinition {
     /// that nobody knows, a key that is missing.
     pub fn check(&self, host: &Host) -> Result<(), Failure> {
         crate::definition::check(&self.spec, host, self.folder.as_deref())?;
-        let none = crate::tools::Tools::default();
-        self.spec.tools.iter().try_for_each(|tool| crate::run::check_tool(tool, &none))
+        self.code.complete(&mut self.spec.clone(), &AgentCode::default())
     }
 }
 
 impl From<AgentSpec> for AgentDefinition {
     fn from(spec: AgentSpec) -> Self {
-        Self { spec, folder: None, path: Vec::new() }
+        Self { spec, folder: None, path: Vec::new(), code: AgentCode::default() }
     }
 }
 
@@ -99,7 +101,8 @@ pub fn load_agent(agents: &Path, name: &str, host: &Host) -> Result<AgentDefinit
         &|relative| Ok(std::fs::read_to_string(folder.join(relative))?),
     )?;
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(AgentDefinition { spec, folder: Some(absolute(&folder)), path: vec![absolute(agents)] })
+    let (folder, path) = (Some(absolute(&folder)), vec![absolute(agents)]);
+    Ok(AgentDefinition { spec, folder, path, code: AgentCode::default() })
 }
 
 /// Reads every agent of the folder `agents`, by name.

@@ -47,6 +47,11 @@ impl Budget {
         Self { held: Arc::new(Held { ledger, node, deadline, _above: None }) }
     }
 
+    /// Makes a budget without any limit, which nobody shares.
+    pub(crate) fn unlimited() -> Self {
+        Self::of_all(Allowance::default())
+    }
+
     /// Hands on up to `allowance` of this budget: what the child uses is taken out of both.
     #[must_use]
     pub fn child(&self, allowance: Allowance) -> Self {

@@ -24,12 +24,11 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use crate::agents_dir::AgentDefinition;
+use crate::define::AgentCode;
 use crate::definition;
 use crate::host::Host;
 use crate::launchers::Launchers;
 use crate::program::Program;
-use crate::run::check_tool;
-use crate::tools::Tools;
 
 /// How long a runner whose agent was refused may take to end.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
@@ -49,6 +48,8 @@ pub(crate) struct Launcher {
     pub(crate) spec: Arc<AgentSpec>,
     /// The spec as the runner gets it with each attempt.
     pub(crate) wire: RawJson,
+    /// The agent's Rust functions.
+    pub(crate) code: AgentCode,
     host: Arc<Host>,
     folder: Option<PathBuf>,
     path: Vec<PathBuf>,
@@ -73,8 +74,8 @@ pub(crate) struct Surroundings {
     /// slow.
     pub(crate) starts: Arc<Semaphore>,
     pub(crate) launchers: Launchers,
-    /// The tools that the service brings.
-    pub(crate) tools: Tools,
+    /// The functions that the service has for all agents.
+    pub(crate) code: AgentCode,
     /// Held until everything has ended: see [`RuntimeBuilder::ended`](crate::RuntimeBuilder::ended).
     pub(crate) alive: mpsc::Sender<Infallible>,
     /// The interpreter that runs launchers of programs that are not Python's, once it was looked for.
@@ -89,7 +90,7 @@ impl Surroundings {
             progress,
             starts: Arc::new(Semaphore::new(1)),
             launchers: Launchers::default(),
-            tools: Tools::default(),
+            code: AgentCode::default(),
             // Nobody asks when that has ended.
             alive: mpsc::channel(1).0,
             any_python: Arc::default(),
@@ -108,6 +109,18 @@ pub(crate) enum PrepareError {
     Sources(#[from] LayDownError),
 }
 
+/// Returns what the runner is told of the agent with each attempt.
+fn wire_of(spec: &AgentSpec, code: &AgentCode) -> RawJson {
+    let mut wire = spec.to_wire();
+    if let Some(schema) = &spec.deps.schema {
+        wire.insert("deps_schema".to_owned(), schema.raw().clone());
+    }
+    if !code.validators.is_empty() {
+        wire.insert("validate_output".to_owned(), true.into());
+    }
+    Value::Object(wire).into()
+}
+
 /// A runner that is ready and has built the agent.
 #[derive(Debug)]
 pub(crate) struct Launched {
@@ -123,17 +136,15 @@ impl Launcher {
         host: Arc<Host>,
         surroundings: Surroundings,
     ) -> Result<Self, PrepareError> {
-        let AgentDefinition { spec, folder, mut path } = definition;
+        let AgentDefinition { mut spec, folder, mut path, code } = definition;
         // Code of the project's own is no part of the agent's folder.
         if path.is_empty() || spec.runner.module.is_some() {
             path.push(host.directory.clone());
         }
         definition::check(&spec, &host, folder.as_deref())?;
-        for tool in &spec.tools {
-            check_tool(tool, &surroundings.tools)?;
-        }
+        code.complete(&mut spec, &surroundings.code)?;
         let program = Program::find(&spec, folder.clone(), &host, &surroundings).await?;
-        let wire = Value::Object(spec.to_wire()).into();
+        let wire = wire_of(&spec, &code);
         let Surroundings { allow_offline, starts, launchers, .. } = surroundings;
         let (generations, living) = (Arc::default(), Living::default());
         let sockets = Sockets::below(&host.sockets, spec.runner.replicas.get() as usize);
@@ -141,6 +152,7 @@ impl Launcher {
         Ok(Self {
             spec,
             wire,
+            code,
             host,
             folder,
             path,

@@ -24,8 +24,10 @@ mod agent;
 mod agents;
 mod agents_dir;
 mod budget;
+mod carried;
 mod clock;
 mod conversations;
+mod define;
 mod definition;
 mod events;
 mod group;
@@ -36,6 +38,7 @@ mod launchers;
 mod log;
 mod memory;
 mod models;
+mod panics;
 mod program;
 mod records;
 mod recovery;
@@ -47,14 +50,20 @@ mod services;
 pub mod supervisor;
 mod tools;
 mod tree;
+mod typed;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus, RunnerState, RunnerStatus};
 pub use agents_dir::{
     AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
 };
 pub use axon_kernel as kernel;
+pub use axon_kernel::secret::Secret;
 pub use axon_runner::{embedded, environment};
 pub use budget::Budget;
+pub use define::{
+    Agent, AgentBuilder, AgentCode, DefinitionError, Deps, IntoInstructions, Output, OutputContext,
+    PromptContext, Reject,
+};
 pub use events::{Observed, RecycleReason, RuntimeEvent, RuntimeEvents};
 pub use host::Host;
 pub use hosted::{Door, HostedRunner};
@@ -68,5 +77,6 @@ pub use run::{
     Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome, SteerError,
 };
 pub use runtime::{Runtime, RuntimeBuilder, StartError};
-pub use tools::{ToolCall, ToolError, ToolReply};
+pub use tools::{AnyDeps, FromDeps, RustTool, Tool, ToolContext, ToolError};
 pub use tree::{Branch, Tree, TreeChild, TreeNode};
+pub use typed::{Answer, RunError, TypedAgent, TypedRun};

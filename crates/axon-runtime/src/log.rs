@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axon_kernel::event::{RunEvent, Sequenced};
+use axon_kernel::event::{RunEvent, Sequenced, StatePatch};
 use axon_kernel::failure::Failure;
 use axon_kernel::ids::{Attempt, RunId};
 use tokio::sync::watch;
@@ -270,7 +270,10 @@ fn size_of_event(event: &RunEvent) -> usize {
             checkpoint.messages.iter().map(|message| message.get().len()).sum()
         }
         RunEvent::ToolCalled(called) => called.args.get().len(),
+        RunEvent::ToolProgress(progress) => progress.data.get().len(),
         RunEvent::ToolReturned(returned) => returned.result.get().len(),
+        RunEvent::StateChanged(changed) => size_of_patch(&changed.patch),
+        RunEvent::Delegated(delegated) => size_of_event(&delegated.inner),
         RunEvent::Completed(completed) => completed.output.get().len(),
         RunEvent::Accepted(accepted) => accepted.prompt.get().len(),
         RunEvent::Steered(steered) => steered.content.get().len(),
@@ -288,6 +291,11 @@ fn size_of_event(event: &RunEvent) -> usize {
         | RunEvent::Cancelled(_) => 0,
     };
     content + 128
+}
+
+/// Estimates the size of a change: its values are seldom large, and are counted by their text.
+fn size_of_patch(patch: &StatePatch) -> usize {
+    patch.set.iter().map(|(key, value)| key.len() + value.to_string().len()).sum()
 }
 
 fn size_of_failure(failure: &Failure) -> usize {

@@ -2,14 +2,19 @@
 
 mod attempt;
 mod builder;
+mod calls;
+mod delegation;
 mod doubt;
 mod driver;
 mod elsewhere;
+mod given;
 mod handle;
 mod journal;
 mod ladder;
 mod model_event;
 mod outcome;
+mod output_check;
+mod prompts;
 mod refusal;
 mod resume;
 mod rust_tools;
@@ -21,16 +26,17 @@ mod transcript;
 
 pub use builder::RunBuilder;
 pub(crate) use driver::{Driver, Entrance};
+pub(crate) use given::Given;
 pub(crate) use handle::{LiveRun, Stop};
 pub use handle::{RunHandle, SteerError};
 pub(crate) use ladder::jitter;
 pub use outcome::{Outcome, RunOutcome};
 pub use refusal::Refusal;
 pub use resume::{Resume, ResumeError};
-pub(crate) use rust_tools::check as check_tool;
 
 use std::time::Duration;
 
+use axon_kernel::event::Parent;
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::ModelName;
@@ -64,7 +70,7 @@ impl From<Value> for Prompt {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) prompt: RawJson,
-    pub(crate) deps: Option<RawJson>,
+    pub(crate) deps: Given,
     pub(crate) conversation: Option<ConversationId>,
     pub(crate) history: Option<Vec<RawJson>>,
     pub(crate) model: Option<ModelName>,
@@ -76,4 +82,13 @@ pub(crate) struct Request {
     pub(crate) stream: bool,
     pub(crate) instructions: Option<String>,
     pub(crate) budget: Budget,
+    /// The run whose tool call this one answers.
+    pub(crate) parent: Option<Parent>,
+}
+
+impl Request {
+    /// Returns the deps as tools get them, secrets and all.
+    pub(crate) fn whole_deps(&self) -> Option<&RawJson> {
+        self.deps.whole()
+    }
 }

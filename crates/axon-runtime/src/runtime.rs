@@ -22,6 +22,7 @@ use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
 use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_config};
 use crate::budget::Budget;
+use crate::define::{Agent as DefinedAgent, AgentCode, DefinitionError};
 use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
 use crate::host::Host;
@@ -34,8 +35,8 @@ use crate::registry::Registry;
 use crate::run::{Refusal, Resume};
 use crate::runs::Runs;
 use crate::services::Services;
-use crate::tools::Tools;
 use crate::tree::Tree;
+use crate::typed::TypedAgent;
 
 pub use builder::RuntimeBuilder;
 
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The name is taken.
     #[error("there is an agent `{0}` already")]
     Duplicate(AgentName),
+    /// A Rust tool or prompt of the service is wrong.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     /// The actor could not be started.
     #[error("cannot start an actor")]
     Actor(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -112,13 +116,14 @@ impl Runtime {
                 progress: Arc::new(|_| ()),
                 starts: Arc::new(Semaphore::new(1)),
                 launchers: Launchers::default(),
-                tools: Tools::default(),
+                code: AgentCode::default(),
                 alive,
                 any_python: Arc::default(),
             },
             store: None,
             config: None,
             recovers: true,
+            wrong: None,
         }
     }
 
@@ -133,7 +138,7 @@ impl Runtime {
             store,
             registry: Registry::new(),
             runs: Runs::new(),
-            tools: surroundings.tools.clone(),
+            code: surroundings.code.clone(),
             launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
             models: Models::new(config.breaker, &config.rate_limits, events.clone()),
@@ -161,6 +166,15 @@ impl Runtime {
             name: name.to_owned(),
             nearest: registry.nearest(name),
         })
+    }
+
+    /// Finds the agent that was defined as `agent`, to ask it in its own types. That the runtime has
+    /// no agent of this name is told by each run.
+    #[must_use]
+    pub fn agent<D, O>(&self, agent: &DefinedAgent<D, O>) -> TypedAgent<D, O> {
+        let (registry, name) = (&self.inner.services.registry, agent.name());
+        let found = registry.find(name.as_str());
+        TypedAgent::new(found.ok_or_else(|| (name.clone(), registry.nearest(name.as_str()))))
     }
 
     /// Returns every agent, by name.

@@ -7,19 +7,20 @@ use axon_kernel::store::Store;
 use crate::agents::Agents;
 use crate::budget::Budget;
 use crate::conversations::Conversations;
+use crate::define::AgentCode;
 use crate::events::Events;
 use crate::launchers::Launchers;
 use crate::models::Models;
 use crate::registry::Registry;
 use crate::runs::Runs;
-use crate::tools::Tools;
 
 /// What all agents and runs of a runtime share.
 pub(crate) struct Services {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Registry,
     pub(crate) runs: Runs,
-    pub(crate) tools: Tools,
+    /// The functions that the service has for all agents.
+    pub(crate) code: AgentCode,
     pub(crate) launchers: Launchers,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,

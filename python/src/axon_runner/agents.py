@@ -8,24 +8,27 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
 from pydantic_ai.agent import AbstractAgent, AgentRetries
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.run import AgentRun
+from pydantic_ai.tools import DeferredToolRequests
 from pydantic_ai.toolsets.abstract import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 from pydantic_core import to_json
 
 from axon_runner import models, output, toolset
+from axon_runner.attempt import current_attempt
 from axon_runner.deps import Deps
 from axon_runner.launch import ConfigError
 from axon_runner.memory import ImportedMemory
 from axon_runner.models import ResolvedModel
 from axon_runner.registry import Registry
+from axon_runner.schemas import SchemaCheck
 from axon_runner.wire import RetriesSpec, RunRequest, Spec, ToolSpec, parse_spec
 
 _CACHED = 32
-_FIXED_BY_MODULE = ("name", "description", "end_strategy", "tool_timeout")
+_FIXED_BY_MODULE = ("name", "description", "end_strategy", "tool_timeout", "validate_output")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def _from_data(spec: Spec, registry: Registry) -> Plan:
         tools=tools,
         capabilities=list(answer.capabilities) or None,
     )
+    if spec.validate_output:
+        agent.output_validator(_checked_by_rust)
     overrides = {"model_settings": spec.model_settings} if spec.model_settings else {}
     return Plan(agent, resolved, _deps(spec, registry, None), answer.text, overrides)
 
@@ -170,9 +175,17 @@ def _module_settings(spec: Spec, agent: Any) -> dict[str, Any]:
 
 
 def _deps(spec: Spec, registry: Registry, agent: AbstractAgent[Any, Any] | None) -> Deps:
+    check = None if spec.deps_schema is None else SchemaCheck(dict(spec.deps_schema), "the deps")
     if spec.deps_factory is not None:
-        return Deps(registry.get("deps_factory", spec.deps_factory).value)
-    return Deps(deps_type=agent.deps_type if agent is not None else None)
+        return Deps(registry.get("deps_factory", spec.deps_factory).value, check=check)
+    return Deps(deps_type=agent.deps_type if agent is not None else None, check=check)
+
+
+async def _checked_by_rust(ctx: RunContext[Any], output: Any) -> Any:
+    """Has Rust look at an answer that is whole; a pause is none."""
+    if not ctx.partial_output and not isinstance(output, DeferredToolRequests):
+        await current_attempt.get().check_output(ctx, output)
+    return output
 
 
 def _retries(retries: int | RetriesSpec | None) -> int | AgentRetries | None:

@@ -25,6 +25,7 @@ from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
 from axon_runner.run_log import RunLog
 from axon_runner.sse import EventStream
+from axon_runner.state import State
 from axon_runner.steering import Steering
 from axon_runner.threads import Caller, Threads
 from axon_runner.trace import outgoing
@@ -68,6 +69,9 @@ class Attempt:
         self._permits: dict[int, asyncio.Future[None]] = {}
         self._asked: dict[str, asyncio.Future[ToolResult]] = {}
         self._loop = asyncio.get_running_loop()
+        self.redactor = generation.redactor.also(request.secrets)
+        self.state = State(request.state)
+        self._checks = 0
         self._log = RunLog(self.stream, self.emit)
         self.steering = Steering()
         self._seq = 0
@@ -203,7 +207,33 @@ class Attempt:
             raise
         finally:
             del self._asked[call.tool_call_id or ""]
+        for patch in result.patches:
+            self.state.apply(patch)
+        if result.usage is not None:
+            ctx.usage.incr(result.usage)
         return _unwrap(result, call)
+
+    async def check_output(self, ctx: RunContext[Any], output: Any) -> None:
+        """Has Rust look at an answer; raises what it says against it."""
+        self._checks += 1
+        check_id = f"output:{self._checks}"
+        waiting: asyncio.Future[ToolResult] = self._loop.create_future()
+        self._asked[check_id] = waiting
+        try:
+            self.say(
+                "output_check",
+                check_id=check_id,
+                output=output,
+                retry=ctx.retry,
+                max_retries=ctx.max_retries,
+            )
+            result = await waiting
+        finally:
+            del self._asked[check_id]
+        if result.status == "retry":
+            raise ModelRetry(result.message or "Try again.")
+        if result.status != "ok":
+            raise ToolBroken(Call(None, "the output's validators"), result.message or "", {})
 
     async def call_python(
         self, ctx: RunContext[Any], args: dict[str, Any], run: Run, effect: Effect
@@ -264,7 +294,7 @@ class Attempt:
         try:
             yield
         except EncodeError as error:
-            message = self.generation.redactor.text(str(error))
+            message = self.redactor.text(str(error))
             self._finished(call, "failed", encode(message))
             raise ToolBroken(call) from error
 
@@ -302,7 +332,9 @@ class Attempt:
                 "recorded": recorded,
             }
         )
-        self.emit("tool_finished", head[:-1] + b',"result":' + result + b"}")
+        changes = self.state.changes(self.generation.limits.json_depth)
+        state = b"" if changes is None else b',"state":' + changes
+        self.emit("tool_finished", head[:-1] + state + b',"result":' + result + b"}")
 
 
 def _call(ctx: RunContext[Any]) -> Call:
@@ -326,6 +358,8 @@ def _unwrap(result: ToolResult, call: Call) -> Any:
             raise ModelRetry(result.message or "Try again.")
         case "failed":
             raise ToolFailed(result.message or "The tool failed.")
+        case "needs_approval":
+            raise ApprovalRequired(result.metadata)
         case "error":
             remote = {"class": result.kind or "ToolError", "retryable": result.retryable}
             raise ToolBroken(call, result.message or "", remote)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ def current_call() -> CurrentCall:
         return _current.get()
     except LookupError:
         raise LookupError("no tool call is under way: only Axon's tools have one") from None
+
+
+def run_state() -> dict[str, Any]:
+    """Returns the state that the run carries. What a tool changes in it is recorded with what the
+    tool returns, and comes back to the caller with the run's outcome; its top level is an object.
+
+    Raises `LookupError` outside of any run.
+    """
+    from axon_runner.attempt import current_attempt
+
+    try:
+        return current_attempt.get().state.live
+    except LookupError:
+        raise LookupError("no run is under way: only runs of Axon carry a state") from None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from axon_runner.failures import DepsBroken
 from axon_runner.faults import faults
 from axon_runner.launch import ConfigError
+from axon_runner.schemas import SchemaCheck
 from axon_runner.user_code import USER_ERRORS
 
 _NO_TYPE = (None, type(None), object, Any)
@@ -27,8 +28,14 @@ class Deps:
     manager.
     """
 
-    def __init__(self, factory: Callable[..., Any] | None = None, deps_type: Any = None) -> None:
+    def __init__(
+        self,
+        factory: Callable[..., Any] | None = None,
+        deps_type: Any = None,
+        check: SchemaCheck | None = None,
+    ) -> None:
         self._factory = factory
+        self._check = check
         self._takes_argument = True
         self._adapter: TypeAdapter[Any] | None = None
         if factory is not None:
@@ -45,6 +52,8 @@ class Deps:
 
         Raises `ConfigError` when it does not fit.
         """
+        if self._check is not None and (wrong := self._check.faults(given)):
+            raise ConfigError(f"invalid deps: {wrong}")
         if self._adapter is None:
             return given
         try:

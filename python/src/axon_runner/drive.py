@@ -285,4 +285,4 @@ def _messages(attempt: Attempt) -> list[ModelMessage]:
 
 
 def _failure(attempt: Attempt, error: BaseException) -> dict[str, Any]:
-    return {"error": failures.describe(error, attempt.generation.redactor)}
+    return {"error": failures.describe(error, attempt.redactor)}

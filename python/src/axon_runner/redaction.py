@@ -14,8 +14,14 @@ class Redactor:
     """Replaces every known secret of at least six characters."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = sorted({s for s in secrets if len(s) >= _SHORTEST}, key=len, reverse=True)
+        self._secrets = frozenset(secrets)
+        known = sorted({s for s in self._secrets if len(s) >= _SHORTEST}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def also(self, secrets: Iterable[str]) -> Redactor:
+        """Returns one that replaces these secrets, too."""
+        more = self._secrets.union(secrets)
+        return self if more == self._secrets else Redactor(more)
 
     def text(self, text: str) -> str:
         """Returns `text` without secrets, and without lone surrogates, which JSON cannot carry."""

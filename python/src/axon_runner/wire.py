@@ -94,7 +94,9 @@ class Spec(_Wire):
     provider: ProviderSpec | None = None
     tools: tuple[ToolSpec, ...] = ()
     output: OutputSpec | None = None
+    deps_schema: Schema | None = None
     deps_factory: Target | None = None
+    validate_output: StrictBool | None = None
     module: Target | None = None
 
 
@@ -129,6 +131,8 @@ class RunRequest(_Wire):
     model_settings: dict[str, JsonValue] | None = None
     timeout: Seconds | None = None
     metadata: dict[str, JsonValue] | None = None
+    state: dict[str, Any] | None = None
+    secrets: tuple[str, ...] = Field(default=(), repr=False)
 
 
 class ValidateRequest(_Wire):
@@ -145,16 +149,26 @@ class Permit(_Wire):
     seq: Integer
 
 
+class StatePatch(_Wire):
+    """A change of the state that a run carries, by its top-level keys."""
+
+    set: dict[str, Any] = {}
+    removed: tuple[str, ...] = ()
+
+
 class ToolResult(_Wire):
-    """The answer to a `tool_request`."""
+    """The answer to a `tool_request`, or to an `output_check`."""
 
     attempt: Integer
     tool_call_id: str
-    status: Literal["ok", "retry", "failed", "error"]
+    status: Literal["ok", "retry", "failed", "needs_approval", "error"]
     content: Any = None
     message: str | None = None
+    metadata: dict[str, Any] | None = None
     kind: str | None = None
     retryable: StrictBool = False
+    patches: tuple[StatePatch, ...] = ()
+    usage: RunUsage | None = None
 
 
 class Message(_Wire):

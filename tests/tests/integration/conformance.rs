@@ -131,7 +131,9 @@ impl Scripted {
         let RunnerEvent::ToolRequest(call) = event else { return Ok(()) };
         let (tool_call_id, content) = (call.tool_call_id.clone(), json!(7));
         let answer = ToolAnswer::Ok { content };
-        client.tool_result(run, &ToolResultRequest { attempt, tool_call_id, answer }).await
+        let (patches, usage) = (Vec::new(), None);
+        let result = ToolResultRequest { attempt, tool_call_id, answer, patches, usage };
+        client.tool_result(run, &result).await
     }
 
     async fn output(&self, request: &AttemptRequest) -> Value {
@@ -350,6 +352,7 @@ async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
         .iter()
         .map(|event| match event {
             RunnerEvent::AttemptStarted(_) => "started",
+            RunnerEvent::OutputCheck(_) => "output_check",
             RunnerEvent::Log(_) => "log",
             RunnerEvent::PartialOutput(_) => "partial",
             RunnerEvent::Checkpoint(_) => "checkpoint",

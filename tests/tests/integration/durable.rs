@@ -14,7 +14,7 @@ use axon_kernel::spec::{Effect, OnAmbiguous, ToolSpec, ToolTarget};
 use axon_kernel::store::{RunSummary, Store, Write};
 use axon_kernel::wire::Before;
 use axon_runtime::{
-    Outcome, Refusal, ResumeError, RunRecords, RunUpdate, Runtime, ToolCall, ToolError, ToolReply,
+    Outcome, Refusal, ResumeError, RunRecords, RunUpdate, Runtime, Tool, ToolContext, ToolError,
 };
 use axon_store::{OpenOptions, StoreUrl};
 use axon_test::scripted_runner::{Death, Life, RunnerScript, Step, When};
@@ -345,12 +345,15 @@ async fn what_a_rust_tool_writes_is_there_with_its_result_and_once_whatever_dies
         .with(|spec| spec.tools.push(note_tool()));
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
-    let tool = move |call: ToolCall| {
+    let tool = Tool::new("note", move |ctx: ToolContext, _args: Value| {
         counted.fetch_add(1, Ordering::Relaxed);
-        async move { Ok(ToolReply { result: call.idempotency_key.into(), writes: writes(1) }) }
-    };
+        async move {
+            writes(1).into_iter().for_each(|write| ctx.write(write));
+            Ok::<_, ToolError>(ctx.idempotency_key())
+        }
+    });
     let builder = project.runtime().agent(&played).store(store(&project).await);
-    let runtime = builder.tool("note".parse().unwrap(), tool).start().await.unwrap();
+    let runtime = builder.tool(tool.unwrap()).start().await.unwrap();
     let run = agent(&runtime, "agent").run("note it").start().await.unwrap();
     let outcome = run.outcome().await.outcome;
     assert_eq!(output(&outcome), json!(format!("{}:1:c1", run.id())));
@@ -363,9 +366,12 @@ async fn a_write_that_does_not_change_what_it_must_leaves_nothing_and_ends_the_a
     let project = Project::new();
     let steps = [checkpoint(), Step::tool_request("c1", "note", json!({}))];
     let played = Played::new(&project, "agent", steps).with(|spec| spec.tools.push(note_tool()));
-    let tool = |_call: ToolCall| async { Ok(ToolReply { result: json!(1), writes: writes(7) }) };
+    let tool = Tool::new("note", async |ctx: ToolContext, _args: Value| {
+        writes(7).into_iter().for_each(|write| ctx.write(write));
+        Ok::<_, ToolError>(1)
+    });
     let builder = project.runtime().agent(&played).store(store(&project).await);
-    let runtime = builder.tool("note".parse().unwrap(), tool).start().await.unwrap();
+    let runtime = builder.tool(tool.unwrap()).start().await.unwrap();
     let outcome = agent(&runtime, "agent").run("note it").wait().await.unwrap().outcome;
     let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
     assert_eq!(failed.failure.kind, FailureKind::Tool);
@@ -385,9 +391,9 @@ async fn a_rust_tool_that_panics_hurts_nobody_and_wrong_arguments_go_back_to_the
         .always([Step::tool_request("c1", "note", json!(7)), Step::complete("{{result.c1}}")]);
     let played = Played::new(&project, "agent", RunnerScript::from(life))
         .with(|spec| spec.tools.push(note_tool()));
-    let tool = |_call: ToolCall| async { Err::<ToolReply, ToolError>(panicking()) };
+    let tool = Tool::new("note", async |_: ToolContext, _args: Value| Err::<u8, _>(panicking()));
     let builder = project.runtime().agent(&played).store(store(&project).await);
-    let runtime = builder.tool("note".parse().unwrap(), tool).start().await.unwrap();
+    let runtime = builder.tool(tool.unwrap()).start().await.unwrap();
     let agent = agent(&runtime, "agent");
     let outcome = agent.run("panic").wait().await.unwrap().outcome;
     let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };

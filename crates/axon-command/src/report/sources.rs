@@ -28,9 +28,10 @@ impl From<StartError> for Report {
                     .caused_by(&error)
                     .todo("`axon doctor` looks at everything that is needed")
             }
-            StartError::Duplicate(_) | StartError::Unknown(_) | StartError::SecondSettings(..) => {
-                Self::config(error.to_string())
-            }
+            StartError::Duplicate(_)
+            | StartError::Unknown(_)
+            | StartError::SecondSettings(..)
+            | StartError::Definition(_) => Self::config(error.to_string()),
             StartError::Actor(_) => Self::failed(error.to_string()).caused_by(&error),
         }
     }

@@ -122,6 +122,8 @@ impl From<ResumeError> for Report {
                     .because("what the run has said and done came of the old one")
             }
             ResumeError::Quarantined { run, .. } => of(Exit::FAILED, &run, "show ID"),
+            ResumeError::Secrets { .. } => Self::new(code, Exit::USAGE, text)
+                .todo("go on with it in the service that gave them"),
         }
     }
 }

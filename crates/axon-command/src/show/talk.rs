@@ -3,7 +3,7 @@
 use std::io;
 
 use axon_kernel::event::{
-    AttemptBegun, Completed, Decided, RunEvent, Started, ToolOutcome, ToolReturned,
+    AttemptBegun, Completed, Decided, Delegated, RunEvent, Started, ToolOutcome, ToolReturned,
 };
 use axon_kernel::ids::Attempt;
 use axon_kernel::json::{RawJson, excerpt};
@@ -174,8 +174,13 @@ fn look(event: &RunEvent, attempt: Attempt) -> Look {
         RunEvent::Steered(_) => Look::Line(DIM, "the run was told something more".to_owned()),
         RunEvent::Resumed(_) => Look::Line(DIM, "the run goes on".to_owned()),
         RunEvent::Recovered(_) => Look::Line(DIM, "the run is taken over here".to_owned()),
+        RunEvent::ToolProgress(progress) => {
+            Look::Live(format!("  {} {}", progress.name, short(&progress.data)))
+        }
+        RunEvent::Delegated(delegated) => delegated_look(delegated, attempt),
         RunEvent::Accepted(_)
         | RunEvent::Started(_)
+        | RunEvent::StateChanged(_)
         | RunEvent::AttemptStarted(_)
         | RunEvent::AttemptFailed(_)
         | RunEvent::Decided(_)
@@ -191,6 +196,18 @@ fn look(event: &RunEvent, attempt: Attempt) -> Look {
         | RunEvent::Failed(_)
         | RunEvent::Cancelled(_)
         | RunEvent::Rejected(_) => Look::Nothing,
+    }
+}
+
+/// Shows what another agent does on the run's behalf, as far as that is a line.
+fn delegated_look(delegated: &Delegated, attempt: Attempt) -> Look {
+    let agent = delegated.path.as_str().rsplit('/').next().unwrap_or_default();
+    let inner = look(&delegated.inner, attempt);
+    match inner {
+        Look::Line(style, text) => Look::Line(style, format!("  [{agent}] {text}")),
+        Look::Live(text) => Look::Live(format!("  [{agent}] {text}")),
+        // Its text is no part of this run's answer.
+        Look::Nothing | Look::Text(_) | Look::Thinking(_) => Look::Nothing,
     }
 }
 

@@ -36,7 +36,10 @@ impl RunEvent {
             | Self::ThinkingDelta(_)
             | Self::PartialOutput(_)
             | Self::Model(_)
-            | Self::Log(_) => false,
+            | Self::Log(_)
+            | Self::ToolProgress(_)
+            | Self::StateChanged(_)
+            | Self::Delegated(_) => false,
             // The end follows.
             Self::Decided(decided) => {
                 !matches!(decided.decision, Decision::Fail | Decision::Escalate)

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::{IllegalEvent, RunStatus};
 use crate::event::{
     Accepted, Checkpoint, Decided, PauseReason, Paused, Recovered, Resolution, Resolved, Resumed,
@@ -73,6 +75,8 @@ pub struct Replay {
     pub told: Vec<Steered>,
     /// How often the run was taken over since it last got any further.
     pub recoveries: u32,
+    /// The state that the run carries, as its tools have left it.
+    pub state: Map<String, Value>,
 }
 
 /// The pause that a run is in.
@@ -159,6 +163,7 @@ impl Replay {
             untold: Vec::new(),
             told: Vec::new(),
             recoveries: 0,
+            state: accepted.terms.state.as_ref().and_then(|s| s.decode().ok()).unwrap_or_default(),
             accepted_at: first.at,
             accepted,
         }
@@ -205,6 +210,7 @@ impl Replay {
                 self.attempted = true;
             }
             E::Steered(steered) => self.untold.push(steered.clone()),
+            E::StateChanged(changed) => changed.patch.apply(&mut self.state),
             E::Accepted(_)
             | E::Started(_)
             | E::TextDelta(_)
@@ -212,6 +218,8 @@ impl Replay {
             | E::PartialOutput(_)
             | E::Model(_)
             | E::Log(_)
+            | E::ToolProgress(_)
+            | E::Delegated(_)
             | E::Retracted(_)
             | E::Completed(_)
             | E::Failed(_)

@@ -334,6 +334,8 @@ impl AgentSpec {
         let limits = &self.limits;
         broken.range("/limits/concurrency", Some(limits.concurrency.get().into()), 1..=10_000);
         broken.range("/limits/queue", Some(limits.queue.into()), 0..=100_000);
+        let parallel = Some(limits.parallel_tools.get().into());
+        broken.range("/limits/parallel_tools", parallel, 1..=1_000);
         broken.range("/limits/requests", Some(limits.requests), 1..=1_000_000);
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::AgentSpec;
+use super::{AgentSpec, InstructionsFile};
 
 /// What may change under a run that goes on: who answers, how often, and how it is described.
 const MAY_CHANGE: [&str; 7] =
@@ -20,7 +20,7 @@ impl AgentSpec {
         for key in MAY_CHANGE {
             wire.remove(key);
         }
-        let instructions = self.instructions.as_ref().map(|template| template.source());
+        let instructions = json!(InstructionsFile::from(self.instructions.as_slice()));
         let deps = self.deps.schema.as_ref().map(|schema| schema.raw());
         let told = json!([Value::Object(wire), instructions, deps]);
         let digest = Sha256::digest(told.to_string());

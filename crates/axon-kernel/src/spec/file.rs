@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::{
-    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, LauncherMode, Limits,
-    ModelName, OnAmbiguous, OutputMode, PolicyRule, ProviderSpec, PythonTarget, Recycle, Retries,
-    RunnerLimits, Supervision, ToolName,
+    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, InstructionsFile,
+    LauncherMode, Limits, ModelName, OnAmbiguous, OutputMode, PolicyRule, ProviderSpec,
+    PythonTarget, Recycle, Retries, RunnerLimits, Supervision, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -30,9 +30,10 @@ pub struct AgentFile {
     /// package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelName>,
-    /// A minijinja template, rendered anew for each run, with `deps`, `run` and `agent`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instructions: Option<String>,
+    /// A minijinja template, rendered anew for each run, with `deps`, `run` and `agent`; or a list
+    /// of templates and functions of the service, `{ rust = "name" }`, in order.
+    #[serde(skip_serializing_if = "InstructionsFile::is_empty")]
+    pub instructions: InstructionsFile,
     /// Python functions that give further instructions before each model request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dynamic_instructions: Vec<PythonTarget>,

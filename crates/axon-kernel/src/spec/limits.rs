@@ -9,6 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+/// How deep work is handed on from agent to agent, below the agent of the top-level run.
+pub const MAX_DELEGATIONS: usize = 8;
+
 /// How much one agent may do: at once, waiting, and per run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +26,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// How many model requests a run may make.
     pub requests: u64,
+    /// How many calls of Rust tools and of other agents a run may make at the same time.
+    pub parallel_tools: NonZeroU32,
     /// How many tool calls a run may make.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<u64>,
@@ -47,6 +52,7 @@ impl Default for Limits {
             queue: 64,
             timeout: Duration::from_secs(60),
             requests: 50,
+            parallel_tools: NonZeroU32::MIN.saturating_add(15),
             tool_calls: None,
             input_tokens: None,
             output_tokens: None,

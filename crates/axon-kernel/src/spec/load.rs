@@ -13,7 +13,8 @@ use super::source::Source;
 use super::unknown::unknown_keys;
 use super::{
     AgentName, AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, DepsSpec,
-    OutputSpec, Rule, RunnerProgram, RunnerSpec, ToolSpec, ToolTarget,
+    Instruction, InstructionFile, InstructionsFile, OutputSpec, Rule, RunnerProgram, RunnerSpec,
+    ToolSpec, ToolTarget,
 };
 use crate::prompt::Template;
 use crate::schema::Schema;
@@ -97,7 +98,7 @@ impl Load<'_, '_> {
         let mut spec = AgentSpec::new(name);
         spec.description = file.description;
         spec.model = file.model;
-        spec.instructions = file.instructions.and_then(|text| self.template(text));
+        spec.instructions = self.instructions(file.instructions);
         spec.dynamic_instructions = file.dynamic_instructions;
         spec.retries = file.retries;
         spec.end_strategy = file.end_strategy;
@@ -130,10 +131,25 @@ impl Load<'_, '_> {
         spec
     }
 
-    fn template(&mut self, text: String) -> Option<Template> {
-        Template::new(text)
-            .map_err(|error| self.source.add_at("/instructions", Rule::from(error)))
-            .ok()
+    fn instructions(&mut self, file: InstructionsFile) -> Vec<Instruction> {
+        let mut parts = Vec::new();
+        for (index, part) in file.0.iter().enumerate() {
+            let text = match part {
+                InstructionFile::Text(text) => text.clone(),
+                InstructionFile::Rust(function) => {
+                    parts.push(Instruction::Rust(function.rust.clone()));
+                    continue;
+                }
+            };
+            match Template::new(text) {
+                Ok(template) => parts.push(Instruction::Text(template)),
+                Err(error) => {
+                    let pointer = format!("/instructions{}", file.pointer(index));
+                    self.source.add_at(&pointer, Rule::from(error));
+                }
+            }
+        }
+        parts
     }
 
     fn runner(&mut self, file: RunnerFile) -> RunnerSpec {

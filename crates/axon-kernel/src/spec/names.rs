@@ -112,6 +112,12 @@ name! {
 }
 
 name! {
+    /// The name of a Rust function that gives instructions, as its service registered it.
+    PromptName, "^[a-z][a-z0-9_]{0,63}$", is_plain_name, "a prompt function's name",
+    "write a lower-case letter, then up to 63 of a-z, 0-9 and _"
+}
+
+name! {
     /// An object at the top level of a Python module: `package.module:attribute`.
     PythonTarget, r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", is_python_target,
     "a Python object", "write `package.module:attribute`, absolute and without a dot after the colon"
@@ -128,6 +134,60 @@ name! {
     /// The name of an environment variable.
     EnvName, "^[A-Za-z_][A-Za-z0-9_]*$", is_env_name, "a variable's name",
     "write letters, digits and _, not beginning with a digit"
+}
+
+/// The agents from a top-level run down to one that answers for a part of it, written
+/// `support/fraud`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[a-z][a-z0-9_]{0,63}(/[a-z][a-z0-9_]{0,63})*$"))]
+pub struct AgentPath(String);
+
+impl AgentPath {
+    /// Begins with the agent of a top-level run.
+    #[must_use]
+    pub fn of(agent: &AgentName) -> Self {
+        Self(agent.to_string())
+    }
+
+    /// Returns the path one agent further down.
+    #[must_use]
+    pub fn down_to(&self, agent: &AgentName) -> Self {
+        Self(format!("{}/{agent}", self.0))
+    }
+
+    /// Returns how many agents are on it.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.0.split('/').count()
+    }
+
+    /// Returns the path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for AgentPath {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.split('/').try_for_each(|name| AgentName::try_from(name).map(drop))?;
+        Ok(Self(text))
+    }
+}
+
+impl From<AgentPath> for String {
+    fn from(path: AgentPath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for AgentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// Where a model comes from.

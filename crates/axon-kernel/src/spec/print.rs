@@ -136,7 +136,7 @@ impl From<&AgentSpec> for AgentFile {
         Self {
             description: spec.description.clone(),
             model: spec.model.clone(),
-            instructions: spec.instructions.as_ref().map(|text| text.source().to_owned()),
+            instructions: spec.instructions.as_slice().into(),
             dynamic_instructions: spec.dynamic_instructions.clone(),
             retries: spec.retries,
             end_strategy: spec.end_strategy,

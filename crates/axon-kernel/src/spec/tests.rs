@@ -3,6 +3,7 @@
 mod doubt;
 mod ladder;
 mod process;
+mod prompts;
 
 use std::error::Error;
 use std::time::Duration;
@@ -259,7 +260,7 @@ fn unknown_keys_are_refused_with_the_nearest_valid_one() {
             "agent.toml:1:1: unknown key `modell`; did you mean `model`?",
             "agent.toml:4:1: limits: unknown key `concurency`; did you mean `concurrency`?",
             "agent.toml:5:1: limits: unknown key `zzz`; valid there: concurrency, queue, timeout, \
-             requests, tool_calls, input_tokens, output_tokens, total_tokens, cost",
+             requests, parallel_tools, tool_calls, input_tokens, output_tokens, total_tokens, cost",
             "agent.toml:9:1: tools[0]: unknown key `timout`; did you mean `timeout`?",
             "agent.toml:11:1: policy: unknown key `model_rate_limit`; did you mean \
              `model_rate_limited`?",
@@ -474,7 +475,7 @@ fn when_busy() -> impl Strategy<Value = WhenBusy> {
 
 prop_compose! {
     fn spec()(
-        (name, model, instructions) in (name_text(), target(), prop::option::of("[ -|~${}é\n]{0,30}")),
+        (name, model, instructions) in (name_text(), target(), prompts::instructions()),
         (model_settings, metadata, capabilities) in
             (object(), object(), prop::collection::vec(value(), 0..3)),
         tools in (tool(0), tool(1), tool(2)).prop_map(|(a, b, c)| vec![a, b, c]),
@@ -490,7 +491,7 @@ prop_compose! {
     ) -> AgentSpec {
         let mut spec = AgentSpec::new(AgentName::try_from(name).unwrap());
         spec.model = Some(ModelName::try_from(format!("python:{model}")).unwrap());
-        spec.instructions = instructions.and_then(|text| Template::new(text).ok());
+        spec.instructions = instructions;
         (spec.model_settings, spec.metadata) = (model_settings, metadata);
         (spec.capabilities, spec.tools) = (capabilities, tools);
         (spec.dynamic_instructions, spec.runner.lifespan) = (dynamic, lifespan);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::names::{AgentName, PythonTarget, ToolName};
 use crate::schema::Schema;
@@ -127,6 +128,35 @@ pub struct ToolSpec {
 }
 
 impl ToolSpec {
+    /// Returns what the model is told that the tool does; of another agent at least its name.
+    pub(super) fn described(&self) -> Option<String> {
+        let named = || match &self.target {
+            ToolTarget::Agent(agent) => Some(format!("Asks the agent `{agent}`.")),
+            ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
+        };
+        self.description.clone().or_else(named)
+    }
+
+    /// Returns the schema of the arguments as the model gets it; another agent is asked in text
+    /// unless the definition says otherwise.
+    pub(super) fn wire_parameters(&self) -> Option<Value> {
+        let asked = || match &self.target {
+            ToolTarget::Agent(_) => Some(json!({
+                "type": "object",
+                "properties": {
+                    "prompt": {
+                        "type": "string",
+                        "description": "What to ask, with everything that has to be known for it",
+                    },
+                },
+                "required": ["prompt"],
+                "additionalProperties": false,
+            })),
+            ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
+        };
+        self.parameters.as_ref().map(|schema| schema.raw().clone()).or_else(asked)
+    }
+
     /// Makes a tool with every other property at its default.
     #[must_use]
     pub fn new(name: ToolName, target: ToolTarget) -> Self {

@@ -138,10 +138,10 @@ fn wire_tool(tool: &ToolSpec) -> Map<String, Value> {
     };
     let mut wire = Map::new();
     put(&mut wire, "name", Some(tool.name.as_str()));
-    put(&mut wire, "description", tool.description.as_deref());
+    put(&mut wire, "description", tool.described());
     put(&mut wire, "target", Some(target));
     put(&mut wire, "effect", Some(tool.effect.label()));
-    put(&mut wire, "parameters", tool.parameters.as_ref().map(|schema| schema.raw().clone()));
+    put(&mut wire, "parameters", tool.wire_parameters());
     put(&mut wire, "strict", tool.strict);
     put(&mut wire, "sequential", tool.sequential.then_some(true));
     put(&mut wire, "timeout", tool.timeout.map(seconds));

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::StatePatch;
 use crate::failure::Failure;
 use crate::ids::{Attempt, Generation, MessageId, ToolCallId};
 use crate::json::RawJson;
@@ -33,6 +34,8 @@ pub enum RunnerEvent {
     ToolStarted(ToolStarted),
     /// A Python tool ended.
     ToolFinished(ToolFinished),
+    /// An answer that Rust looks at before it is taken.
+    OutputCheck(OutputCheck),
     /// What must be recorded before the runner goes on.
     Checkpoint(Checkpointed),
     /// A log record of the run.
@@ -73,6 +76,7 @@ impl RunnerEvent {
             }
             "tool_started" => Self::ToolStarted(from_str(data)?),
             "tool_finished" => Self::ToolFinished(from_str(data)?),
+            "output_check" => Self::OutputCheck(from_str(data)?),
             "checkpoint" => Self::Checkpoint(from_str(data)?),
             "log" => Self::Log(from_str(data)?),
             "attempt_completed" => Self::Completed(from_str(data)?),
@@ -174,6 +178,21 @@ pub struct ToolRequested {
     pub timeout: Option<f64>,
 }
 
+/// An answer that fits its schema, for the validators that Rust has. They answer as a tool does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputCheck {
+    /// What the answer to it is known by, in the place of a tool call.
+    pub check_id: ToolCallId,
+    /// The answer.
+    pub output: RawJson,
+    /// How often the model was asked to correct it.
+    #[serde(default)]
+    pub retry: u32,
+    /// How often it may be asked to.
+    #[serde(default)]
+    pub max_retries: u32,
+}
+
 /// A Python tool starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolStarted {
@@ -214,6 +233,9 @@ pub struct ToolFinished {
     /// Whether the result was recorded earlier and the tool not called.
     #[serde(default)]
     pub recorded: bool,
+    /// What it changed in the state that the run carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StatePatch>,
 }
 
 /// A log record.

@@ -1,16 +1,18 @@
 //! The bodies of the requests that Rust sends to a runner, and of its answers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::StatePatch;
 use crate::failure::Failure;
 use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 
 /// `POST /v1/runs`: start or resume one attempt of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct AttemptRequest {
     /// The run.
     pub run_id: RunId,
@@ -55,6 +57,22 @@ pub struct AttemptRequest {
     /// Free data of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<RawJson>,
+    /// The state that the run carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RawJson>,
+    /// The secrets in the deps, which must be in nothing that the runner tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+}
+
+/// Shows nothing that may be secret.
+impl fmt::Debug for AttemptRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptRequest")
+            .field("run_id", &self.run_id)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `POST /v1/runs/{id}/permit`: the checkpoint is stored, go on.
@@ -76,6 +94,12 @@ pub struct ToolResultRequest {
     /// The answer.
     #[serde(flatten)]
     pub answer: ToolAnswer,
+    /// What the call changed in the state that the run carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<StatePatch>,
+    /// What the run of another agent has used that answers the call: this run counts it as its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<RawJson>,
 }
 
 /// `POST /v1/runs/{id}/messages`: steer a live run.
@@ -121,6 +145,11 @@ pub enum ToolAnswer {
     Failed {
         /// What to tell the model.
         message: String,
+    },
+    /// A person has to approve the call before it is made.
+    NeedsApproval {
+        /// What whoever decides has to know.
+        metadata: serde_json::Value,
     },
     /// The attempt ends as a `tool` failure.
     Error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axon_kernel::breaker::Answer;
 use axon_kernel::event::{
     AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, PauseReason, RunEvent,
-    TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
+    StateChanged, TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
@@ -18,11 +18,11 @@ use axon_runner::{AttemptStream, RequestError, StreamError};
 use serde_json::Value;
 use tokio::time::Duration;
 
+use super::calls::Calls;
 use super::driver::{Driver, Stuck};
 use super::elsewhere::{MAX_ELSEWHERE, NotTaken};
 use super::journal::With;
 use super::model_event::{self, Meaning};
-use super::rust_tools::RustCalls;
 use super::steering::next_steer;
 use crate::agent::{Death, Lease};
 
@@ -80,7 +80,7 @@ impl Driver {
                 Err(error) => Err(error),
             };
             // Calls that nobody waits for any more; what they may have done is in doubt.
-            self.rust_calls = RustCalls::default();
+            self.calls_here = Calls::of(&self.launcher.spec);
             let end = self.judge(end, &lease).await;
             self.lease = None;
             return end;
@@ -230,6 +230,7 @@ impl Driver {
                 | RunnerEvent::ToolRequestCancelled { .. }
                 | RunnerEvent::ToolStarted(_)
                 | RunnerEvent::ToolFinished(_)
+                | RunnerEvent::OutputCheck(_)
                 | RunnerEvent::Checkpoint(_)
                 | RunnerEvent::Log(_)) => self.take(seq, other, lease).await?,
             }
@@ -249,8 +250,8 @@ impl Driver {
                     return event.map_err(|error| StreamError::into_failure(error).into());
                 }
                 Some(steer) = next_steer(&mut self.steered) => steer,
-                called = self.rust_calls.next() => {
-                    self.rust_call_ended(called, lease).await?;
+                news = self.calls_here.next() => {
+                    self.news(news, lease).await?;
                     continue;
                 }
                 () = self.journal.is_due() => {
@@ -293,7 +294,7 @@ impl Driver {
             stream: self.request.stream,
             spec: self.wire_spec()?,
             instructions: self.request.instructions.clone(),
-            deps: self.request.deps.clone(),
+            deps: self.request.whole_deps().cloned(),
             message_history: self.transcript.messages.clone(),
             recorded: self.results.clone(),
             deferred_tool_results: deferred.map_err(unreadable)?,
@@ -302,7 +303,15 @@ impl Driver {
             model_settings: self.request.model_settings.clone(),
             timeout: Some(self.remaining().as_secs_f64()),
             metadata: self.request.metadata.clone(),
+            state: self.carried(),
+            secrets: self.request.deps.secrets(),
         })
+    }
+
+    /// Returns the state that the run carries, if it carries any.
+    fn carried(&self) -> Option<RawJson> {
+        let state = self.live.state.now();
+        (!state.is_empty()).then(|| Value::Object(state).into())
     }
 
     fn wire_spec(&self) -> Result<RawJson, Failure> {
@@ -334,6 +343,10 @@ impl Driver {
             RunnerEvent::ToolStarted(started) => self.tool_started(seq, started, lease).await,
             RunnerEvent::ToolFinished(finished) => self.tool_finished(finished).await,
             RunnerEvent::ToolRequest(request) => self.tool_requested(request, lease).await,
+            RunnerEvent::OutputCheck(check) => {
+                self.check_answer(check);
+                Ok(())
+            }
             RunnerEvent::Checkpoint(checkpoint) => self.checkpoint(seq, checkpoint, lease).await,
             RunnerEvent::Log(record) => {
                 let run = Some(self.log().run_id().as_str());
@@ -343,7 +356,7 @@ impl Driver {
                 Ok(self.emit(RunEvent::Log(line)).await?)
             }
             RunnerEvent::ToolRequestCancelled { tool_call_id } => {
-                self.tool_request_cancelled(&tool_call_id);
+                self.calls_here.call_off(&tool_call_id);
                 Ok(())
             }
             RunnerEvent::AttemptStarted(_)
@@ -387,6 +400,11 @@ impl Driver {
     }
 
     async fn tool_finished(&mut self, finished: ToolFinished) -> Result<(), AttemptError> {
+        if let Some(patch) = finished.state {
+            self.live.state.apply(&patch);
+            let tool_call_id = finished.tool_call_id.clone();
+            self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
+        }
         let outcome = match finished.outcome.as_str() {
             "retry" => ToolOutcome::Retry,
             "failed" => ToolOutcome::Failed,

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::budget::Allowance;
-use axon_kernel::event::{Accepted, RunTerms, millis};
+use axon_kernel::event::{Accepted, Parent, RunTerms, millis};
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
-use axon_kernel::prompt::Context;
 use axon_kernel::run::RunState;
 use axon_kernel::spec::{ModelName, WhenBusy};
 use axon_kernel::store::{RunQuery, RunSummary};
@@ -15,9 +14,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{Driver, Entrance, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
+use super::prompts::invalid;
+use super::{Driver, Entrance, Given, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
 use crate::agent::AgentHandle;
 use crate::budget::Budget;
+use crate::carried::to_object;
 use crate::conversations::Place;
 use crate::log::RunLog;
 
@@ -28,9 +29,11 @@ const MAX_CONVERSATION_ID: usize = 256;
 #[derive(Debug)]
 #[must_use = "a run starts with `start` or `wait`"]
 pub struct RunBuilder {
-    agent: AgentHandle,
-    run_id: RunId,
-    request: Request,
+    pub(super) agent: AgentHandle,
+    pub(super) run_id: RunId,
+    pub(super) request: Request,
+    /// The state that the run begins with.
+    state: Option<Map<String, Value>>,
     when_busy: Option<WhenBusy>,
     invalid: Option<String>,
 }
@@ -41,7 +44,7 @@ impl RunBuilder {
         let limits = &spec.limits;
         let request = Request {
             prompt: prompt.0,
-            deps: None,
+            deps: Given::default(),
             conversation: None,
             history: None,
             model: None,
@@ -52,9 +55,31 @@ impl RunBuilder {
             stream: true,
             instructions: None,
             budget: agent.services.budget.clone(),
+            parent: None,
         };
         let run_id = RunId::new(uuid::Uuid::now_v7().to_string());
-        Self { agent, run_id, request, when_busy: None, invalid: None }
+        Self { agent, run_id, request, state: None, when_busy: None, invalid: None }
+    }
+
+    /// Prepares the run that answers a tool call of another one.
+    pub(super) fn delegated(
+        agent: AgentHandle,
+        run_id: RunId,
+        (parent, prompt): (Parent, Prompt),
+        deps: Given,
+    ) -> Self {
+        let mut run = Self::new(agent, prompt);
+        run.run_id = run_id;
+        run.request.deps = deps;
+        run.request.parent = Some(parent);
+        run
+    }
+
+    /// Says whether somebody wants the events as they come, and bounds the time.
+    pub(super) fn watched(mut self, stream: bool, at_most: Duration) -> Self {
+        self.request.stream = stream;
+        self.request.timeout = self.request.timeout.min(at_most);
+        self
     }
 
     fn encode<T: Serialize + ?Sized>(&mut self, what: &str, value: &T) -> Option<RawJson> {
@@ -65,9 +90,25 @@ impl RunBuilder {
         encoded.ok()
     }
 
-    /// Gives `deps` to the agent's tools and prompts.
+    /// Gives `deps` to the agent's tools and prompts. A [`Secret`](crate::Secret) in it reaches tools
+    /// and prompt functions only.
     pub fn deps<T: Serialize + ?Sized>(mut self, deps: &T) -> Self {
-        self.request.deps = self.encode("deps", deps);
+        match Given::of(deps) {
+            Ok(given) => self.request.deps = given,
+            Err(error) => {
+                self.invalid = Some(format!("deps cannot be written as JSON: {error}"));
+            }
+        }
+        self
+    }
+
+    /// Has the run carry `state`, an object that its tools read and change; it comes back with the
+    /// outcome.
+    pub fn state<S: Serialize + ?Sized>(mut self, state: &S) -> Self {
+        match to_object(state) {
+            Ok(state) => self.state = Some(state),
+            Err(error) => self.invalid = Some(error.to_string()),
+        }
         self
     }
 
@@ -137,7 +178,7 @@ impl RunBuilder {
     ///
     /// [`Refusal`] if the request is invalid, or the agent is full, stopped or unavailable.
     pub async fn start(mut self) -> Result<RunHandle, Refusal> {
-        self.check()?;
+        self.check().await?;
         if let Some(left) = self.request.budget.time_left() {
             self.request.timeout = self.request.timeout.min(left);
         }
@@ -155,11 +196,12 @@ impl RunBuilder {
         let terms = self.terms();
         let log = Arc::new(RunLog::new(self.run_id));
         let (live, steered) = LiveRun::new(log, self.agent.name().clone());
+        live.state.set(self.state.unwrap_or_default());
         let accepted = Accepted {
             agent: self.agent.name().clone(),
             conversation_id: self.request.conversation.clone(),
             prompt: self.request.prompt.clone(),
-            deps: self.request.deps.clone(),
+            deps: self.request.deps.masked().cloned(),
             terms,
         };
         let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
@@ -192,6 +234,9 @@ impl RunBuilder {
             usage_limits: limits,
             metadata: request.metadata.clone(),
             history: request.history.clone(),
+            state: self.state.clone().map(|state| Value::Object(state).into()),
+            secrets: request.deps.has_secrets(),
+            parent: request.parent.clone(),
         }
     }
 
@@ -254,28 +299,7 @@ impl RunBuilder {
         Ok(run.outcome().await)
     }
 
-    /// Renders the instructions that this run's model would see.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Invalid`] if the request is invalid or the template fails on it.
-    pub fn instructions(&self) -> Result<Option<String>, Refusal> {
-        let spec = self.agent.spec();
-        let Some(template) = &spec.instructions else { return Ok(None) };
-        let deps: Value = match &self.request.deps {
-            Some(deps) => deps.decode().map_err(|error| invalid("deps", &error))?,
-            None => Value::Null,
-        };
-        let context = Context {
-            agent: self.agent.name(),
-            run_id: &self.run_id,
-            conversation_id: self.request.conversation.as_ref(),
-            deps: &deps,
-        };
-        template.render(context).map(Some).map_err(|error| invalid("instructions", &error))
-    }
-
-    fn check(&mut self) -> Result<(), Refusal> {
+    async fn check(&mut self) -> Result<(), Refusal> {
         if let Some(problem) = self.invalid.take() {
             return Err(Refusal::Invalid { problem });
         }
@@ -293,14 +317,14 @@ impl RunBuilder {
             return Err(Refusal::Invalid { problem });
         }
         self.check_deps()?;
-        self.request.instructions = self.instructions()?;
+        self.request.instructions = self.instructions().await?;
         Ok(())
     }
 
     fn check_deps(&self) -> Result<(), Refusal> {
         let spec = self.agent.spec();
         let Some(schema) = &spec.deps.schema else { return Ok(()) };
-        let deps: Value = match &self.request.deps {
+        let deps: Value = match self.request.whole_deps() {
             None => {
                 let problem = format!(
                     "agent `{}` needs deps: give them as its schema says, {}",
@@ -320,11 +344,15 @@ impl RunBuilder {
 
 impl AgentHandle {
     /// Makes the request of another agent's run one for this agent, if it can be asked that.
-    pub(crate) fn adopt(&self, run_id: &RunId, request: &Request) -> Result<Request, Refusal> {
-        let request = Request { model: None, ..request.clone() };
-        let (agent, run_id) = (self.clone(), run_id.clone());
-        let mut run = RunBuilder { agent, run_id, request, when_busy: None, invalid: None };
-        run.check()?;
+    pub(crate) async fn adopt(
+        &self,
+        run_id: &RunId,
+        request: &Request,
+    ) -> Result<Request, Refusal> {
+        let mut run = RunBuilder::new(self.clone(), Prompt(request.prompt.clone()));
+        run.run_id = run_id.clone();
+        run.request = Request { model: None, ..request.clone() };
+        run.check().await?;
         Ok(run.request)
     }
 }
@@ -347,8 +375,4 @@ fn check_conversation_id(id: &ConversationId) -> Result<(), Refusal> {
          character; this one has {length}"
     );
     Err(Refusal::Invalid { problem })
-}
-
-fn invalid(what: &str, error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::Invalid { problem: format!("{what}: {error}") }
 }

@@ -98,7 +98,7 @@ impl Driver {
         let lease = lease.map_err(late)??;
         let call = (run, called.step, called.tool_call_id);
         let mut request = ReconcileRequest::new(call, called.name, called.args);
-        request.deps = self.request.deps.clone();
+        request.deps = self.request.whole_deps().cloned();
         let answer = lease.client().reconcile(hook, &request, limit).await;
         answer.map_err(axon_runner::RequestError::into_failure)
     }

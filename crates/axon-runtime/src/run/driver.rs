@@ -8,21 +8,22 @@ use axon_kernel::event::{
     Started, ToolCalled, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Attempt, ConversationId, Generation, ToolCallId};
+use axon_kernel::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunState, RunStatus};
-use axon_kernel::spec::Effect;
+use axon_kernel::spec::{AgentPath, Effect};
 use axon_kernel::store::{Store, StoreError, TurnTaken};
 use axon_kernel::wire::DeferredRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use super::attempt::{AttemptEnd, AttemptError};
+use super::calls::Calls;
+use super::delegation::path_of;
 use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
 use super::journal::{Journal, Turned, With};
-use super::rust_tools::RustCalls;
 use super::spending::Spending;
 use super::steering::Messages;
 use super::suspicion::Suspicion;
@@ -79,7 +80,12 @@ pub(crate) struct Driver {
     pub(super) resolutions: BTreeMap<ToolCallId, Resolution>,
     /// When the next attempt is due.
     pub(super) due: Option<Instant>,
-    pub(super) rust_calls: RustCalls,
+    /// The calls that are made in this process.
+    pub(super) calls_here: Calls,
+    /// The agents from the top-level run down to this one's.
+    pub(super) path: AgentPath,
+    /// The runs that this one has handed work to, by call.
+    pub(super) delegated: BTreeMap<ToolCallId, RunId>,
     pub(super) journal: Journal,
     pub(super) clock: Arc<Clock>,
     /// The end, if it is recorded and nobody has seen it yet.
@@ -172,6 +178,8 @@ impl Driver {
         let store = agent.services.store.clone();
         let journal = Journal::new(store.clone(), live.log.clone());
         let clock = Arc::new(Clock::until(accepted_at + request.timeout));
+        let path = path_of(request.parent.as_ref(), agent.name());
+        let calls_here = Calls::of(&agent.spec());
         Self {
             launcher: agent.agent.launcher(),
             agent,
@@ -200,7 +208,9 @@ impl Driver {
             requests: Vec::new(),
             resolutions: BTreeMap::new(),
             due: None,
-            rust_calls: RustCalls::default(),
+            calls_here,
+            path,
+            delegated: BTreeMap::new(),
             journal,
             clock,
             unseen: None,
@@ -272,6 +282,9 @@ impl Driver {
             self.complete(completed).await;
         } else {
             self.end(end).await;
+        }
+        if !paused {
+            self.cancel_delegated().await;
         }
         self.turn = None;
         let stop = stopped.borrow().clone();

@@ -9,6 +9,7 @@ use axon_kernel::spec::AgentName;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Prompt, Resume, ResumeError, RunOutcome};
+use crate::carried::Carried;
 use crate::log::{RunEvents, RunLog};
 use crate::records::RunRecords;
 use crate::services::Services;
@@ -63,6 +64,8 @@ pub(crate) struct Steer {
 pub(crate) struct LiveRun {
     pub(crate) log: Arc<RunLog>,
     pub(crate) cancel: Cancel,
+    /// The state that the run carries.
+    pub(crate) state: Carried,
     agent: Arc<watch::Sender<AgentName>>,
     steer: mpsc::Sender<Steer>,
 }
@@ -79,7 +82,8 @@ impl LiveRun {
     pub(crate) fn new(log: Arc<RunLog>, agent: AgentName) -> (Self, mpsc::Receiver<Steer>) {
         let (steer, steered) = mpsc::channel(STEERING);
         let cancel = Cancel(Arc::new(watch::Sender::new(None)));
-        (Self { log, cancel, agent: Arc::new(watch::Sender::new(agent)), steer }, steered)
+        let (state, agent) = (Carried::default(), Arc::new(watch::Sender::new(agent)));
+        (Self { log, cancel, state, agent, steer }, steered)
     }
 
     /// Says which agent answers now: a fallback may have taken over.
@@ -192,6 +196,8 @@ impl RunHandle {
 
     /// Waits for the run's end: its outcome, or the pause that it waits in.
     pub async fn outcome(&self) -> RunOutcome {
-        RunOutcome::new(self.id().clone(), &self.live.log.settled().await.event)
+        let settled = self.live.log.settled().await;
+        let outcome = RunOutcome::new(self.id().clone(), &settled.event);
+        RunOutcome { state: self.live.state.now(), ..outcome }
     }
 }

@@ -217,9 +217,8 @@ impl Driver {
         let found = self.services().registry.find(name.as_str());
         let unknown = || Failure::new(FailureKind::Config, "there is no such agent");
         let other = found.ok_or_else(unknown)?;
-        let request = other
-            .adopt(self.log().run_id(), &self.request)
-            .map_err(super::Refusal::into_failure)?;
+        let request = other.adopt(self.log().run_id(), &self.request).await;
+        let request = request.map_err(super::Refusal::into_failure)?;
         let admission = other.admit().map_err(super::Refusal::into_failure)?;
         // The old place is free while this one is waited for: two agents that fall back to each
         // other must not wait for each other.

@@ -3,6 +3,7 @@
 use axon_kernel::event::{Cancelled, Completed, Failed, Paused, RunEvent};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::RunId;
+use serde_json::{Map, Value};
 
 /// How a run ended, or that it waits for a person.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +12,8 @@ pub struct RunOutcome {
     pub run_id: RunId,
     /// How it ended.
     pub outcome: Outcome,
+    /// The state that it carried, as its tools have left it.
+    pub state: Map<String, Value>,
 }
 
 /// The ways a run can end, and the one in which it waits.
@@ -35,7 +38,7 @@ impl RunOutcome {
             let failure = Failure::new(FailureKind::Internal, message);
             Outcome::Failed(Failed { failure, history: Vec::new(), escalated: false })
         });
-        Self { run_id, outcome }
+        Self { run_id, outcome, state: Map::new() }
     }
 
     /// Returns the output and what comes with it.

@@ -10,13 +10,14 @@ use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::policy::Policy;
 use axon_kernel::run::{Replay, RunStatus};
 use axon_kernel::store::StoreError;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::driver::{Origin, failed};
 use super::steering::Messages;
 use super::transcript::Transcript;
-use super::{Driver, Entrance, LiveRun, Refusal, Request, RunHandle};
+use super::{Driver, Entrance, Given, LiveRun, Refusal, Request, RunHandle};
 use crate::agent::{Admission, AgentHandle};
 use crate::clock;
 use crate::log::RunLog;
@@ -33,6 +34,8 @@ pub struct Resume {
     timeout: Option<Duration>,
     /// How often it may have been taken over without getting any further; a person may ask for more.
     recoveries: Option<u32>,
+    /// What the run's tools get, given again because it holds secrets.
+    deps: Option<Result<Given, String>>,
 }
 
 /// Why a run does not go on. It stays as it is.
@@ -69,6 +72,15 @@ pub enum ResumeError {
         /// How often.
         recoveries: u32,
     },
+    /// Its deps hold secrets, which are not on record.
+    #[error(
+        "the deps of run `{run}` hold secrets, which are not on record: give them again \
+         (`Resume::deps`)"
+    )]
+    Secrets {
+        /// The run.
+        run: RunId,
+    },
     /// The agent cannot take it on.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -89,6 +101,7 @@ impl ResumeError {
             Self::Undecided { .. } => "run_undecided",
             Self::Changed { .. } => "definition_changed",
             Self::Quarantined { .. } => "run_quarantined",
+            Self::Secrets { .. } => "secrets_needed",
             Self::Refused(refusal) => refusal.code(),
         }
     }
@@ -96,7 +109,7 @@ impl ResumeError {
 
 impl Resume {
     pub(crate) fn new(services: Arc<Services>, run: RunId) -> Self {
-        Self { services, run, allow_changed: false, timeout: None, recoveries: None }
+        Self { services, run, allow_changed: false, timeout: None, recoveries: None, deps: None }
     }
 
     /// Goes on although the agent is defined otherwise by now.
@@ -108,6 +121,17 @@ impl Resume {
     /// Gives the run this long from now on; by default as long as it was given at first.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Gives the deps again, of a run whose deps hold secrets: those are not on record.
+    pub fn deps<T: Serialize + ?Sized>(mut self, deps: &T) -> Self {
+        self.deps = Some(Given::of(deps).map_err(|error| error.to_string()));
+        self
+    }
+
+    pub(super) fn with_deps(mut self, deps: Given) -> Self {
+        self.deps = Some(Ok(deps));
         self
     }
 
@@ -214,7 +238,8 @@ impl Resume {
         let (live, steered) = LiveRun::new(log, agent.name().clone());
         let opening = self.opening(&replay, &agent);
         let services = agent.services.clone();
-        let mut driver = self.driver(replay, agent, live.clone())?;
+        live.state.set(replay.state.clone());
+        let mut driver = self.driver(replay, agent, live.clone()).await?;
         driver.open_with(opening).await?;
         let entrance = Entrance { admission, turn, steered };
         services.runs.spawn(driver, entrance, live.clone());
@@ -235,6 +260,19 @@ impl Resume {
         RunEvent::Recovered(Recovered { recoveries, timeout_ms, definition })
     }
 
+    /// Returns what the run's tools get.
+    fn deps_of(&self, replay: &Replay) -> Result<Given, ResumeError> {
+        let run = self.run.clone();
+        match (&self.deps, replay.accepted.terms.secrets) {
+            (Some(Ok(given)), true) => Ok(given.clone()),
+            (Some(Err(problem)), true) => {
+                Err(Refusal::Invalid { problem: format!("deps: {problem}") }.into())
+            }
+            (None, true) => Err(ResumeError::Secrets { run }),
+            (_, false) => Ok(replay.accepted.deps.clone().map(Given::of_json).unwrap_or_default()),
+        }
+    }
+
     /// Returns how long the run may take from now on.
     fn given(&self, replay: &Replay) -> Duration {
         let at_first = Duration::from_millis(replay.accepted.terms.timeout_ms);
@@ -246,13 +284,14 @@ impl Resume {
         }
     }
 
-    fn driver(
+    async fn driver(
         &self,
         replay: Replay,
         agent: AgentHandle,
         live: LiveRun,
     ) -> Result<Driver, ResumeError> {
-        let mut request = request_of(&self.run, &replay, &agent)?;
+        let deps = self.deps_of(&replay)?;
+        let mut request = request_of(&self.run, (&replay, deps), &agent).await?;
         request.timeout = self.given(&replay);
         let policy = Policy::of(&agent.spec());
         let mut driver = Driver::new(agent, request, live, Instant::now());
@@ -262,7 +301,11 @@ impl Resume {
 }
 
 /// Asks again what the run was asked at first.
-fn request_of(run: &RunId, replay: &Replay, agent: &AgentHandle) -> Result<Request, Refusal> {
+async fn request_of(
+    run: &RunId,
+    (replay, deps): (&Replay, Given),
+    agent: &AgentHandle,
+) -> Result<Request, Refusal> {
     let (accepted, terms) = (&replay.accepted, &replay.accepted.terms);
     let limits = terms.usage_limits.as_ref().and_then(|limits| limits.decode().ok());
     let usage_limits: Map<String, Value> = limits.unwrap_or_default();
@@ -271,7 +314,7 @@ fn request_of(run: &RunId, replay: &Replay, agent: &AgentHandle) -> Result<Reque
     let asked = replay.fallback_model.as_ref().or(terms.model.as_ref());
     let request = Request {
         prompt: accepted.prompt.clone(),
-        deps: accepted.deps.clone(),
+        deps,
         conversation: accepted.conversation_id.clone(),
         history: terms.history.clone(),
         model: asked.filter(|model| agent.spec().model.as_ref() != Some(*model)).cloned(),
@@ -282,9 +325,10 @@ fn request_of(run: &RunId, replay: &Replay, agent: &AgentHandle) -> Result<Reque
         stream: terms.stream,
         instructions: terms.instructions.clone(),
         budget,
+        parent: terms.parent.clone(),
     };
     let elsewhere = replay.agent != accepted.agent;
-    if elsewhere { agent.adopt(run, &request) } else { Ok(request) }
+    if elsewhere { agent.adopt(run, &request).await } else { Ok(request) }
 }
 
 impl Driver {

@@ -1,76 +1,24 @@
-//! Calls of tools that the service itself brings: recorded before they are answered.
+//! Calls of tools that run in this process: recorded before they are answered.
 
-use axon_kernel::event::{RunEvent, ToolCalled, ToolOutcome, ToolReturned};
-use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{ToolCallId, idempotency_key};
+use std::sync::{Arc, Mutex};
+
+use axon_kernel::event::{RunEvent, StateChanged, ToolCalled, ToolOutcome, ToolReturned};
+use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{Effect, ToolSpec, ToolTarget};
 use axon_kernel::store::StoreError;
 use axon_kernel::wire::{ToolAnswer, ToolRequested, ToolResultRequest};
 use axon_runner::RequestError;
-use serde_json::Value;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::Duration;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::AttemptError;
+use super::calls::{By, Called, Ended, News};
 use super::driver::{Driver, Stuck};
 use super::journal::With;
 use crate::agent::Lease;
-use crate::tools::{ToolCall, ToolError, ToolReply};
-
-/// How long a tool may take that has no time of its own, besides the run's.
-const TOOL_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A call that has ended.
-#[derive(Debug)]
-pub(super) struct Called {
-    pub(super) call: ToolCallId,
-    name: String,
-    end: Result<ToolReply, ToolError>,
-}
-
-/// The calls under way, each in a task of its own, which no panic of it leaves.
-#[derive(Debug, Default)]
-pub(super) struct RustCalls {
-    tasks: JoinSet<Called>,
-    /// Which task makes which call. Bounded by the tool calls of one model response.
-    under_way: Vec<(AbortHandle, ToolCallId, String)>,
-}
-
-impl RustCalls {
-    /// Waits until a call has ended; for ever if there is none.
-    pub(super) async fn next(&mut self) -> Called {
-        let Some(ended) = self.tasks.join_next_with_id().await else {
-            return std::future::pending().await;
-        };
-        match ended {
-            Ok((id, called)) => {
-                self.under_way.retain(|(task, ..)| task.id() != id);
-                called
-            }
-            Err(error) => self.broken(&error),
-        }
-    }
-
-    fn broken(&mut self, error: &JoinError) -> Called {
-        let at = self.under_way.iter().position(|(task, ..)| task.id() == error.id());
-        let (call, name) = at.map_or_else(
-            || (ToolCallId::new(""), String::new()),
-            |at| {
-                let (_, call, name) = self.under_way.swap_remove(at);
-                (call, name)
-            },
-        );
-        let what = if error.is_panic() { "panicked" } else { "was called off" };
-        Called { call, end: Err(ToolError::Broken(format!("the tool {what}"))), name }
-    }
-
-    fn call_off(&self, call: &ToolCallId) {
-        for (task, ..) in self.under_way.iter().filter(|(_, under_way, _)| under_way == call) {
-            task.abort();
-        }
-    }
-}
+use crate::tools::{Call, Left, Tool, ToolError};
 
 impl Driver {
     /// Begins a call that the runner asks for. One that has a result is not made again.
@@ -80,48 +28,87 @@ impl Driver {
         lease: &Lease,
     ) -> Result<(), AttemptError> {
         let call = request.tool_call_id.clone();
+        let spec = self.launcher.spec.clone();
+        let Some(tool) = spec.tools.iter().find(|tool| tool.name.as_str() == request.name) else {
+            return self.refuse(request, lease).await;
+        };
+        if let ToolTarget::Agent(agent) = &tool.target {
+            return match problem(tool, &request.args) {
+                Some(message) => self.answer(call, ToolAnswer::Retry { message }, lease).await,
+                None => self.delegate(agent, request, lease).await,
+            };
+        }
         if let Some(content) = self.results.get(&call) {
             let content: Value = content.decode().unwrap_or_default();
             return self.answer(call, ToolAnswer::Ok { content }, lease).await;
         }
-        let spec = self.launcher.spec.clone();
-        let tool = spec.tools.iter().find(|tool| tool.name.as_str() == request.name);
-        let (Some(tool), None) = (tool, tool.and_then(|tool| problem(tool, &request.args))) else {
-            let refused = match tool.and_then(|tool| problem(tool, &request.args)) {
-                Some(problem) => ToolAnswer::Retry { message: problem },
-                None => unknown(&request.name),
-            };
-            return self.answer(call, refused, lease).await;
-        };
-        let ToolTarget::Rust(function) = &tool.target else {
-            return self.answer(call, unknown(&request.name), lease).await;
-        };
-        let run_id = self.log().run_id().clone();
-        let under_way = ToolCall {
-            idempotency_key: idempotency_key(&run_id, request.step, &call),
-            run_id,
-            attempt: self.attempt,
-            tool_call_id: call.clone(),
-            args: request.args.clone(),
-            deps: self.request.deps.clone(),
-        };
-        let Some(future) = self.services().tools.call(function, under_way) else {
-            return self.answer(call, unknown(&request.name), lease).await;
-        };
+        let function = self.launcher.code.tool(tool, &self.services().code).cloned();
+        let Some(function) = function else { return self.refuse(request, lease).await };
+        if let Some(message) = problem(tool, &request.args) {
+            return self.answer(call, ToolAnswer::Retry { message }, lease).await;
+        }
         self.intend(&request, tool.effect).await?;
-        let limit = tool.timeout.unwrap_or(TOOL_TIME);
-        let (name, ended) = (request.name.clone(), call.clone());
-        let task = self.rust_calls.tasks.spawn(async move {
-            let late = || ToolError::Failed(format!("no result within {limit:?}"));
-            let end = tokio::time::timeout(limit, future).await.unwrap_or_else(|_| Err(late()));
-            Called { call: ended, name, end }
-        });
-        self.rust_calls.under_way.push((task, call, request.name));
+        self.make(tool, function, request);
         Ok(())
     }
 
-    pub(super) fn tool_request_cancelled(&self, call: &ToolCallId) {
-        self.rust_calls.call_off(call);
+    /// Refuses a call of what is no Rust tool of this agent.
+    async fn refuse(&self, request: ToolRequested, lease: &Lease) -> Result<(), AttemptError> {
+        let (run, agent) = (self.log().run_id(), self.agent.name());
+        tracing::warn!(
+            %run, %agent, tool = request.name,
+            "a runner asked for what is no Rust tool of its agent, and was refused"
+        );
+        let refused = ToolAnswer::Error {
+            message: format!("no Rust tool is registered as `{}`", request.name),
+            kind: "unknown_tool".to_owned(),
+            retryable: false,
+        };
+        self.answer(request.tool_call_id, refused, lease).await
+    }
+
+    fn make(&mut self, tool: &ToolSpec, function: Tool, request: ToolRequested) {
+        let deadline = match tool.timeout {
+            Some(timeout) => self.deadline().min(Instant::now() + timeout),
+            None => self.deadline(),
+        };
+        let cancelled = CancellationToken::new();
+        let call = Arc::new(Call {
+            run_id: self.log().run_id().clone(),
+            agent: self.agent.name().clone(),
+            tool: request.name.clone(),
+            attempt: self.attempt,
+            tool_call_id: request.tool_call_id.clone(),
+            step: request.step,
+            args: request.args,
+            deps: self.request.whole_deps().cloned(),
+            retry: request.retry,
+            max_retries: request.max_retries,
+            approved: request.approved,
+            deadline,
+            conversation: self.request.conversation.clone(),
+            budget: self.request.budget.clone(),
+            cancelled: cancelled.clone(),
+            told: Some(self.calls_here.told()),
+            state: self.live.state.clone(),
+            left: Mutex::new(Left::default()),
+        });
+        let which = (request.tool_call_id, request.name);
+        self.calls_here.begin(which, cancelled, deadline, async move {
+            let end = function.call(call.clone()).await.map_err(Ended::Tool);
+            (end, By::Tool(call))
+        });
+    }
+
+    /// Takes in what has come of the calls.
+    pub(super) async fn news(&mut self, news: News, lease: &Lease) -> Result<(), AttemptError> {
+        match news {
+            News::Told(event) => Ok(self.emit(event).await?),
+            News::Ended(called) if matches!(called.by, By::Validators) => {
+                self.output_checked(called, lease).await
+            }
+            News::Ended(called) => self.call_ended(called, lease).await,
+        }
     }
 
     /// Records that a call is about to be made.
@@ -140,34 +127,40 @@ impl Driver {
         self.called(called).await
     }
 
-    /// Records how a call ended, with what it writes, and only then tells the runner.
-    pub(super) async fn rust_call_ended(
-        &mut self,
-        called: Called,
-        lease: &Lease,
-    ) -> Result<(), AttemptError> {
-        let Called { call, name, end } = called;
-        let (answer, writes) = match end {
-            Ok(ToolReply { result, writes }) => (ToolAnswer::Ok { content: result }, writes),
-            Err(ToolError::Retry(message)) => (ToolAnswer::Retry { message }, Vec::new()),
-            Err(ToolError::Failed(message)) => (ToolAnswer::Failed { message }, Vec::new()),
-            Err(ToolError::Broken(message)) => (broken(message), Vec::new()),
+    /// Records how a call ended, with what it leaves, and only then tells the runner.
+    async fn call_ended(&mut self, called: Called, lease: &Lease) -> Result<(), AttemptError> {
+        let Called { call, name, end, by } = called;
+        let mut answer = answer_of(end, &by);
+        let (Left { mut writes, patches }, usage) = match by {
+            By::Tool(made) => (made.take(), None),
+            By::Agent { usage } => (Left::default(), usage),
+            By::Validators | By::Lost => (Left::default(), None),
         };
-        let recorded = self.returned(&call, &name, &answer, writes).await;
-        let answer = match recorded {
+        if !matches!(answer, ToolAnswer::Ok { .. }) {
+            writes.clear();
+        }
+        for patch in &patches {
+            let (tool_call_id, patch) = (call.clone(), patch.clone());
+            self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
+        }
+        match self.returned(&call, &name, &answer, writes).await {
             Err(Stuck::Store(
                 error @ (StoreError::Changes { .. }
                 | StoreError::Write { .. }
                 | StoreError::ReadOnly { .. }),
             )) => {
-                let refused = broken(error.to_string());
-                self.returned(&call, &name, &refused, Vec::new()).await?;
-                refused
+                answer = broken(error.to_string());
+                self.returned(&call, &name, &answer, Vec::new()).await?;
             }
             Err(stuck) => return Err(stuck.into()),
-            Ok(()) => answer,
-        };
-        self.answer(call, answer, lease).await
+            Ok(()) => {}
+        }
+        if let Some(usage) = &usage {
+            self.spending.spent_elsewhere(usage);
+        }
+        let result =
+            ToolResultRequest { attempt: self.attempt, tool_call_id: call, answer, patches, usage };
+        self.send(result, lease).await
     }
 
     async fn returned(
@@ -180,6 +173,7 @@ impl Driver {
         let (outcome, result) = match answer {
             ToolAnswer::Ok { content } => (ToolOutcome::Ok, content.clone()),
             ToolAnswer::Retry { message } => (ToolOutcome::Retry, message.clone().into()),
+            ToolAnswer::NeedsApproval { metadata } => (ToolOutcome::Deferred, metadata.clone()),
             ToolAnswer::Failed { message } | ToolAnswer::Error { message, .. } => {
                 (ToolOutcome::Failed, message.clone().into())
             }
@@ -189,13 +183,19 @@ impl Driver {
         self.has_returned(returned, With { writes, ..With::default() }).await
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         tool_call_id: ToolCallId,
         answer: ToolAnswer,
         lease: &Lease,
     ) -> Result<(), AttemptError> {
-        let result = ToolResultRequest { attempt: self.attempt, tool_call_id, answer };
+        let (patches, usage) = (Vec::new(), None);
+        let result =
+            ToolResultRequest { attempt: self.attempt, tool_call_id, answer, patches, usage };
+        self.send(result, lease).await
+    }
+
+    async fn send(&self, result: ToolResultRequest, lease: &Lease) -> Result<(), AttemptError> {
         match lease.client().tool_result(self.log().run_id(), &result).await {
             Ok(()) => Ok(()),
             Err(error @ RequestError::Refused { .. }) => {
@@ -245,6 +245,25 @@ impl Driver {
     }
 }
 
+/// Returns what the runner is told of a call that ended.
+fn answer_of(end: Result<Value, Ended>, by: &By) -> ToolAnswer {
+    match end {
+        Ok(content) => ToolAnswer::Ok { content },
+        Err(Ended::Waits(metadata)) => ToolAnswer::NeedsApproval { metadata },
+        Err(Ended::Tool(ToolError::Retry(message))) => ToolAnswer::Retry { message },
+        Err(Ended::Tool(ToolError::Failed(message))) => ToolAnswer::Failed { message },
+        Err(Ended::Tool(ToolError::NeedsApproval(why))) => match by {
+            By::Tool(made) if made.approved => {
+                broken(format!("it asks for an approval that it has: {why}"))
+            }
+            By::Tool(_) | By::Agent { .. } | By::Validators | By::Lost => {
+                ToolAnswer::NeedsApproval { metadata: json!({ "reason": why }) }
+            }
+        },
+        Err(Ended::Tool(error @ ToolError::Broken(_))) => broken(error.chain()),
+    }
+}
+
 /// Returns what is wrong with the arguments of a call.
 fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
     let schema = tool.parameters.as_ref()?;
@@ -257,30 +276,6 @@ fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
     Some(format!("the arguments break the tool's schema: {}", found.join("; ")))
 }
 
-fn unknown(name: &str) -> ToolAnswer {
-    ToolAnswer::Error {
-        message: format!("no Rust tool is registered as `{name}`"),
-        kind: "unknown_tool".to_owned(),
-        retryable: false,
-    }
-}
-
-fn broken(message: String) -> ToolAnswer {
+pub(super) fn broken(message: String) -> ToolAnswer {
     ToolAnswer::Error { message, kind: "broken".to_owned(), retryable: false }
-}
-
-/// Returns why an agent cannot have a tool of the service's, if that is so.
-pub(crate) fn check(tool: &ToolSpec, tools: &crate::tools::Tools) -> Result<(), Failure> {
-    let ToolTarget::Rust(name) = &tool.target else { return Ok(()) };
-    let config = |message: String| Failure::new(FailureKind::Config, message);
-    let what = format!("tool `{}` is the Rust function `{name}`", tool.name);
-    if !tools.has(name) {
-        let help = "run the agent in the service that registers it, or name a Python one";
-        return Err(config(format!("{what}, which is not registered here")).with_help(help));
-    }
-    if tool.parameters.is_none() {
-        let help = "give `parameters`, the JSON Schema of its arguments";
-        return Err(config(format!("{what}, and has no `parameters`")).with_help(help));
-    }
-    Ok(())
 }

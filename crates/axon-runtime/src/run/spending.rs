@@ -75,6 +75,16 @@ impl Spending {
         self.charged = counted.unwrap_or_default().usage();
         self.tools_paid = false;
     }
+
+    /// Counts what a run has used that answered a tool call, and has paid for out of the same
+    /// budget: the runner is about to count it as this run's own.
+    pub(super) fn spent_elsewhere(&mut self, usage: &RawJson) {
+        let counted: Counted = usage.decode().unwrap_or_default();
+        let spent = counted.usage();
+        self.charged.input_tokens += spent.input_tokens;
+        self.charged.output_tokens += spent.output_tokens;
+        self.charged.cost = Usd::from_micros(self.charged.cost.micros() + spent.cost.micros());
+    }
 }
 
 impl Driver {

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axon_kernel::config::Config;
-use axon_kernel::spec::ToolName;
+use axon_kernel::spec::PromptName;
 use axon_kernel::store::Store;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Runtime, StartError, check_names, settings_of};
 use crate::agents_dir::{AgentDefinition, load_agents};
+use crate::define::{DefinitionError, IntoInstructions, PromptContext};
 use crate::host::Host;
 use crate::launch::{OnProgress, Surroundings};
 use crate::memory::MemoryStore;
-use crate::tools::{ToolCall, ToolError, ToolReply};
+use crate::tools::{FromDeps, RustTool, Tool};
 use crate::{launchers, recovery};
 
 /// Prepares a [`Runtime`].
@@ -28,6 +29,8 @@ pub struct RuntimeBuilder {
     pub(super) store: Option<Arc<dyn Store>>,
     pub(super) config: Option<Config>,
     pub(super) recovers: bool,
+    /// The first tool or prompt that is wrong.
+    pub(super) wrong: Option<DefinitionError>,
 }
 
 impl RuntimeBuilder {
@@ -37,7 +40,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts `agent`: a spec, or one read with [`load_agent`](crate::load_agent).
+    /// Starts `agent`: one that is defined in Rust ([`Agent`](crate::Agent)), a spec, or one read with
+    /// [`load_agent`](crate::load_agent).
     pub fn agent(mut self, agent: impl Into<AgentDefinition>) -> Self {
         self.agents.push(agent.into());
         self
@@ -92,31 +96,65 @@ impl RuntimeBuilder {
         self.store.as_ref()
     }
 
-    /// Brings a tool of this process: agents name it with `rust = "name"`, and give its parameters.
+    /// Brings a tool for all agents: those name it with `rust = "name"` in their files. What a file
+    /// does not say of it, its description and its parameters, the tool says itself.
     ///
     /// ```no_run
-    /// use axon_runtime::{Runtime, ToolCall, ToolError, ToolReply};
-    /// use serde_json::json;
+    /// use axon_runtime::{Runtime, Tool, ToolContext, ToolError};
+    /// use axon_runtime::kernel::spec::Effect;
+    /// use axon_runtime::kernel::store::Write;
+    /// use serde_json::{Value, json};
     ///
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let builder = Runtime::builder().tool("note".parse()?, |call: ToolCall| async move {
-    ///     let write = axon_runtime::kernel::store::Write {
-    ///         sql: "INSERT INTO notes (note) VALUES (?)".to_owned(),
-    ///         parameters: vec![json!(call.args.get())],
-    ///         changes: Some(1),
-    ///     };
-    ///     Ok::<_, ToolError>(ToolReply { result: json!("noted"), writes: vec![write] })
-    /// });
+    /// // Written in the transaction that records the call: so the effect is pure.
+    /// let note = Tool::new("note", |ctx: ToolContext, note: Value| async move {
+    ///     let sql = "INSERT INTO notes (note) VALUES (?)".to_owned();
+    ///     ctx.write(Write { sql, parameters: vec![note], changes: Some(1) });
+    ///     Ok::<_, ToolError>("noted")
+    /// })?;
+    /// let builder = Runtime::builder().tool(note.effect(Effect::Pure));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tool<F, R>(mut self, name: ToolName, function: F) -> Self
-    where
-        F: Fn(ToolCall) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<ToolReply, ToolError>> + Send + 'static,
-    {
-        self.surroundings.tools.add(name, function);
+    pub fn tool(mut self, tool: impl RustTool) -> Self {
+        match tool.into_tool() {
+            Ok(tool) => self.surroundings.code.tools.add(tool),
+            Err(error) => {
+                self.wrong.get_or_insert(error);
+            }
+        }
         self
+    }
+
+    /// Brings a function that gives instructions: agents name it with `{ rust = "name" }` among
+    /// their instructions. It is called anew for each run.
+    ///
+    /// ```no_run
+    /// use axon_runtime::{PromptContext, Runtime};
+    ///
+    /// let builder = Runtime::builder().prompt("who_asks", async |ctx: PromptContext| {
+    ///     format!("The customer is {}.", ctx.deps().value()["customer_id"])
+    /// });
+    /// ```
+    pub fn prompt<D, F, U, T>(mut self, name: &str, function: F) -> Self
+    where
+        D: FromDeps,
+        F: Fn(PromptContext<D>) -> U + Send + Sync + 'static,
+        U: Future<Output = T> + Send + 'static,
+        T: IntoInstructions,
+    {
+        match PromptName::try_from(name) {
+            Ok(name) => self.surroundings.code.prompts.add(name, function),
+            Err(error) => {
+                self.wrong.get_or_insert(error.into());
+            }
+        }
+        self
+    }
+
+    /// Returns the tools that the service brings for all agents.
+    pub fn tools(&self) -> impl Iterator<Item = &Tool> {
+        self.surroundings.code.tools.all()
     }
 
     /// Says whether the runtime goes on with the open runs of the store that nobody drives any more:
@@ -158,8 +196,11 @@ impl RuntimeBuilder {
     ///
     /// [`StartError`] of the first agent whose definition is wrong as it stands, or which would
     /// answer with an offline model although that was not allowed.
-    pub async fn start(self) -> Result<Runtime, StartError> {
-        let Self { host, folders, mut agents, mut surroundings, store, config, recovers, ended: _ } =
+    pub async fn start(mut self) -> Result<Runtime, StartError> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong.into());
+        }
+        let Self { host, folders, mut agents, mut surroundings, store, config, recovers, .. } =
             self;
         let host = host.map_or_else(Host::from_process, Ok).map_err(StartError::Host)?;
         let folders: Vec<PathBuf> =

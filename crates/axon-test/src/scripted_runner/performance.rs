@@ -132,6 +132,7 @@ impl Performance {
             let result = match self.stage.attempt().answered(&tool_call_id).await {
                 ToolAnswer::Ok { content } => content,
                 ToolAnswer::Retry { message } | ToolAnswer::Failed { message } => message.into(),
+                ToolAnswer::NeedsApproval { metadata } => metadata,
                 ToolAnswer::Error { message, kind, retryable } => {
                     let mut error = Failure::new(FailureKind::Tool, message);
                     error.class = kind;

@@ -180,7 +180,7 @@ fn permit(app: &App, run: &RunId, permit: &PermitRequest) -> Result<Response, Re
 }
 
 fn tool_result(app: &App, run: &RunId, result: ToolResultRequest) -> Result<Response, Refusal> {
-    let ToolResultRequest { attempt, tool_call_id, answer } = result;
+    let ToolResultRequest { attempt, tool_call_id, answer, .. } = result;
     let message = format!("no call {tool_call_id} waits");
     if app.runs().find(run, Some(attempt))?.answer(tool_call_id, answer) {
         return Ok(StatusCode::NO_CONTENT.into_response());

@@ -94,6 +94,7 @@ impl Step {
             outcome: "ok".to_owned(),
             result: result.into().into(),
             recorded: false,
+            state: None,
         })
     }
 

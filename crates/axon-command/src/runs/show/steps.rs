@@ -1,6 +1,6 @@
 //! The steps of a run, a line for each.
 
-use axon_kernel::event::{Resolution, Resolved, RunEvent, Sequenced, ToolOutcome};
+use axon_kernel::event::{Resolution, Resolved, RunEvent, Sequenced, StateChanged, ToolOutcome};
 use axon_kernel::json::excerpt;
 use axon_kernel::policy::Decision;
 use axon_kernel::time::Timestamp;
@@ -60,6 +60,7 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
                 ToolOutcome::Deferred => (YELLOW, format!("← {name} waits for a decision")),
             }
         }
+        E::StateChanged(changed) => (DIM, format!("changed the state: {}", changed_keys(changed))),
         E::Checkpoint(checkpoint) => {
             let messages = checkpoint.base + checkpoint.messages.len();
             (DIM, format!("recorded up to message {messages}"))
@@ -86,8 +87,15 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
         | E::ThinkingDelta(_)
         | E::PartialOutput(_)
         | E::Model(_)
-        | E::Log(_) => return None,
+        | E::Log(_)
+        | E::ToolProgress(_)
+        | E::Delegated(_) => return None,
     })
+}
+
+fn changed_keys(changed: &StateChanged) -> String {
+    let removed = changed.patch.removed.iter();
+    changed.patch.set.keys().chain(removed).cloned().collect::<Vec<_>>().join(", ")
 }
 
 fn brief(text: &str) -> String {

@@ -1,0 +1,73 @@
+//! The Rust code of an agent: what its definition names, and no file can hold.
+
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::spec::{AgentSpec, Instruction, ToolSpec, ToolTarget};
+
+use super::{Prompts, Validators};
+use crate::tools::{Tool, Tools};
+
+/// The Rust functions of an agent: its tools, prompts and validators.
+#[derive(Clone, Debug, Default)]
+pub struct AgentCode {
+    pub(crate) tools: Tools,
+    pub(crate) prompts: Prompts,
+    pub(crate) validators: Validators,
+}
+
+impl AgentCode {
+    /// Returns the function behind `tool`: the agent's own, or one that the service has for all.
+    pub(crate) fn tool<'a>(&'a self, tool: &ToolSpec, of_all: &'a Self) -> Option<&'a Tool> {
+        let ToolTarget::Rust(name) = &tool.target else { return None };
+        self.tools.find(name).or_else(|| of_all.tools.find(name))
+    }
+
+    /// Fills in what the definition leaves to the functions that it names: what a tool does, and
+    /// what it takes.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] if a function is named that is not registered, or takes nothing that is known.
+    pub(crate) fn complete(&self, spec: &mut AgentSpec, of_all: &Self) -> Result<(), Failure> {
+        if !self.validators.is_empty() && spec.runner.module.is_some() {
+            let message = "an agent that Python code defines is validated there, and not in Rust";
+            let help = "add an output_validator to it in Python";
+            return Err(Failure::new(FailureKind::Config, message).with_help(help));
+        }
+        for part in &spec.instructions {
+            if let Instruction::Rust(name) = part
+                && !self.prompts.has(name)
+                && !of_all.prompts.has(name)
+            {
+                let what = format!("the instructions name the Rust function `{name}`");
+                return Err(missing(&what));
+            }
+        }
+        for tool in &mut spec.tools {
+            let ToolTarget::Rust(name) = &tool.target else { continue };
+            let what = format!("tool `{}` is the Rust function `{name}`", tool.name);
+            let Some(function) = self.tool(tool, of_all) else { return Err(missing(&what)) };
+            let own = function.spec().clone();
+            tool.description = tool.description.take().or(own.description);
+            tool.parameters = tool.parameters.take().or(own.parameters);
+            tool.timeout = tool.timeout.or(own.timeout);
+            tool.max_retries = tool.max_retries.or(own.max_retries);
+            tool.strict = tool.strict.or(own.strict);
+            // What the function says of itself is no less true because a file is silent.
+            tool.effect = tool.effect.min(own.effect);
+            tool.sequential |= own.sequential;
+            tool.requires_approval |= own.requires_approval;
+            if tool.parameters.is_none() {
+                let help = "give `parameters`, the JSON Schema of its arguments";
+                let message = format!("{what}, and has no `parameters`");
+                return Err(Failure::new(FailureKind::Config, message).with_help(help));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing(what: &str) -> Failure {
+    let help = "run the agent in the service that registers it, or name a Python one";
+    Failure::new(FailureKind::Config, format!("{what}, which is not registered here"))
+        .with_help(help)
+}

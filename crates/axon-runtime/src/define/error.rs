@@ -1,0 +1,44 @@
+//! Why an agent, a tool or a prompt cannot be defined as it is.
+
+use axon_kernel::prompt::PromptError;
+use axon_kernel::schema::SchemaError;
+use axon_kernel::spec::{Broken, NameError};
+
+/// Why an agent, a tool or a prompt cannot be defined as it is. Nothing was started.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DefinitionError {
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A Rust type has no schema that both ends can work with.
+    #[error("{what} cannot be described to a model: {problem}")]
+    Type {
+        /// What the type is used as: `the output`, `the arguments of tool "add"`.
+        what: String,
+        /// Why, and what to write instead.
+        problem: SchemaError,
+    },
+    /// Instructions cannot be used.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The definition breaks rules that hold for every agent.
+    #[error("agent `{agent}`: {}", rules(broken))]
+    Rules {
+        /// The agent.
+        agent: String,
+        /// The rules, with their places as in an `agent.toml`.
+        broken: Vec<Broken>,
+    },
+    /// A second thing has the same name.
+    #[error("a second {what} is called `{name}`")]
+    Duplicate {
+        /// What it is.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+fn rules(broken: &[Broken]) -> String {
+    broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
