@@ -208,7 +208,7 @@ impl Session {
         agent: AgentDefinition,
     ) -> Result<(Runtime, AgentHandle), Report> {
         let name = agent.spec.name.to_string();
-        let others = self.fallbacks_of(&agent)?;
+        let others = self.others_of(&agent)?;
         let mut settings = self.settings()?;
         // One agent is no group.
         settings.groups.clear();
@@ -248,24 +248,27 @@ impl Session {
         Err(cancelled(signal, ended).await)
     }
 
-    /// Returns the agents that take over when `agent` cannot answer, and those that do so for them.
-    pub(crate) fn fallbacks_of(
+    /// Returns the agents that take over when `agent` cannot answer or do a part of its work, and
+    /// those that do so for them.
+    pub(crate) fn others_of(
         &self,
         agent: &AgentDefinition,
     ) -> Result<Vec<AgentDefinition>, Report> {
         let mut found: Vec<AgentDefinition> = Vec::new();
-        let mut next = agent.spec.fallback.agent.clone();
-        while let Some(name) = next {
-            let known = found.iter().any(|agent| agent.spec.name == name);
-            if known || agent.spec.name == name {
-                break;
+        let mut at = 0;
+        let mut next = Some(agent);
+        while let Some(by) = next {
+            let (by, named) = (by.spec.name.clone(), others(&by.spec));
+            for (does, name) in named {
+                if name == agent.spec.name || found.iter().any(|known| known.spec.name == name) {
+                    continue;
+                }
+                found.push(self.load(name.as_str()).map_err(|missing| {
+                    missing.about(format!("agent `{by}` {does} to an agent that cannot be had"))
+                })?);
             }
-            let by = found.last().unwrap_or(agent).spec.name.clone();
-            let agent = self.load(name.as_str()).map_err(|missing| {
-                missing.about(format!("agent `{by}` falls back to an agent that cannot be had"))
-            })?;
-            next = agent.spec.fallback.agent.clone();
-            found.push(agent);
+            next = found.get(at);
+            at += 1;
         }
         Ok(found)
     }
@@ -292,6 +295,12 @@ impl Session {
         };
         Err(cancelled(signal, ended).await)
     }
+}
+
+/// Returns the agents that one needs beside itself, and what for.
+fn others(spec: &AgentSpec) -> Vec<(&'static str, AgentName)> {
+    let fallback = spec.fallback.agent.iter().map(|name| ("falls back", name.clone()));
+    fallback.chain(spec.delegates().map(|name| ("hands work", name.clone()))).collect()
 }
 
 /// Waits until what was started half way has ended, and tells which signal called it off.

@@ -231,6 +231,14 @@ impl AgentSpec {
         self.provider.as_ref().filter(|_| same)
     }
 
+    /// Returns the agents that it hands work to.
+    pub fn delegates(&self) -> impl Iterator<Item = &AgentName> {
+        self.tools.iter().filter_map(|tool| match &tool.target {
+            ToolTarget::Agent(agent) => Some(agent),
+            ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
+        })
+    }
+
     /// Returns the tool called `name`.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::provider::{self, ProviderError};
-use axon_kernel::spec::{AgentName, AgentSpec, ModelName, PythonTarget, RunnerProgram, ToolTarget};
+use axon_kernel::spec::{AgentName, AgentSpec, ModelName, PythonTarget, RunnerProgram};
 
 use crate::host::Host;
 
@@ -45,18 +45,17 @@ fn check_model(model: &ModelName, spec: &AgentSpec, host: &Host) -> Result<(), F
     })
 }
 
-/// Refuses what an agent's file may say already and nothing carries out yet, so that no setting is
-/// silently without effect.
+/// Refuses what an agent's file may say and nothing carries out, so that no setting is silently
+/// without effect.
 fn check_not_built(spec: &AgentSpec) -> Result<(), Failure> {
-    let delegates = spec.tools.iter().any(|tool| matches!(tool.target, ToolTarget::Agent(_)));
-    let settings = [
-        ("`replicas` of a runner at a `url`", is_elsewhere(spec) && spec.runner.replicas.get() > 1),
-        ("a tool that is an `agent`", delegates),
-    ];
-    settings.into_iter().find(|(_, named)| *named).map_or(Ok(()), |(setting, _)| {
-        let message = format!("agent `{}` asks for {setting}, which is not built yet", spec.name);
-        Err(Failure::new(FailureKind::Config, message).with_help("leave it out"))
-    })
+    if !is_elsewhere(spec) || spec.runner.replicas.get() == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "agent `{}` asks for `replicas` of a runner at a `url`, which is not built yet",
+        spec.name
+    );
+    Err(Failure::new(FailureKind::Config, message).with_help("leave it out"))
 }
 
 /// Checks that a module of the agent's own package is there. Others only Python can find.

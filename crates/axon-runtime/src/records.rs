@@ -1,5 +1,7 @@
 //! The records of runs: what can be read and decided without any agent.
 
+mod handed;
+
 use std::sync::Arc;
 
 use axon_kernel::event::{
@@ -206,6 +208,7 @@ impl RunRecords {
         resolution: Resolution,
         by: &str,
     ) -> Result<Vec<ToolCallId>, RecordError> {
+        let resolution = self.hand_down(run, call, resolution, by).await?;
         let resolved = Resolved { tool_call_id: call.clone(), resolution, by: by.to_owned() };
         self.claimed(run, async |replay| {
             let mut events = Vec::new();

@@ -194,7 +194,7 @@ impl Runtime {
         agent: impl Into<AgentDefinition>,
     ) -> Result<AgentHandle, StartError> {
         let definition = agent.into();
-        self.check_fallback(&definition)?;
+        self.check_others(&definition)?;
         let handle = self.enter(definition).await?;
         if let Err(error) = self.inner.agents.add(&handle.agent).await {
             self.inner.services.registry.remove(handle.name());
@@ -223,7 +223,7 @@ impl Runtime {
         let definition = agent.into();
         let name = definition.spec.name.clone();
         let handle = self.named(name.as_str()).map_err(|_gone| StartError::Unknown(name))?;
-        self.check_fallback(&definition)?;
+        self.check_others(&definition)?;
         let launcher = self.prepare(definition).await?;
         let launcher = launcher.following(&handle.agent.launcher());
         if let Err(failure) = handle.reload(Arc::new(launcher)).await {
@@ -387,11 +387,12 @@ impl Runtime {
             .then(|| StartError::Refused { agent, failure: Box::new(failure) })
     }
 
-    /// Checks that the agent is there that takes over for this one.
-    fn check_fallback(&self, definition: &AgentDefinition) -> Result<(), StartError> {
+    /// Checks that the agents are there that take over for this one, or do a part of its work.
+    fn check_others(&self, definition: &AgentDefinition) -> Result<(), StartError> {
         let registered: Vec<AgentName> =
             self.agents().iter().map(|agent| agent.name().clone()).collect();
-        check_fallback(&definition.spec, &registered.iter().collect::<Vec<_>>())
+        let own = &definition.spec.name;
+        check_others(&definition.spec, &registered.iter().chain([own]).collect::<Vec<_>>())
     }
 }
 
@@ -410,14 +411,16 @@ fn check_names(agents: &[AgentDefinition], config: &Config) -> Result<(), StartE
     let names: Vec<&AgentName> = agents.iter().map(|agent| &agent.spec.name).collect();
     let checked = config.check_agents(names.iter().map(|name| name.as_str()));
     checked.map_err(FolderError::Spec)?;
-    agents.iter().try_for_each(|AgentDefinition { spec, .. }| check_fallback(spec, &names))
+    agents.iter().try_for_each(|AgentDefinition { spec, .. }| check_others(spec, &names))
 }
 
-fn check_fallback(spec: &AgentSpec, names: &[&AgentName]) -> Result<(), StartError> {
-    let Some(fallback) = spec.fallback.agent.as_ref().filter(|name| !names.contains(name)) else {
+fn check_others(spec: &AgentSpec, names: &[&AgentName]) -> Result<(), StartError> {
+    let fallback = spec.fallback.agent.iter().map(|name| ("falls back", name));
+    let handed = spec.delegates().map(|name| ("hands work", name));
+    let Some((does, name)) = fallback.chain(handed).find(|(_, name)| !names.contains(name)) else {
         return Ok(());
     };
-    let message = format!("it falls back to the agent `{fallback}`, which is not there");
+    let message = format!("it {does} to the agent `{name}`, which is not there");
     let failure = Box::new(Failure::new(FailureKind::Config, message));
     Err(StartError::Refused { agent: spec.name.clone(), failure })
 }

@@ -180,7 +180,7 @@ impl Resumption {
             Ok(agent) if *agent.spec() == definition.spec => {}
             Ok(_) => drop(runtime.reload_agent(definition).await?),
             Err(_) => {
-                for fallback in session.fallbacks_of(&definition)? {
+                for fallback in session.others_of(&definition)? {
                     if runtime.named(fallback.spec.name.as_str()).is_err() {
                         runtime.start_agent(fallback).await?;
                     }

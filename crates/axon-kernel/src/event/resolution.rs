@@ -44,6 +44,12 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// Returns the plain consent to a call as it is.
+    #[must_use]
+    pub fn approve() -> Self {
+        Self::Approve { args: None }
+    }
+
     /// Returns what holds for a call that `earlier` was decided about before.
     ///
     /// A call that was approved and then came into doubt stays approved: made again, it would ask

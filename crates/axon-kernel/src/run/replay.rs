@@ -181,6 +181,12 @@ impl Replay {
             E::Decided(decided) => self.decided(decided, record.at),
             E::Paused(Paused { reason }) => {
                 let pause = Pause { reason: reason.clone(), since: record.at };
+                for request in pause.requests() {
+                    if request.handed_to().is_some() {
+                        // The other run may wait again and again: each time it is decided anew.
+                        self.resolutions.remove(&request.tool_call_id);
+                    }
+                }
                 self.requests.extend(pause.requests());
                 self.pause = Some(pause);
             }

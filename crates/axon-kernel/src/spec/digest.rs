@@ -1,5 +1,6 @@
 //! The digest of a definition, by which a changed one is known.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -10,6 +11,18 @@ use super::{AgentSpec, InstructionsFile};
 /// What may change under a run that goes on: who answers, how often, and how it is described.
 const MAY_CHANGE: [&str; 7] =
     ["model", "provider", "model_settings", "retries", "tool_timeout", "metadata", "description"];
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        Value::Object(members) => {
+            let members: BTreeMap<String, Value> =
+                members.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(members.into_iter().collect())
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
+    }
+}
 
 impl AgentSpec {
     /// Returns the digest of what the messages of a run depend on: its instructions, tools, output
@@ -22,7 +35,8 @@ impl AgentSpec {
         }
         let instructions = json!(InstructionsFile::from(self.instructions.as_slice()));
         let deps = self.deps.schema.as_ref().map(|schema| schema.raw());
-        let told = json!([Value::Object(wire), instructions, deps]);
+        // However its file orders the keys.
+        let told = sorted(json!([Value::Object(wire), instructions, deps]));
         let digest = Sha256::digest(told.to_string());
         digest.iter().take(16).fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.

@@ -7,8 +7,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::event::Resolution;
-use crate::ids::ToolCallId;
+use crate::ids::{RunId, ToolCallId};
 use crate::json::RawJson;
+use crate::spec::AgentPath;
 
 /// One of the `requests` of `attempt_paused`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,23 @@ pub struct DeferredRequest {
     /// What the tool says of it, for whoever decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<RawJson>,
+}
+
+impl DeferredRequest {
+    /// Returns the run that waits, where the call is handed to another agent: what that run waits
+    /// for is what has to be decided.
+    #[must_use]
+    pub fn handed_to(&self) -> Option<RunId> {
+        #[derive(Deserialize)]
+        struct Handed {
+            #[serde(rename = "agent")]
+            _agent: AgentPath,
+            run_id: RunId,
+        }
+
+        let handed: Handed = self.metadata.as_ref()?.decode().ok()?;
+        Some(handed.run_id)
+    }
 }
 
 /// What a call waits for.
