@@ -15,7 +15,7 @@ from harness import Event, Json, Runner, Stream
 from support import call, calls, request, spec, text
 
 GOLDEN = Path(__file__).resolve().parents[2] / "crates/axon-kernel/src/wire/deferred/golden.json"
-TOOLS = ["deposit", "pays", "elsewhere"]
+TOOLS = ["deposit", "pays", "elsewhere", "pays_if_approved"]
 CALLABLES: list[Json] = [
     {"target": "scripted:model", "role": "model"},
     *({"target": f"ledger:{name}", "role": "tool", "effect": "once"} for name in TOOLS),
@@ -141,6 +141,19 @@ def test_checkpoint_before_a_pause_has_what_asked(start: Start, tmp_path: Path) 
     last, paused = stream.seen[-2:]
     assert (last.kind, last.data["before"], paused.kind) == ("checkpoint", "end", "attempt_paused")
     assert stream.recorded()[-1]["parts"][0]["tool_call_id"] == "c1"
+
+
+@pytest.mark.parametrize(
+    ("name", "result"), [("elsewhere", None), ("pays_if_approved", {"why": "money"})]
+)
+def test_call_that_only_asks_ends_as_deferred(start: Start, name: str, result: Any) -> None:
+    stream = start(request([call(name, {})], spec(tool(name))))
+    paused = stream.finish()
+
+    assert paused.kind == "attempt_paused"
+    assert stream.all("tool_started")[0].data["permit"] is True
+    (finished,) = stream.all("tool_finished")
+    assert (finished.data["outcome"], finished.data["result"]) == ("deferred", result)
 
 
 def test_approved_call_is_recorded_before_it_is_made(start: Start, tmp_path: Path) -> None:

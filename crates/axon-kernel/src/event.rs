@@ -299,6 +299,19 @@ pub enum ToolOutcome {
     Retry,
     /// The model was told that it failed.
     Failed,
+    /// It was not made: it asked for an approval or an answer first, and did nothing else.
+    Deferred,
+}
+
+impl ToolOutcome {
+    /// Returns whether the tool did what it does, or may have.
+    #[must_use]
+    pub fn was_made(self) -> bool {
+        match self {
+            Self::Ok | Self::Retry | Self::Failed => true,
+            Self::Deferred => false,
+        }
+    }
 }
 
 /// An event of pydantic-ai's.

@@ -249,10 +249,14 @@ class Attempt:
             self._finished(call, outcome, data)
 
     def _deferred(self, call: Call, metadata: dict[str, Any] | None) -> None:
-        """Refuses metadata that could not be in the requests of `attempt_paused`."""
-        if metadata:
-            with self._failing(call):
-                encode_result(call.name, metadata, self.generation.limits.json_depth - 3)
+        """Ends a call that did nothing but ask for a decision.
+
+        Refuses metadata that could not be in the requests of `attempt_paused`.
+        """
+        with self._failing(call):
+            depth = self.generation.limits.json_depth - 3
+            data = encode_result(call.name, metadata or None, depth)
+            self._finished(call, "deferred", data)
 
     @contextmanager
     def _failing(self, call: Call) -> Iterator[None]:

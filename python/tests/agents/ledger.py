@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_ai import Agent, RunContext
-from pydantic_ai.exceptions import CallDeferred
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from scripted import model
 
 from axon_runner import Done, NotDone, current_call
@@ -46,6 +46,13 @@ def pays(path: str, amount: int) -> str:
 def elsewhere() -> str:
     """Is done elsewhere."""
     raise CallDeferred
+
+
+def pays_if_approved(ctx: RunContext[Any]) -> str:
+    """Asks before it does anything."""
+    if not ctx.tool_call_approved:
+        raise ApprovalRequired(metadata={"why": "money"})
+    return "paid"
 
 
 def deposited(key: str, args: dict[str, Any]) -> Done | NotDone:

@@ -92,6 +92,23 @@ async fn a_call_that_asked_to_be_made_again_is_in_doubt_until_it_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_call_that_only_asked_is_not_in_doubt_when_its_runner_dies() {
+    let asked = json!({
+        "tool_call_id": "c1", "step": 0, "name": "pay", "outcome": "deferred", "recorded": false,
+        "result": {"why": "money"}
+    });
+    let steps = vec![
+        Step::tool_started("c1", "pay", Effect::Once),
+        Step::event("tool_finished", asked),
+        Step::Die(Death::signal(9)),
+    ];
+    let project = Project::new();
+    let (first, second) = dying(&project, steps);
+    let outcome = ended(&first, &second, &project).await;
+    assert_eq!(output(&outcome), json!("from the second"), "it has not taken effect either");
+}
+
+#[tokio::test]
 async fn a_paused_run_takes_no_message_and_can_be_called_off() {
     let project = Project::new();
     let played = Played::new(&project, "agent", [Step::pause(json!([]))]);

@@ -202,6 +202,7 @@ fn returned_look(returned: &ToolReturned) -> Look {
             Look::Line(YELLOW, format!("← {name} asks to be called again: {result}"))
         }
         ToolOutcome::Failed => Look::Line(RED, format!("← {name} failed: {result}")),
+        ToolOutcome::Deferred => Look::Line(YELLOW, format!("← {name} waits for a decision")),
     }
 }
 

@@ -231,11 +231,18 @@ impl Replay {
     fn returned(&mut self, returned: &ToolReturned) {
         let call = &returned.tool_call_id;
         let once = self.calls.get(call).is_some_and(|called| called.effect == Effect::Once);
-        self.committed |= once;
-        if returned.outcome == ToolOutcome::Ok {
+        self.committed |= once && returned.outcome.was_made();
+        match returned.outcome {
+            ToolOutcome::Ok => {
+                self.doubts.remove(call);
+                self.results.insert(call.clone(), returned.result.clone());
+            }
+            ToolOutcome::Deferred => {
+                self.doubts.remove(call);
+                self.results.remove(call);
+            }
             // Without a result, no later attempt would know that the call was made.
-            self.doubts.remove(call);
-            self.results.insert(call.clone(), returned.result.clone());
+            ToolOutcome::Retry | ToolOutcome::Failed => {}
         }
     }
 

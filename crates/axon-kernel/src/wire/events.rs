@@ -205,7 +205,7 @@ pub struct ToolFinished {
     pub step: u32,
     /// The tool's name.
     pub name: String,
-    /// `ok`, `retry` or `failed`.
+    /// `ok`, `retry`, `failed` or `deferred`.
     #[serde(default)]
     pub outcome: String,
     /// What it returned.

@@ -390,6 +390,7 @@ impl Driver {
         let outcome = match finished.outcome.as_str() {
             "retry" => ToolOutcome::Retry,
             "failed" => ToolOutcome::Failed,
+            "deferred" => ToolOutcome::Deferred,
             _ => ToolOutcome::Ok,
         };
         let returned = ToolReturned {

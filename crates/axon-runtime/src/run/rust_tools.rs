@@ -223,13 +223,18 @@ impl Driver {
     ) -> Result<(), Stuck> {
         let call = returned.tool_call_id.clone();
         let Some(effect) = self.status.awaited(&call) else { return Ok(()) };
-        let result = (returned.outcome == ToolOutcome::Ok).then(|| returned.result.clone());
+        let outcome = returned.outcome;
+        let result = (outcome == ToolOutcome::Ok).then(|| returned.result.clone());
         if !with.writes.is_empty() {
             // What came before must not share the fate of these writes.
             self.journal.write(With::default(), Some(&self.clock)).await?;
         }
         self.record(RunEvent::ToolReturned(returned), with).await?;
-        self.committed |= effect == Effect::Once;
+        self.committed |= effect == Effect::Once && outcome.was_made();
+        if outcome == ToolOutcome::Deferred {
+            self.results.remove(&call);
+            self.doubts.remove(&call);
+        }
         if let Some(result) = result {
             // Without a result, no later attempt would know that the call was made: until the
             // messages tell.

@@ -57,6 +57,7 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
                     (YELLOW, format!("← {name} asks to be called again: {result}"))
                 }
                 ToolOutcome::Failed => (RED, format!("← {name} failed: {result}")),
+                ToolOutcome::Deferred => (YELLOW, format!("← {name} waits for a decision")),
             }
         }
         E::Checkpoint(checkpoint) => {

@@ -99,6 +99,7 @@ fn a_once_call_without_a_result_is_in_doubt_until_somebody_decides_or_a_checkpoi
     assert_eq!(running([once(), begun()]).undecided(), [call("c")], "another attempt forgets none");
     let settled = [
         vec![once(), returned("c", ToolOutcome::Ok)],
+        vec![once(), returned("c", ToolOutcome::Deferred)],
         vec![once(), checkpoint(&[])],
         vec![once(), resolved("c", Resolution::Retry)],
         vec![called("c", Effect::Idempotent)],
@@ -106,6 +107,15 @@ fn a_once_call_without_a_result_is_in_doubt_until_somebody_decides_or_a_checkpoi
     for events in settled {
         assert_eq!(running(events.clone()).undecided(), [], "{events:?}");
     }
+}
+
+#[test]
+fn a_call_that_asked_before_it_did_anything_has_done_nothing() {
+    let once = || called("c", Effect::Once);
+    let asked = running([once(), returned("c", ToolOutcome::Deferred)]);
+    assert!(!asked.committed && asked.results.is_empty());
+    let failed = running([once(), returned("c", ToolOutcome::Failed)]);
+    assert!(failed.committed);
 }
 
 #[test]
