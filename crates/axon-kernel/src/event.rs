@@ -3,6 +3,7 @@
 mod durable;
 mod resolution;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::Decision;
-use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
+use crate::spec::{AgentName, Effect, ModelName, OnTimeout, PythonTarget};
 use crate::time::Timestamp;
 
 pub use resolution::Resolution;
@@ -216,6 +217,9 @@ pub struct RunTerms {
     /// The history that the caller gave, in place of a conversation's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RawJson>>,
+    /// The tools whose calls were approved beforehand.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub approve: BTreeSet<String>,
 }
 
 /// The run left the queue.
@@ -373,6 +377,35 @@ pub struct Retracted {}
 pub struct Paused {
     /// What it waits for.
     pub reason: PauseReason,
+    /// Until when it waits; without an end where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expiry>,
+}
+
+impl Paused {
+    /// Makes a pause that lasts until somebody ends it.
+    #[must_use]
+    pub fn until_decided(reason: PauseReason) -> Self {
+        Self { reason, expires: None }
+    }
+}
+
+/// When a pause is over that nobody has ended, and what happens then. It is recorded with the
+/// pause, so that every process can see to it, also one that knows nothing of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expiry {
+    /// When.
+    pub at: Timestamp,
+    /// What happens to the calls that nobody has decided about.
+    pub then: OnTimeout,
+}
+
+impl Expiry {
+    /// Returns whether it is over by `now`.
+    #[must_use]
+    pub fn is_over(self, now: Timestamp) -> bool {
+        self.at <= now
+    }
 }
 
 /// What a paused run waits for.

@@ -1,5 +1,6 @@
 //! A run: what a caller asks for, follows and gets.
 
+mod approval;
 mod attempt;
 mod builder;
 mod doubt;
@@ -29,6 +30,7 @@ pub use refusal::Refusal;
 pub use resume::{Resume, ResumeError};
 pub(crate) use rust_tools::check as check_tool;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axon_kernel::ids::ConversationId;
@@ -75,5 +77,7 @@ pub(crate) struct Request {
     /// Whether somebody wants the events as they come.
     pub(crate) stream: bool,
     pub(crate) instructions: Option<String>,
+    /// The tools whose calls were approved beforehand.
+    pub(crate) approve: BTreeSet<String>,
     pub(crate) budget: Budget,
 }

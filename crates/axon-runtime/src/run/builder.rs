@@ -1,5 +1,6 @@
 //! Prepares a run: what it is asked, with what, and within which limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::agent::AgentHandle;
 use crate::budget::Budget;
 use crate::conversations::Place;
 use crate::log::RunLog;
+use crate::registry::nearest;
 
 /// The most characters that a conversation's id has: runners take no more.
 const MAX_CONVERSATION_ID: usize = 256;
@@ -51,6 +53,7 @@ impl RunBuilder {
             metadata: None,
             stream: true,
             instructions: None,
+            approve: BTreeSet::new(),
             budget: agent.services.budget.clone(),
         };
         let run_id = RunId::new(uuid::Uuid::now_v7().to_string());
@@ -131,6 +134,13 @@ impl RunBuilder {
         self
     }
 
+    /// Approves every call of `tool` in this run beforehand: nobody is asked about it, in whatever
+    /// process the run goes on. An agent to which the run falls back asks all the same.
+    pub fn approve(mut self, tool: impl Into<String>) -> Self {
+        self.request.approve.insert(tool.into());
+        self
+    }
+
     /// Starts the run, and returns when it is accepted.
     ///
     /// # Errors
@@ -192,6 +202,7 @@ impl RunBuilder {
             usage_limits: limits,
             metadata: request.metadata.clone(),
             history: request.history.clone(),
+            approve: request.approve.clone(),
         }
     }
 
@@ -292,9 +303,26 @@ impl RunBuilder {
                 format!("the prompt has {size} bytes, and at most {MAX_PROMPT_BYTES} are taken");
             return Err(Refusal::Invalid { problem });
         }
+        self.check_approve()?;
         self.check_deps()?;
         self.request.instructions = self.instructions()?;
         Ok(())
+    }
+
+    /// Refuses to approve a tool that the agent does not have, where that can be known.
+    fn check_approve(&self) -> Result<(), Refusal> {
+        let spec = self.agent.spec();
+        if spec.runner.module.is_some() || !spec.capabilities.is_empty() {
+            return Ok(());
+        }
+        let Some(unknown) = self.request.approve.iter().find(|name| spec.tool(name).is_none())
+        else {
+            return Ok(());
+        };
+        let near = nearest(unknown, spec.tools.iter().map(|tool| tool.name.as_str()));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let problem = format!("agent `{}` has no tool `{unknown}` to approve{hint}", spec.name);
+        Err(Refusal::Invalid { problem })
     }
 
     fn check_deps(&self) -> Result<(), Refusal> {
@@ -321,7 +349,7 @@ impl RunBuilder {
 impl AgentHandle {
     /// Makes the request of another agent's run one for this agent, if it can be asked that.
     pub(crate) fn adopt(&self, run_id: &RunId, request: &Request) -> Result<Request, Refusal> {
-        let request = Request { model: None, ..request.clone() };
+        let request = Request { model: None, approve: BTreeSet::new(), ..request.clone() };
         let (agent, run_id) = (self.clone(), run_id.clone());
         let mut run = RunBuilder { agent, run_id, request, when_busy: None, invalid: None };
         run.check()?;

@@ -11,13 +11,14 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Attempt, ConversationId, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
-use axon_kernel::run::{IllegalEvent, RunState, RunStatus};
+use axon_kernel::run::{IllegalEvent, RunState, RunStatus, Standing};
 use axon_kernel::spec::Effect;
 use axon_kernel::store::{Store, StoreError, TurnTaken};
 use axon_kernel::wire::DeferredRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
+use super::approval::{Approvals, see_to_expiry};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
@@ -77,6 +78,7 @@ pub(crate) struct Driver {
     pub(super) requests: Vec<DeferredRequest>,
     /// What was decided about calls that the run waited for, until a checkpoint has them.
     pub(super) resolutions: BTreeMap<ToolCallId, Resolution>,
+    pub(super) approvals: Approvals,
     /// When the next attempt is due.
     pub(super) due: Option<Instant>,
     pub(super) rust_calls: RustCalls,
@@ -133,7 +135,7 @@ impl Drop for EndIfOpen {
         let end = if std::thread::panicking() {
             failed(Failure::new(FailureKind::Internal, "the run's task panicked"), Vec::new())
         } else if self.store.is_durable() {
-            RunEvent::Paused(Paused { reason: PauseReason::Interrupted { reason } })
+            RunEvent::Paused(Paused::until_decided(PauseReason::Interrupted { reason }))
         } else {
             RunEvent::Cancelled(Cancelled { reason })
         };
@@ -199,6 +201,7 @@ impl Driver {
             accepted_at,
             requests: Vec::new(),
             resolutions: BTreeMap::new(),
+            approvals: Approvals::default(),
             due: None,
             rust_calls: RustCalls::default(),
             journal,
@@ -230,6 +233,9 @@ impl Driver {
     /// the caller's to know.
     pub(super) async fn open_with(&mut self, event: RunEvent) -> Result<(), Refusal> {
         let status = self.status.next(&event);
+        if let RunEvent::Accepted(accepted) = &event {
+            self.approvals.standing = Standing::of(&accepted.terms);
+        }
         self.status =
             status.map_err(|illegal| Refusal::Invalid { problem: illegal.to_string() })?;
         let event = self.log().place(event);
@@ -268,6 +274,7 @@ impl Driver {
         self.slot = None;
         // What is recorded now is recorded whole, whoever cancels meanwhile.
         let paused = matches!(end, RunEvent::Paused(_));
+        see_to_expiry(&self.agent.services, self.log().run_id(), &end);
         if let RunEvent::Completed(completed) = end {
             self.complete(completed).await;
         } else {
@@ -295,7 +302,7 @@ impl Driver {
         let released = tokio::spawn(async move { store.release(&run).await });
         let _in_time = tokio::time::timeout(LEAVING, released).await;
         let reason = PauseReason::Interrupted { reason };
-        self.log().push(RunEvent::Paused(Paused { reason }));
+        self.log().push(RunEvent::Paused(Paused::until_decided(reason)));
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -338,7 +345,11 @@ impl Driver {
                 Ok(AttemptEnd::Completed(completed)) => {
                     return Ok(RunEvent::Completed(*completed));
                 }
-                Ok(AttemptEnd::Paused(reason)) => return Ok(RunEvent::Paused(Paused { reason })),
+                Ok(AttemptEnd::Asks(requests)) => {
+                    if let Some(pause) = self.ask_about(requests).await? {
+                        return Ok(pause);
+                    }
+                }
                 Err(AttemptError::Stuck(stuck)) => return Err(stuck),
                 Err(AttemptError::Unavailable(failure)) => {
                     if let Some(end) = self.without_runner(*failure).await? {
@@ -561,7 +572,7 @@ impl Driver {
         }
         if self.store().is_durable() {
             let reason = PauseReason::Interrupted { reason: failure.message };
-            self.log().push(RunEvent::Paused(Paused { reason }));
+            self.log().push(RunEvent::Paused(Paused::until_decided(reason)));
         } else {
             self.log().push(failed(failure, self.chain.sentences()));
         }

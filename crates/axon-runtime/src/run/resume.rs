@@ -118,6 +118,11 @@ impl Resume {
         self
     }
 
+    /// Waits until the agent has room, whatever the run did before.
+    pub(crate) fn patiently(self) -> Self {
+        self.by_itself(u32::MAX)
+    }
+
     /// Goes on with the run in this process, and returns when that is recorded. Its handle begins
     /// with that event.
     ///
@@ -158,7 +163,10 @@ impl Resume {
         let records = RunRecords::new(self.services.store.clone());
         self.services.store.claim(&self.run).await?;
         let opened = match records.replay(&self.run).await {
-            Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
+            Ok(replay) => match records.expire(&self.run, replay).await {
+                Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         };
         Ok(opened)
@@ -281,6 +289,7 @@ fn request_of(run: &RunId, replay: &Replay, agent: &AgentHandle) -> Result<Reque
         metadata: terms.metadata.clone(),
         stream: terms.stream,
         instructions: terms.instructions.clone(),
+        approve: terms.approve.clone(),
         budget,
     };
     let elsewhere = replay.agent != accepted.agent;
@@ -300,6 +309,7 @@ impl Driver {
         self.doubts = replay.doubts;
         self.committed = replay.committed;
         self.resolutions = replay.resolutions;
+        self.approvals.standing = replay.standing;
         self.calls = replay.calls;
         self.requests = replay.requests;
         self.messages = Messages::taken_over(replay.told, replay.untold);
