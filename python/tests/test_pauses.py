@@ -156,6 +156,38 @@ def test_call_that_only_asks_ends_as_deferred(start: Start, name: str, result: A
     assert (finished.data["outcome"], finished.data["result"]) == ("deferred", result)
 
 
+def test_request_tells_the_schema_of_its_arguments(start: Start, tmp_path: Path) -> None:
+    own = [{"name": "deposit", "target": "module", "effect": "once", "requires_approval": True}]
+    asked = []
+    for name, of in [
+        ("pays", spec(tool("pays", requires_approval=True))),
+        ("deposit", {"module": MODULE, "tools": own}),
+    ]:
+        args = {"path": str(tmp_path), "amount": 1} if name == "pays" else {"path": str(tmp_path)}
+        asked += start(request([call(name, args)], of)).finish().data["requests"]
+
+    assert [set(request["parameters"]["properties"]) for request in asked] == [
+        {"path", "amount"},
+        {"path"},
+    ]
+
+
+def test_arguments_that_a_tool_cannot_take_are_told_to_the_model(
+    start: Start, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    script = [call("pays", {"path": str(ledger), "amount": 1}), text()]
+    before = start(request(script, spec(tool("pays", requires_approval=True))))
+    before.finish()
+    results = approved("c1")
+    results["approvals"]["c1"]["override_args"] = {"path": str(ledger), "amount": "much"}
+    stream = start(after(before, deferred_tool_results=results))
+
+    assert stream.finish().data["output"] == "Done."
+    assert (started(stream), ledger.exists()) == ([], False)
+    assert "valid integer" in json.dumps(stream.recorded())
+
+
 def test_approved_call_is_recorded_before_it_is_made(start: Start, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     pay = {"path": str(ledger), "amount": 1}

@@ -125,9 +125,14 @@ Examples:
   axon run mypackage.agents:support_agent \"Hello\"       a pydantic_ai.Agent, without any file
   axon run bank_support \"Hello\" --dep customer_id=123 --json | jq .event
   axon run bank_support \"And now?\" --dep customer_id=123 --conversation c1
+  axon run desk \"Refund order 7\" --approve refund
 
 The run is on record before it begins: if its process is killed, `axon runs resume` goes on with it.
 A turn of a conversation continues what was said before, by whatever process.
+
+If a tool call needs an approval or an answer, a person at the terminal is asked, and the run goes
+on here. Otherwise, and with --json, the run is left paused, and the command exits with 7 and says
+how to go on: `axon approve`, `deny` or `answer`, from any process.
 
 The answer goes to stdout: text as text, structured output as JSON. With --json, stdout has one
 event per line as `axon schema events` describes; the last one is the only terminal event:
@@ -200,6 +205,10 @@ pub(crate) struct AskArgs {
     /// How long an answer may take, such as 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
+    /// Approve the calls of this tool without asking. Repeat it for more: each tool is named, so that
+    /// nothing is approved that nobody has thought of.
+    #[arg(long, value_name = "TOOL")]
+    pub(crate) approve: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -44,7 +44,7 @@ impl AskArgs {
         if let Some(deps) = deps {
             run = run.deps(deps);
         }
-        run
+        self.approve.iter().fold(run, RunBuilder::approve)
     }
 }
 

@@ -1,20 +1,20 @@
 //! `axon chat`: talk with an agent, line by line.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
 use axon_kernel::ids::ConversationId;
-use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
+use axon_kernel::json::RawJson;
 use axon_kernel::run::RunState;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
 use axon_runtime::{AgentHandle, Runtime};
-use tokio::sync::mpsc;
 
 use crate::args::ChatArgs;
 use crate::ask;
 use crate::exit::Exit;
 use crate::follow::follow;
+use crate::interview::Interview;
 use crate::report::Report;
 use crate::runs::{Resumption, Terms, held, interrupted};
 use crate::session::Session;
@@ -129,14 +129,13 @@ async fn talk(
         let hint = format!("{}: /quit or Ctrl-D leaves, Ctrl-C cancels", agent.name());
         terminal::say(&styled(DIM, &hint));
     }
-    let mut lines = lines();
     loop {
         session.signals.dealt_with();
         if is_terminal {
             terminal::say_part(&styled(BOLD, "> "));
         }
         let line = tokio::select! {
-            line = lines.recv() => line,
+            line = session.lines.next() => line,
             signal = session.signals.next() => {
                 terminal::close_line();
                 return Ok(signal.exit());
@@ -165,9 +164,8 @@ impl Chat<'_> {
         let run = self.args.ask.prepare(self.agent, prompt, self.deps.as_ref());
         let mut show = Show::talk();
         let ended = async {
-            let store = session.store().await?;
             let mut run = run.conversation(self.conversation.clone()).start().await?;
-            follow(&mut run, store.as_ref(), &mut show, &mut session.signals).await
+            follow(&mut run, &mut show, session).await
         };
         let ended = ended.await;
         let Err(report) = ended else { return ControlFlow::Continue(()) };
@@ -176,34 +174,12 @@ impl Chat<'_> {
             return ControlFlow::Break(report.exit());
         }
         report.show(session.verbose);
+        if Interview::can_be_held() && report.exit() == Exit::of_undecided(false) {
+            // The conversation takes no turn before somebody has decided.
+            return ControlFlow::Break(report.exit());
+        }
         ControlFlow::Continue(())
     }
-}
-
-/// Reads stdin on a thread of its own, so that a signal never waits for a line.
-fn lines() -> mpsc::Receiver<String> {
-    // One line ahead of the turn is as much as there is use for.
-    let (tell, lines) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut stdin = io::stdin().lock();
-        while let Ok(Some(line)) = next_line(&mut stdin) {
-            if tell.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-/// Reads one line. One that is longer than any prompt is cut just beyond that, and refused.
-fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
-    let mut line = Vec::new();
-    let limit = MAX_PROMPT_BYTES as u64 + 1;
-    let read = input.by_ref().take(limit).read_until(b'\n', &mut line)?;
-    if line.len() > MAX_PROMPT_BYTES && !line.ends_with(b"\n") {
-        input.skip_until(b'\n')?;
-    }
-    Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// Returns the command that goes on with the conversation.
@@ -217,20 +193,4 @@ fn again(args: &ChatArgs, conversation: &ConversationId) -> String {
         command = format!("{command} --deps {}", quoted(deps.get()));
     }
     command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_to_the_end_and_long_ones_are_cut() {
-        let long = "x".repeat(MAX_PROMPT_BYTES + 10);
-        let text = format!("a\n{long}\nb");
-        let mut input = text.as_bytes();
-        assert_eq!(next_line(&mut input).unwrap().unwrap(), "a\n");
-        assert_eq!(next_line(&mut input).unwrap().unwrap().len(), MAX_PROMPT_BYTES + 1);
-        assert_eq!(next_line(&mut input).unwrap().unwrap(), "b");
-        assert_eq!(next_line(&mut input).unwrap(), None);
-    }
 }

@@ -27,8 +27,8 @@ struct Decision {
 }
 
 pub(crate) async fn approve(args: ApproveArgs, session: Session) -> Result<Exit, Report> {
-    let ApproveArgs { run, call, args, then } = args;
-    let resolution = Resolution::Approve { args };
+    let ApproveArgs { run, call, args, always, then } = args;
+    let resolution = Resolution::Approve { args, always };
     decide(Decision { run, call, resolution, wants: Wants::Approval }, then, session).await
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn resolve(args: ResolveArgs, session: Session) -> Result<Exit,
 }
 
 /// Returns an answer as JSON: objects and arrays as they are, everything else as text.
-fn result(text: String) -> RawJson {
+pub(crate) fn result(text: String) -> RawJson {
     let structured = RawJson::parse(&text)
         .ok()
         .filter(|json| matches!(json.decode(), Ok(Value::Object(_) | Value::Array(_))));

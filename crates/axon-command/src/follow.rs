@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use axon_kernel::event::Paused;
+use axon_kernel::event::{PauseReason, Paused};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::RunId;
 use axon_kernel::run::Replay;
@@ -11,7 +11,9 @@ use axon_kernel::store::Store;
 use axon_runtime::{Outcome, RunHandle, RunOutcome, RunUpdate};
 
 use crate::exit::Exit;
+use crate::interview::Interview;
 use crate::report::Report;
+use crate::session::Session;
 use crate::show::Show;
 use crate::signals::{Signal, Signals};
 
@@ -25,16 +27,39 @@ enum Cut {
     Output(io::Error),
 }
 
-/// Follows `run`, shows what it does and how it ended. If it waits for a person, `store` says with
-/// what.
+/// Follows `run`, shows what it does and how it ended. If it waits for a person, one at the terminal
+/// is asked, and it goes on; otherwise it is told with what it waits.
 ///
 /// A signal cancels the run, and so does output that nobody reads.
 pub(crate) async fn follow(
     run: &mut RunHandle,
-    store: &dyn Store,
+    show: &mut Show,
+    session: &mut Session,
+) -> Result<Exit, Report> {
+    let store = session.store().await?;
+    loop {
+        let cut = watch(run, show, &mut session.signals).await?;
+        let ended = run.outcome().await;
+        if let (Outcome::Paused(paused), None, Show::Talk(talk)) =
+            (&ended.outcome, &cut, &mut *show)
+            && let PauseReason::Approval { .. } = &paused.reason
+            && Interview::can_be_held()
+        {
+            talk.end();
+            if Interview::new(store.clone(), session).hold(run).await? {
+                continue;
+            }
+        }
+        return conclude(ended, cut, show, store.as_ref()).await;
+    }
+}
+
+/// Shows what `run` does until it ends or pauses, or is cancelled from here.
+async fn watch(
+    run: &mut RunHandle,
     show: &mut Show,
     signals: &mut Signals,
-) -> Result<Exit, Report> {
+) -> Result<Option<Cut>, Report> {
     let mut cut = None;
     while cut.is_none() {
         let update = tokio::select! {
@@ -57,7 +82,7 @@ pub(crate) async fn follow(
             return Err(cut_off(cut));
         }
     }
-    conclude(run.outcome().await, cut, show, store).await
+    Ok(cut)
 }
 
 /// Returns what a paused run waits for, and how to go on.

@@ -29,6 +29,8 @@ mod doctor;
 mod env;
 mod exit;
 mod follow;
+mod interview;
+mod lines;
 mod logging;
 mod new;
 mod report;

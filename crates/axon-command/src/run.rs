@@ -92,8 +92,7 @@ async fn ask_once(
         show_prompt(&run, agent, prompt).await?;
     }
     let mut run = run.start().await?;
-    let store = session.store().await?;
-    follow(&mut run, store.as_ref(), show, &mut session.signals).await
+    follow(&mut run, show, session).await
 }
 
 /// Returns the prompt: the argument, or what stdin has.

@@ -21,7 +21,7 @@ use crate::exit::Exit;
 use crate::report::Report;
 use crate::session::Session;
 
-pub(crate) use age::now;
+pub(crate) use age::{now, until};
 pub(crate) use find::{find, short};
 pub(crate) use list::{held, interrupted};
 pub(crate) use next::{Waiting, Wants, next, out_of_pause, waiting};

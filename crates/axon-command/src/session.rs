@@ -15,6 +15,7 @@ use axon_runtime::{
 };
 
 use crate::args::GlobalArgs;
+use crate::lines::Lines;
 use crate::report::Report;
 use crate::signals::{Signal, Signals};
 use crate::store::{Choices, Place};
@@ -28,6 +29,7 @@ const HALF_STARTED: Duration = Duration::from_secs(8);
 pub(crate) struct Session {
     pub(crate) host: Host,
     pub(crate) signals: Signals,
+    pub(crate) lines: Lines,
     /// Whether errors are told in full.
     pub(crate) verbose: bool,
     /// The folders of agents, as they are shown.
@@ -61,8 +63,8 @@ impl Session {
         let built_in = builder.agents().to_vec();
         let verbose = args.verbose > 0;
         let named_store = args.store.clone().or_else(|| host.variable("AXON_STORE"));
-        let (builder, store) = (Some(builder), None);
-        Ok(Self { host, signals, verbose, folders, built_in, builder, named_store, store })
+        let (builder, store, lines) = (Some(builder), None, Lines::default());
+        Ok(Self { host, signals, lines, verbose, folders, built_in, builder, named_store, store })
     }
 
     /// Returns the settings that hold for all agents.

@@ -2,9 +2,11 @@
 
 mod delegated;
 mod durable;
+mod pause;
 mod resolution;
 mod state;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -18,6 +20,7 @@ use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
 use crate::time::Timestamp;
 
 pub use delegated::{Delegated, Parent};
+pub use pause::{Expiry, PauseReason, Paused};
 pub use resolution::Resolution;
 pub use state::{StateChanged, StatePatch};
 
@@ -237,6 +240,9 @@ pub struct RunTerms {
     /// The run whose tool call this one answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The tools whose calls were approved beforehand.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub approve: BTreeSet<String>,
 }
 
 /// The run left the queue.
@@ -399,63 +405,6 @@ pub struct Decided {
 /// What an attempt had shown is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retracted {}
-
-/// The run waits for a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Paused {
-    /// What it waits for.
-    pub reason: PauseReason,
-}
-
-/// What a paused run waits for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PauseReason {
-    /// Tool calls want an approval or an answer.
-    Approval {
-        /// The calls, as the runner named them.
-        requests: RawJson,
-    },
-    /// A tool with effect `once` was called and nobody knows whether it took effect.
-    Ambiguous {
-        /// The call.
-        tool_call_id: ToolCallId,
-        /// What broke the attempt in between.
-        failure: Box<Failure>,
-    },
-    /// The agent's definition is another one than when the run was accepted.
-    Changed {
-        /// The digest then.
-        was: String,
-        /// The digest now.
-        is: String,
-    },
-    /// It was taken over again and again and got no further: perhaps it kills its process.
-    Quarantined {
-        /// How often it was taken over since it last got any further.
-        recoveries: u32,
-    },
-    /// Its process ends, and another one may go on with it. Shown to whoever follows the run, and
-    /// never recorded: a run that nobody drives and that waits for nothing is an interrupted one.
-    Interrupted {
-        /// Why its process ends.
-        reason: String,
-    },
-}
-
-impl PauseReason {
-    /// Returns the name used in data.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Approval { .. } => "approval",
-            Self::Ambiguous { .. } => "ambiguous",
-            Self::Changed { .. } => "changed",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Interrupted { .. } => "interrupted",
-        }
-    }
-}
 
 /// What was decided about one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! The one state machine of a run. Its log is the truth; the status is derived from it.
 
 mod replay;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::ids::ToolCallId;
 use crate::spec::Effect;
 
 pub use replay::{Pause, Replay, ReplayError};
+pub use standing::Standing;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

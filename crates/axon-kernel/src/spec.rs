@@ -5,6 +5,7 @@
 //! from a file has no unset variable, no schema that cannot be compiled and no name outside its
 //! grammar; what Rust code fills in is held to the same rules by [`AgentSpec::check`].
 
+mod approvals;
 mod bytes;
 pub(crate) mod check;
 mod conversation;
@@ -36,6 +37,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use approvals::{ApprovalsSpec, OnTimeout};
 pub use bytes::{ByteSize, ByteSizeError};
 pub use check::{Broken, Rule};
 pub use conversation::{ConversationSpec, WhenBusy};
@@ -96,6 +98,8 @@ pub struct AgentSpec {
     pub tools: Vec<ToolSpec>,
     /// How much it may do.
     pub limits: Limits,
+    /// How long its runs wait for a person.
+    pub approvals: ApprovalsSpec,
     /// How it keeps the turns of one conversation apart.
     pub conversation: ConversationSpec,
     /// Who answers when its own model cannot.
@@ -204,6 +208,7 @@ impl AgentSpec {
             output: None,
             tools: Vec::new(),
             limits: Limits::default(),
+            approvals: ApprovalsSpec::default(),
             conversation: ConversationSpec::default(),
             fallback: Fallback::default(),
             supervision: Supervision::default(),
@@ -257,6 +262,7 @@ impl fmt::Debug for AgentSpec {
             .field("output", &self.output)
             .field("tools", &self.tools)
             .field("limits", &self.limits)
+            .field("approvals", &self.approvals)
             .field("conversation", &self.conversation)
             .field("fallback", &self.fallback)
             .field("supervision", &self.supervision)

@@ -9,7 +9,9 @@ mod launch;
 mod reconcile;
 mod requests;
 
-pub use deferred::{Approval, CallAnswer, DeferredKind, DeferredRequest, DeferredResults};
+pub use deferred::{
+    Approval, ArgsError, CallAnswer, DeferredKind, DeferredRequest, DeferredResults,
+};
 pub use events::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,
     Checkpointed, LogRecord, OutputCheck, PartialOutput, RunnerEvent, ToolFinished, ToolRequested,

@@ -71,7 +71,7 @@ pub use launch::OnProgress;
 pub use launchers::LauncherStatus;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
-pub use records::{RecordError, RunRecords};
+pub use records::{RecordError, RunRecords, WaitingRun};
 pub use registry::nearest;
 pub use run::{
     Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome, SteerError,

@@ -79,7 +79,7 @@ impl KeptRun {
 }
 
 fn waits_for(event: &RunEvent) -> Option<String> {
-    let RunEvent::Paused(Paused { reason }) = event else { return None };
+    let RunEvent::Paused(Paused { reason, .. }) = event else { return None };
     Some(reason.label().to_owned())
 }
 

@@ -1,19 +1,24 @@
 //! The records of runs: what can be read and decided without any agent.
 
 mod handed;
+mod waiting;
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axon_kernel::event::{
     Cancelled, PauseReason, Paused, Resolution, Resolved, RunEvent, Sequenced,
 };
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{RunId, ToolCallId};
-use axon_kernel::run::{Replay, ReplayError, RunState, RunStatus};
+use axon_kernel::run::{Replay, ReplayError, RunState, RunStatus, Standing};
 use axon_kernel::store::{Append, RunSummary, Store, StoreError};
-use axon_kernel::wire::DeferredKind;
+use axon_kernel::time::Timestamp;
+use axon_kernel::wire::{ArgsError, DeferredKind};
 
 use crate::clock;
+
+pub use waiting::WaitingRun;
 
 /// How far the numbers of a process that takes a run over are above the last recorded one: what the
 /// process before it had shown and not recorded had numbers, too.
@@ -29,7 +34,7 @@ pub(crate) const TAKEOVER: u64 = 1_000_000;
 /// let run = RunId::new("0198…");
 /// let records = runtime.records();
 /// for call in records.replay(&run).await?.undecided() {
-///     records.resolve(&run, &call, Resolution::Approve { args: None }, "alice").await?;
+///     records.resolve(&run, &call, Resolution::approve(), "alice").await?;
 /// }
 /// let outcome = runtime.resume(run).start().await?.outcome().await;
 /// # Ok(())
@@ -75,6 +80,30 @@ pub enum RecordError {
         /// What was decided: `approve`, `deny`, `answer`, `retry`, `skip` or `fail`.
         decided: &'static str,
     },
+    /// The time to decide about the call is over.
+    #[error(
+        "nobody decided about call `{call}` of run `{run}` in time: its time was over at {}",
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at.0))
+    )]
+    Expired {
+        /// The run.
+        run: RunId,
+        /// The call.
+        call: ToolCallId,
+        /// When it was over.
+        at: Timestamp,
+    },
+    /// The call cannot be made with the arguments that were given in place of the model's.
+    #[error("call `{call}` of `{tool}` cannot be made with these arguments")]
+    InvalidArgs {
+        /// The call.
+        call: ToolCallId,
+        /// The tool.
+        tool: String,
+        /// Why.
+        #[source]
+        source: ArgsError,
+    },
     /// The call waits for a decision of another kind.
     #[error("call `{call}` waits for {waits_for}, and that cannot be met with `{given}`")]
     OtherKind {
@@ -103,6 +132,8 @@ impl RecordError {
             Self::Store(error) => error.code(),
             Self::Unreadable { .. } => "storage_damaged",
             Self::NotAsked { .. } | Self::OtherKind { .. } => "invalid_decision",
+            Self::InvalidArgs { .. } => "invalid_arguments",
+            Self::Expired { .. } => "decision_too_late",
             Self::Decided { .. } => "already_decided",
         }
     }
@@ -195,12 +226,13 @@ impl RunRecords {
 
     /// Records a decision about a call that `run` waits with, and returns the calls that still want
     /// one. Once there is none, [`Runtime::resume`](crate::Runtime::resume) goes on with the run.
-    /// The first decision about a call stands.
+    /// The first decision about a call stands. An approval for the whole run is one of the other
+    /// calls of the same tool, too, that the run waits with.
     ///
     /// # Errors
     ///
-    /// [`RecordError`] if the run has ended, another process drives it, or it waits for nothing of
-    /// the kind. Nothing was recorded then.
+    /// [`RecordError`] if the run has ended, another process drives it, it waits for nothing of the
+    /// kind or not any more, or the tool cannot take these arguments. Nothing was recorded then.
     pub async fn resolve(
         &self,
         run: &RunId,
@@ -217,11 +249,24 @@ impl RunRecords {
                 events.push(interrupted(call.clone()));
             }
             check_kind(run, &replay, &resolved)?;
-            events.push(RunEvent::Resolved(resolved));
+            let others = also_decided(&replay, &resolved);
+            events.extend([resolved].into_iter().chain(others).map(RunEvent::Resolved));
             let (after, owned) = self.append(run, replay, events).await?;
             Ok((after.undecided(), owned))
         })
         .await
+    }
+
+    /// Records what becomes of the calls of a run that this process has claimed, if their time is
+    /// over and nobody has decided about them.
+    pub(crate) async fn expire(&self, run: &RunId, replay: Replay) -> Result<Replay, RecordError> {
+        let expired = replay.expired(clock::now());
+        if expired.is_empty() {
+            return Ok(replay);
+        }
+        tracing::warn!(%run, calls = expired.len(), "nobody decided in time");
+        let events = expired.into_iter().map(RunEvent::Resolved).collect();
+        Ok(self.append(run, replay, events).await?.0)
     }
 
     /// Ends a run that nobody drives: one that waits for a person, or whose process has gone.
@@ -312,7 +357,16 @@ impl RunRecords {
 pub(crate) fn interrupted(call: ToolCallId) -> RunEvent {
     let message = "the process that ran it has gone";
     let failure = Box::new(Failure::new(FailureKind::RunnerDied, message));
-    RunEvent::Paused(Paused { reason: PauseReason::Ambiguous { tool_call_id: call, failure } })
+    RunEvent::Paused(Paused::until_decided(PauseReason::Ambiguous { tool_call_id: call, failure }))
+}
+
+/// Returns the decisions that an approval for the whole run is about other calls that wait.
+fn also_decided(replay: &Replay, resolved: &Resolved) -> Vec<Resolved> {
+    let mut standing = Standing::default();
+    standing.learn(&replay.requests, resolved);
+    let mut others = standing.decide(&replay.open_requests());
+    others.retain(|other| other.tool_call_id != resolved.tool_call_id);
+    others
 }
 
 fn not_asked(run: &RunId, replay: &Replay, call: &ToolCallId) -> RecordError {
@@ -327,6 +381,20 @@ fn check_kind(run: &RunId, replay: &Replay, resolved: &Resolved) -> Result<(), R
     if let (false, Some(before)) = (doubted, replay.resolutions.get(call)) {
         let (run, call) = (run.clone(), call.clone());
         return Err(RecordError::Decided { run, call, decided: before.label() });
+    }
+    if let (Some(request), Some(expiry)) = (&request, replay.expires())
+        && expiry.is_over(clock::now())
+    {
+        let (run, call) = (run.clone(), request.tool_call_id.clone());
+        return Err(RecordError::Expired { run, call, at: expiry.at });
+    }
+    if let (Some(request), Resolution::Approve { args: Some(args), .. }) =
+        (&request, &resolved.resolution)
+        && request.kind == DeferredKind::Approval
+    {
+        let (call, tool) = (request.tool_call_id.clone(), request.name.clone());
+        let invalid = |source| RecordError::InvalidArgs { call, tool, source };
+        request.check_args(args).map_err(invalid)?;
     }
     let (waits_for, fits) = match request {
         Some(request) => (named(request.kind), request.kind.takes(&resolved.resolution)),

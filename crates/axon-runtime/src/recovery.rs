@@ -13,6 +13,7 @@ use futures_util::{TryStreamExt, stream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Duration;
 
+use crate::clock;
 use crate::records::{RecordError, RunRecords};
 use crate::run::{Refusal, Resume, ResumeError};
 use crate::services::Services;
@@ -146,10 +147,13 @@ impl Lane {
         self.go_on(found.run).await
     }
 
-    /// Returns whether a paused run only waits for somebody to go on with it.
+    /// Returns whether a paused run only waits for somebody to go on with it: everything is decided,
+    /// or its time is over.
     async fn is_decided(&self, run: &RunId) -> bool {
         let replay = RunRecords::new(self.services.store.clone()).replay(run).await;
-        replay.is_ok_and(|replay| replay.undecided().is_empty())
+        replay.is_ok_and(|replay| {
+            replay.undecided().is_empty() || !replay.expired(clock::now()).is_empty()
+        })
     }
 
     /// Goes on with one run, or records why it waits for a person.
@@ -180,7 +184,9 @@ impl Lane {
         };
         tracing::warn!(%run, ?reason, "an open run waits for a person");
         let records = RunRecords::new(self.services.store.clone());
-        if let Err(error) = records.pause(&run, RunEvent::Paused(Paused { reason })).await {
+        if let Err(error) =
+            records.pause(&run, RunEvent::Paused(Paused::until_decided(reason))).await
+        {
             tracing::error!(%run, %error, "why a run waits was not recorded");
         }
         Ok(())

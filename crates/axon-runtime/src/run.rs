@@ -1,5 +1,6 @@
 //! A run: what a caller asks for, follows and gets.
 
+mod approval;
 mod attempt;
 mod builder;
 mod calls;
@@ -23,6 +24,7 @@ mod steering;
 mod stop;
 mod suspicion;
 mod transcript;
+mod turn;
 
 pub use builder::RunBuilder;
 pub(crate) use driver::{Driver, Entrance};
@@ -34,6 +36,7 @@ pub use outcome::{Outcome, RunOutcome};
 pub use refusal::Refusal;
 pub use resume::{Resume, ResumeError};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axon_kernel::event::Parent;
@@ -81,6 +84,8 @@ pub(crate) struct Request {
     /// Whether somebody wants the events as they come.
     pub(crate) stream: bool,
     pub(crate) instructions: Option<String>,
+    /// The tools whose calls were approved beforehand.
+    pub(crate) approve: BTreeSet<String>,
     pub(crate) budget: Budget,
     /// The run whose tool call this one answers.
     pub(crate) parent: Option<Parent>,

@@ -131,7 +131,7 @@ impl Runtime {
         host: Arc<Host>,
         surroundings: Surroundings,
         store: Arc<dyn Store>,
-        config: &Config,
+        (config, recovers): (&Config, bool),
     ) -> Self {
         let events = Events::new();
         let services = Arc::new(Services {
@@ -144,6 +144,7 @@ impl Runtime {
             models: Models::new(config.breaker, &config.rate_limits, events.clone()),
             events,
             budget: Budget::of_all(config.budget),
+            recovers,
             agents: OnceLock::new(),
         });
         let groups = config.groups.iter();

@@ -27,6 +27,8 @@ pub(crate) struct Services {
     pub(crate) models: Models,
     /// What all runs together may use.
     pub(crate) budget: Budget,
+    /// Whether runs go on by themselves whose process has gone, or whose pause is over.
+    pub(crate) recovers: bool,
     /// The supervisors, which hold these services: hence weak.
     pub(crate) agents: OnceLock<Weak<Agents>>,
 }

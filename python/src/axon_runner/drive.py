@@ -39,6 +39,8 @@ _EVENT_DEPTH = 100
 # What a provider sends at once is read without a pause; other runs must not wait for all of it.
 _EVENTS_IN_A_ROW = 16
 _SETUP_SLACK_SECONDS = 0.25
+_PARAMETERS_BYTES = 65536
+_PARAMETERS_DEPTH = 32
 _BUDGET_CAUSES = (ModelRetry, RetryError, ValidationError)
 
 
@@ -120,16 +122,16 @@ async def _run(attempt: Attempt, plan: Plan, deps: Any) -> tuple[str, dict[str, 
             raise RetriesExhausted(call) from error
     assert run.result is not None, "a run that ends without an exception has a result"
     await attempt.checkpoint("end", run.all_messages(), wait=False)
-    return _completed(run.result.output, run.all_messages(), plan)
+    return _completed(run.result.output, run, plan)
 
 
-def _completed(output: Any, messages: list[ModelMessage], plan: Plan) -> tuple[str, dict[str, Any]]:
+def _completed(output: Any, run: AgentRun[Any, Any], plan: Plan) -> tuple[str, dict[str, Any]]:
     if isinstance(output, DeferredToolRequests):
-        return "attempt_paused", {"requests": _requests(output)}
-    return "attempt_completed", {"output": output, "model": _answering(messages, plan)}
+        return "attempt_paused", {"requests": _requests(output, run)}
+    return "attempt_completed", {"output": output, "model": _answering(run.all_messages(), plan)}
 
 
-def _requests(deferred: DeferredToolRequests) -> list[dict[str, Any]]:
+def _requests(deferred: DeferredToolRequests, run: AgentRun[Any, Any]) -> list[dict[str, Any]]:
     return [
         {
             "tool_call_id": call.tool_call_id,
@@ -137,9 +139,22 @@ def _requests(deferred: DeferredToolRequests) -> list[dict[str, Any]]:
             "args": call.args_as_dict(),
             "kind": _waits_for(deferred, call.tool_call_id),
             "metadata": deferred.metadata.get(call.tool_call_id),
+            "parameters": _parameters(call.tool_name, run),
         }
         for call in (*deferred.approvals, *deferred.calls)
     ]
+
+
+def _parameters(tool: str, run: AgentRun[Any, Any]) -> dict[str, Any] | None:
+    """Returns the schema of a tool's arguments, unless it is too large for each request."""
+    definition = run.ctx.deps.tool_manager.get_tool_def(tool)
+    if definition is None:
+        return None
+    schema = definition.parameters_json_schema
+    try:
+        return schema if len(encode(schema, _PARAMETERS_DEPTH)) <= _PARAMETERS_BYTES else None
+    except EncodeError:
+        return None
 
 
 def _waits_for(deferred: DeferredToolRequests, tool_call_id: str) -> str:

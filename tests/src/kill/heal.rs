@@ -84,7 +84,7 @@ async fn until(
 pub(super) async fn approve(store: &Arc<dyn Store>, run: &RunId) -> anyhow::Result<()> {
     let records = RunRecords::new(store.clone());
     for call in records.replay(run).await?.undecided() {
-        let approved = Resolution::Approve { args: None };
+        let approved = Resolution::approve();
         records.resolve(run, &call, approved, "the kill matrix").await?;
     }
     Ok(())

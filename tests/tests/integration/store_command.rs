@@ -1,11 +1,13 @@
 //! Runs and conversations that outlast the process that began them, at the command line.
 
+mod approvals;
 mod conversations;
 mod decisions;
 mod faults;
 mod interrupted;
 mod records;
 mod store;
+mod terminal;
 
 use std::process::Stdio;
 

@@ -216,6 +216,7 @@ pub(crate) struct Then {
 Examples:
   axon approve 5f3a9c01d2e4
   axon approve 5f3a9c01d2e4 call_7 --args '{\"amount\": 10}'
+  axon approve 5f3a9c01d2e4 call_7 --always        and every further call of its tool in this run
 
 Once nothing is undecided any more, the run goes on here, and its answer is shown.")]
 pub(crate) struct ApproveArgs {
@@ -226,6 +227,9 @@ pub(crate) struct ApproveArgs {
     /// Arguments in place of those that the model gave.
     #[arg(long, value_name = "JSON", value_parser = crate::deps::json)]
     pub(crate) args: Option<RawJson>,
+    /// Approve further calls of the same tool in this run, too.
+    #[arg(long)]
+    pub(crate) always: bool,
     #[command(flatten)]
     pub(crate) then: Then,
 }

@@ -9,7 +9,7 @@ use axon_kernel::store::RunSummary;
 
 use super::Report;
 use crate::exit::Exit;
-use crate::runs::{Waiting, Wants, next, out_of_pause, short, waiting};
+use crate::runs::{Waiting, Wants, next, now, out_of_pause, short, until, waiting};
 
 /// How much of a call's arguments is shown, in bytes.
 const SHOWN_BYTES: usize = 400;
@@ -38,6 +38,8 @@ impl Report {
         let waiting = replay.map(waiting).unwrap_or_default();
         report.why.extend(waiting.iter().map(wanted));
         report.why.extend(behind(reason));
+        let expires = replay.and_then(Replay::expires);
+        report.why.extend(expires.map(|expiry| until(expiry, now())));
         report.todo = match replay {
             Some(replay) => out_of_pause(run, replay),
             None => vec![format!("axon runs show {}", short(run))],

@@ -99,6 +99,12 @@ impl From<RecordError> for Report {
             RecordError::Decided { ref run, .. } => Self::new(code, Exit::USAGE, error.to_string())
                 .because("the first decision about a call stands")
                 .todo(format!("axon runs show {}", short(run))),
+            RecordError::Expired { ref run, .. } => Self::new(code, Exit::USAGE, error.to_string())
+                .because("nothing was decided now: what happens then was said when the run paused")
+                .todo(format!("axon runs resume {}", short(run))),
+            RecordError::InvalidArgs { .. } => Self::new(code, Exit::USAGE, error.to_string())
+                .caused_by(&error)
+                .because("nothing was decided: the call still waits"),
             RecordError::OtherKind { .. } => Self::new(code, Exit::USAGE, error.to_string())
                 .todo("`axon runs show ID` says what it waits for, and the commands that go on"),
         }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use axon_kernel::event::millis;
+use axon_kernel::event::{Expiry, millis};
+use axon_kernel::spec::OnTimeout;
 use axon_kernel::time::Timestamp;
 
 const MINUTE: u64 = 60;
@@ -31,9 +32,34 @@ pub(super) fn date(moment: Timestamp) -> String {
     at.map_or_else(|| moment.0.to_string(), |at| humantime::format_rfc3339_seconds(at).to_string())
 }
 
+/// Returns until when a run waits, and what happens then.
+pub(crate) fn until(expiry: Expiry, now: Timestamp) -> String {
+    let then = match expiry.then {
+        OnTimeout::Deny => "counts as denied",
+        OnTimeout::Fail => "fails the run",
+    };
+    let at = date(expiry.at);
+    match expiry.is_over(now) {
+        true => format!("nobody decided until {at}, which {then}"),
+        false => {
+            let left = short(expiry.at.since(now));
+            format!("until {at}, in {left}; no decision by then {then}")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_to_decide_says_when_it_is_over_and_what_happens_then() {
+        let expiry = Expiry { at: Timestamp(7_200_000), then: OnTimeout::Fail };
+        let waits = "until 1970-01-01T02:00:00Z, in 2h; no decision by then fails the run";
+        assert_eq!(until(expiry, Timestamp(0)), waits);
+        let over = "nobody decided until 1970-01-01T02:00:00Z, which fails the run";
+        assert_eq!(until(expiry, Timestamp(7_200_000)), over);
+    }
 
     #[test]
     fn ages_are_short_and_dates_are_exact() {

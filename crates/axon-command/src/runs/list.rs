@@ -3,22 +3,26 @@
 use std::sync::Arc;
 
 use axon_kernel::ids::ConversationId;
+use axon_kernel::json::excerpt;
 use axon_kernel::run::RunState;
 use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
 use axon_kernel::time::Timestamp;
-use axon_runtime::RunRecords;
+use axon_runtime::{RunRecords, WaitingRun};
 use serde::Serialize;
 
 use super::find::short;
 use super::next::{next, state};
-use super::{age, now};
+use super::{age, now, until};
 use crate::args::{ListArgs, Wanted};
 use crate::exit::Exit;
 use crate::report::Report;
 use crate::session::Session;
 use crate::show;
 use crate::suggestion::here;
-use crate::terminal::{self, BOLD, DIM, YELLOW, styled};
+use crate::terminal::{self, BOLD, DIM, YELLOW, printable, styled};
+
+/// How much of a call's arguments is shown, in bytes.
+const SHOWN_BYTES: usize = 120;
 
 /// How many interrupted runs are counted; beyond that, there are many.
 const COUNTED: usize = 100;
@@ -29,6 +33,9 @@ struct Line<'a> {
     #[serde(flatten)]
     run: &'a RunSummary,
     interrupted: bool,
+    /// What a paused run waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<&'a WaitingRun>,
     /// The commands that go on with it.
     next: &'a [String],
 }
@@ -36,6 +43,8 @@ struct Line<'a> {
 /// A run and the commands that go on with it.
 struct Listed {
     run: RunSummary,
+    /// What it waits for, if it is paused and its record can be read.
+    waiting: Option<WaitingRun>,
     next: Vec<String>,
 }
 
@@ -47,13 +56,14 @@ pub(super) async fn run(args: ListArgs, mut session: Session) -> Result<Exit, Re
     };
     let mut listed = Vec::new();
     for run in matching(args, store.as_ref()).await? {
-        listed.push(Listed { next: next_of(&run, &store).await, run });
+        listed.push(Listed::new(run, &store).await);
     }
     match (listed.is_empty(), json) {
         (true, _) => return none(json, &format!("{place} holds no such run")),
         (false, true) => {
-            for Listed { run, next } in &listed {
-                show::line(&Line { run, interrupted: run.is_interrupted(), next })?;
+            for Listed { run, waiting, next } in &listed {
+                let (interrupted, waiting) = (run.is_interrupted(), waiting.as_ref());
+                show::line(&Line { run, interrupted, waiting, next })?;
             }
         }
         (false, false) => {
@@ -117,19 +127,35 @@ fn is_wanted(run: &RunSummary, wanted: &[Wanted]) -> bool {
     wanted.is_empty() || wanted.iter().any(fits)
 }
 
-/// Returns the commands that go on with a run. What it waits for stands in its record only.
-async fn next_of(run: &RunSummary, store: &Arc<dyn Store>) -> Vec<String> {
-    let replay = match run.state {
-        // A record that cannot be read does not hide the other runs.
-        RunState::Paused => RunRecords::new(store.clone()).replay(&run.run_id).await.ok(),
-        RunState::Queued
-        | RunState::Running
-        | RunState::Completed
-        | RunState::Failed
-        | RunState::Cancelled
-        | RunState::Rejected => None,
-    };
-    next(run, replay.as_ref()).iter().map(|command| here(command).into_owned()).collect()
+impl Listed {
+    /// Puts to a run the commands that go on with it. What it waits for stands in its record only.
+    async fn new(run: RunSummary, store: &Arc<dyn Store>) -> Self {
+        let replay = match run.state {
+            // A record that cannot be read does not hide the other runs.
+            RunState::Paused => RunRecords::new(store.clone()).replay(&run.run_id).await.ok(),
+            RunState::Queued
+            | RunState::Running
+            | RunState::Completed
+            | RunState::Failed
+            | RunState::Cancelled
+            | RunState::Rejected => None,
+        };
+        let next = next(&run, replay.as_ref());
+        let next = next.iter().map(|command| here(command).into_owned()).collect();
+        let waiting = replay.and_then(|replay| WaitingRun::of(run.run_id.clone(), replay));
+        Self { run, waiting, next }
+    }
+
+    /// Returns what the run waits for, and until when.
+    fn waits(&self, now: Timestamp) -> Vec<String> {
+        let Some(waiting) = &self.waiting else { return Vec::new() };
+        let calls = waiting.requests.iter().map(|request| {
+            let args = excerpt(request.args.get(), SHOWN_BYTES);
+            printable(&format!("{} {args}  ({})", request.name, request.tool_call_id))
+        });
+        let limit = waiting.expires.map(|expiry| until(expiry, now));
+        calls.chain(limit).collect()
+    }
 }
 
 fn table(listed: &[Listed], now: Timestamp) -> Vec<String> {
@@ -155,7 +181,8 @@ fn table(listed: &[Listed], now: Timestamp) -> Vec<String> {
         cells.collect::<Vec<_>>().join("  ")
     };
     let mut lines = vec![styled(DIM, padded(&head).trim_end())];
-    for (row, Listed { run, next }) in rows.iter().zip(listed) {
+    for (row, listed) in rows.iter().zip(listed) {
+        let Listed { run, next, .. } = listed;
         let line = padded(row);
         let line = if run.state.is_open() { styled(BOLD, line.trim_end()) } else { line };
         // The first command stands beside the run, the others below it.
@@ -164,6 +191,8 @@ fn table(listed: &[Listed], now: Timestamp) -> Vec<String> {
         let cells = std::iter::once(line.trim_end().to_owned()).chain(beside);
         lines.push(cells.collect::<Vec<_>>().join("  "));
         let indent = " ".repeat(widths.iter().sum::<usize>() + 8);
+        let waits = listed.waits(now);
+        lines.extend(waits.iter().map(|line| format!("{indent}{}", styled(DIM, line))));
         lines.extend(below.iter().map(|command| format!("{indent}{}", styled(YELLOW, command))));
     }
     lines
@@ -235,8 +264,10 @@ mod tests {
             run("r2", RunState::Running, Owner::Other("process 7".to_owned())),
             run("r3", RunState::Completed, Owner::Nobody),
         ];
-        let listed: Vec<Listed> =
-            runs.into_iter().map(|run| Listed { next: next(&run, None), run }).collect();
+        let listed: Vec<Listed> = runs
+            .into_iter()
+            .map(|run| Listed { next: next(&run, None), waiting: None, run })
+            .collect();
         let lines = plain(&table(&listed, Timestamp(65_000)));
         assert_eq!(
             lines,

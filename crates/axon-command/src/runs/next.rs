@@ -3,11 +3,12 @@
 use axon_kernel::event::PauseReason;
 use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
-use axon_kernel::run::{Pause, Replay, RunState};
+use axon_kernel::run::{Replay, RunState};
 use axon_kernel::store::{Owner, RunSummary};
 use axon_kernel::wire::{DeferredKind, DeferredRequest};
 
 use super::find::short;
+use super::now;
 
 /// A call that a run waits for a decision about.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,9 +50,7 @@ pub(crate) fn waiting(replay: &Replay) -> Vec<Waiting> {
             wants: Wants::Certainty,
         }
     });
-    let requests = replay.pause.iter().flat_map(Pause::requests);
-    let open = requests.filter(|asked| !replay.resolutions.contains_key(&asked.tool_call_id));
-    doubts.chain(open.map(Waiting::from)).collect()
+    doubts.chain(replay.open_requests().into_iter().map(Waiting::from)).collect()
 }
 
 /// Returns where a run stands.
@@ -91,6 +90,9 @@ pub(crate) fn next(run: &RunSummary, replay: Option<&Replay>) -> Vec<String> {
 pub(crate) fn out_of_pause(run: &RunId, replay: &Replay) -> Vec<String> {
     let id = short(run);
     let waiting = waiting(replay);
+    if !replay.expired(now()).is_empty() {
+        return vec![format!("axon runs resume {id}")];
+    }
     if !waiting.is_empty() {
         return waiting.iter().flat_map(|call| decisions(id, call)).collect();
     }
@@ -174,7 +176,7 @@ mod tests {
     }
 
     fn paused(reason: PauseReason) -> RunEvent {
-        RunEvent::Paused(Paused { reason })
+        RunEvent::Paused(Paused::until_decided(reason))
     }
 
     fn ambiguous() -> RunEvent {

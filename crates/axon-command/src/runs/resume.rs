@@ -10,7 +10,7 @@ use axon_runtime::{AgentDefinition, RunRecords, Runtime};
 
 use super::find::short;
 use super::next::waiting;
-use super::{find, store_with};
+use super::{find, now, store_with};
 use crate::args::{ResumeArgs, Which};
 use crate::exit::Exit;
 use crate::follow::follow;
@@ -81,7 +81,7 @@ async fn is_decided(run: &RunSummary, store: &Arc<dyn Store>) -> bool {
         let asked = replay.pause.as_ref().is_some_and(|pause| {
             matches!(pause.reason, PauseReason::Approval { .. } | PauseReason::Ambiguous { .. })
         });
-        asked && waiting(&replay).is_empty()
+        asked && (waiting(&replay).is_empty() || !replay.expired(now()).is_empty())
     })
 }
 
@@ -148,7 +148,8 @@ impl Resumption {
         (session, show): (&mut Session, &mut Show),
     ) -> Result<Exit, Report> {
         let replay = RunRecords::new(self.store.clone()).replay(&run.run_id).await?;
-        if replay.pause.is_some() && !waiting(&replay).is_empty() {
+        let is_over = !replay.expired(now()).is_empty();
+        if replay.pause.is_some() && !waiting(&replay).is_empty() && !is_over {
             return Err(Report::undecided(&run.run_id, &replay));
         }
         let runtime = self.runtime_for(&replay, session).await?;
@@ -160,7 +161,7 @@ impl Resumption {
             resume = resume.timeout(timeout);
         }
         let mut handle = resume.start().await?;
-        follow(&mut handle, self.store.as_ref(), show, &mut session.signals).await
+        follow(&mut handle, show, session).await
     }
 
     /// Returns a runtime in which the agent of a run can be asked.

@@ -11,7 +11,7 @@ use axon_runtime::RunRecords;
 use serde_json::Value;
 
 use super::next::{Wants, next, state, waiting};
-use super::{age, find, now, store_with};
+use super::{age, find, now, store_with, until};
 use crate::args::RunArg;
 use crate::exit::Exit;
 use crate::report::Report;
@@ -96,6 +96,9 @@ fn ending(run: &RunSummary, replay: &Replay, records: &[Sequenced]) -> Vec<Strin
     if let (Some(pause), true) = (&replay.pause, run.state.is_open()) {
         lines.push(styled(BOLD, "waits for"));
         lines.extend(waits_for(run, replay, &pause.reason).iter().map(|line| format!("  {line}")));
+        if let Some(expiry) = replay.expires() {
+            lines.push(format!("  {}", styled(DIM, &until(expiry, now()))));
+        }
     }
     let next = next(run, Some(replay));
     if !next.is_empty() {

@@ -14,6 +14,10 @@ pub enum Resolution {
         /// The arguments in place of the model's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         args: Option<RawJson>,
+        /// Whether further calls of the same tool are approved, too, as long as the run lasts: each
+        /// with the arguments that the model gives it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        always: bool,
     },
     /// It must not be made.
     Deny {
@@ -44,10 +48,10 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    /// Returns the plain consent to a call as it is.
+    /// Returns the decision that a call may be made as it is.
     #[must_use]
     pub fn approve() -> Self {
-        Self::Approve { args: None }
+        Self::Approve { args: None, always: false }
     }
 
     /// Returns what holds for a call that `earlier` was decided about before.
@@ -86,13 +90,15 @@ impl<'de> Deserialize<'de> for Resolution {
         struct Flat {
             r#do: Do,
             args: Option<RawJson>,
+            #[serde(default)]
+            always: bool,
             message: Option<String>,
             result: Option<RawJson>,
         }
 
-        let Flat { r#do, args, message, result } = Flat::deserialize(deserializer)?;
+        let Flat { r#do, args, always, message, result } = Flat::deserialize(deserializer)?;
         Ok(match r#do {
-            Do::Approve => Self::Approve { args },
+            Do::Approve => Self::Approve { args, always },
             Do::Deny => Self::Deny { message },
             Do::Answer => Self::Answer { result: result.unwrap_or_else(RawJson::null) },
             Do::Retry => Self::Retry,
@@ -127,6 +133,7 @@ mod tests {
         for resolution in [
             r#"{"do":"approve","args":{"n":123456789012345678901234567890}}"#,
             r#"{"do":"approve"}"#,
+            r#"{"do":"approve","always":true}"#,
             r#"{"do":"deny","message":"no"}"#,
             r#"{"do":"answer","result":[1]}"#,
             r#"{"do":"answer","result":null}"#,
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn an_approval_outlives_the_doubt_about_its_call() {
         let args = Some(RawJson::parse("{\"amount\":5}").unwrap());
-        let approved = Resolution::Approve { args };
+        let approved = Resolution::Approve { args, always: false };
         let skipped = Resolution::Skip { result: RawJson::null() };
         let failed = Resolution::Fail { message: None };
         assert_eq!(Resolution::Retry.after(Some(&approved)), approved);

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{IllegalEvent, RunStatus};
+use super::{IllegalEvent, RunStatus, Standing};
 use crate::event::{
-    Accepted, Checkpoint, Decided, PauseReason, Paused, Recovered, Resolution, Resolved, Resumed,
-    RunEvent, Sequenced, Steered, ToolCalled, ToolOutcome, ToolReturned,
+    Accepted, Checkpoint, Decided, Expiry, PauseReason, Paused, Recovered, Resolution, Resolved,
+    Resumed, RunEvent, Sequenced, Steered, ToolCalled, ToolOutcome, ToolReturned,
 };
 use crate::failure::Failure;
 use crate::ids::{Attempt, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::{Chain, Decision, FallbackTo};
-use crate::spec::{AgentName, Effect, ModelName};
+use crate::spec::{AgentName, Effect, ModelName, OnTimeout};
 use crate::time::Timestamp;
 use crate::wire::DeferredRequest;
 
@@ -63,6 +63,8 @@ pub struct Replay {
     pub requests: Vec<DeferredRequest>,
     /// What was decided about calls that were waited for, since the last checkpoint.
     pub resolutions: BTreeMap<ToolCallId, Resolution>,
+    /// The tools whose calls are approved without asking.
+    pub standing: Standing,
     /// The calls since the last checkpoint, by their identity.
     pub calls: BTreeMap<ToolCallId, ToolCalled>,
     /// What was tried after failures.
@@ -86,6 +88,8 @@ pub struct Pause {
     pub reason: PauseReason,
     /// Since when.
     pub since: Timestamp,
+    /// Until when, and what happens then.
+    pub expires: Option<Expiry>,
 }
 
 /// A record that is none of a run.
@@ -157,6 +161,7 @@ impl Replay {
             committed: false,
             requests: Vec::new(),
             resolutions: BTreeMap::new(),
+            standing: Standing::of(&accepted.terms),
             calls: BTreeMap::new(),
             tried: Vec::new(),
             due: None,
@@ -179,8 +184,8 @@ impl Replay {
                 self.tried.push((record.attempt, failed.failure.clone(), Decision::Fail));
             }
             E::Decided(decided) => self.decided(decided, record.at),
-            E::Paused(Paused { reason }) => {
-                let pause = Pause { reason: reason.clone(), since: record.at };
+            E::Paused(Paused { reason, expires }) => {
+                let pause = Pause { reason: reason.clone(), since: record.at, expires: *expires };
                 for request in pause.requests() {
                     if request.handed_to().is_some() {
                         // The other run may wait again and again: each time it is decided anew.
@@ -263,6 +268,7 @@ impl Replay {
     fn resolved(&mut self, resolved: &Resolved) {
         let call = &resolved.tool_call_id;
         self.doubts.remove(call);
+        self.standing.learn(&self.requests, resolved);
         if let Resolution::Skip { result } = &resolved.resolution {
             self.results.insert(call.clone(), result.clone());
         } else if let Some(Resolution::Skip { .. }) = self.resolutions.get(call) {
@@ -305,6 +311,7 @@ impl Replay {
                 self.agent = agent.clone();
                 self.fallback_model = None;
                 self.checkpoints.clear();
+                self.standing.clear();
                 self.step_over();
                 self.told.append(&mut self.untold);
                 std::mem::swap(&mut self.told, &mut self.untold);
@@ -326,12 +333,49 @@ impl Replay {
         chain
     }
 
+    /// Returns the requests of the pause that nobody has decided about.
+    #[must_use]
+    pub fn open_requests(&self) -> Vec<DeferredRequest> {
+        let asked = self.pause.as_ref().map(Pause::requests).unwrap_or_default();
+        let open =
+            |request: &DeferredRequest| !self.resolutions.contains_key(&request.tool_call_id);
+        asked.into_iter().filter(open).collect()
+    }
+
+    /// Returns when the pause is over, if somebody still has to decide about it.
+    #[must_use]
+    pub fn expires(&self) -> Option<Expiry> {
+        let expires = self.pause.as_ref()?.expires?;
+        (!self.open_requests().is_empty()).then_some(expires)
+    }
+
+    /// Returns what becomes of the calls that nobody has decided about, if their time is over by
+    /// `now`.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Vec<Resolved> {
+        let Some(expiry) = self.expires().filter(|expiry| expiry.is_over(now)) else {
+            return Vec::new();
+        };
+        let since = self.pause.as_ref().map_or(expiry.at, |pause| pause.since);
+        let waited = humantime::format_duration(expiry.at.since(since));
+        let message = format!("Nobody decided about this call within {waited}.");
+        let resolution = match expiry.then {
+            OnTimeout::Deny => Resolution::Deny { message: Some(message) },
+            OnTimeout::Fail => Resolution::Fail { message: Some(message) },
+        };
+        let open = self.open_requests().into_iter();
+        open.map(|request| Resolved {
+            tool_call_id: request.tool_call_id,
+            resolution: resolution.clone(),
+            by: "approvals.timeout".to_owned(),
+        })
+        .collect()
+    }
+
     /// Returns the calls that somebody has to decide about before the run can go on.
     #[must_use]
     pub fn undecided(&self) -> Vec<ToolCallId> {
-        let asked = self.pause.as_ref().map(Pause::requests).unwrap_or_default();
-        let asked = asked.into_iter().map(|request| request.tool_call_id);
-        let open = asked.filter(|call| !self.resolutions.contains_key(call));
+        let open = self.open_requests().into_iter().map(|request| request.tool_call_id);
         self.doubts.iter().cloned().chain(open).collect()
     }
 }

@@ -65,9 +65,9 @@ fn event_of_order() -> impl Strategy<Value = RunEvent> {
         Just(RunEvent::AttemptFailed(AttemptFailure { failure: failure() })),
         Just(RunEvent::Decided(Decided { decision: Decision::Fail, reason: String::new() })),
         Just(RunEvent::Retracted(Retracted {})),
-        Just(RunEvent::Paused(Paused {
-            reason: PauseReason::Approval { requests: RawJson::null() }
-        })),
+        Just(RunEvent::Paused(Paused::until_decided(PauseReason::Approval {
+            requests: RawJson::null()
+        }))),
         Just(RunEvent::Resolved(Resolved {
             tool_call_id: call(0),
             resolution: Resolution::Retry,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    AgentName, AgentSpec, Backoff, ByteSize, Effect, GroupName, OnAmbiguous, RunnerProgram, Then,
-    ToolSpec, ToolTarget,
+    AgentName, AgentSpec, Backoff, ByteSize, Effect, GroupName, OnAmbiguous, OnTimeout,
+    RunnerProgram, Then, ToolSpec, ToolTarget,
 };
 use crate::failure::{FailureKind, Row};
 use crate::json::MAX_DEPTH;
@@ -131,6 +131,9 @@ pub enum Rule {
         /// The kind of failure.
         kind: FailureKind,
     },
+    /// It is said what happens when nobody decides in time, and no time is given.
+    #[error("nothing times out: give approvals.timeout, too")]
+    NoApprovalTimeout,
     /// A breaker's times are in the wrong order.
     #[error("open must not be longer than max_open")]
     OpenTimes,
@@ -337,6 +340,10 @@ impl AgentSpec {
         let parallel = Some(limits.parallel_tools.get().into());
         broken.range("/limits/parallel_tools", parallel, 1..=1_000);
         broken.range("/limits/requests", Some(limits.requests), 1..=1_000_000);
+        let approvals = &self.approvals;
+        if approvals.timeout.is_none() && approvals.on_timeout != OnTimeout::default() {
+            broken.add("/approvals/on_timeout", Rule::NoApprovalTimeout);
+        }
     }
 
     fn check_ladder(&self, broken: &mut Broke) {

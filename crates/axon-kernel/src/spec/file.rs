@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::{
-    AgentName, ConversationSpec, Effect, EndStrategy, EnvName, Fallback, InstructionsFile,
-    LauncherMode, Limits, ModelName, OnAmbiguous, OutputMode, PolicyRule, ProviderSpec,
-    PythonTarget, Recycle, Retries, RunnerLimits, Supervision, ToolName,
+    AgentName, ApprovalsSpec, ConversationSpec, Effect, EndStrategy, EnvName, Fallback,
+    InstructionsFile, LauncherMode, Limits, ModelName, OnAmbiguous, OutputMode, PolicyRule,
+    ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits, Supervision, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -71,6 +71,9 @@ pub struct AgentFile {
     /// How much the agent may do.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// How long runs wait for a person, and what happens when nobody decides.
+    #[serde(skip_serializing_if = "is_default")]
+    pub approvals: ApprovalsSpec,
     /// How the turns of one conversation are kept apart.
     #[serde(skip_serializing_if = "is_default")]
     pub conversation: ConversationSpec,
@@ -393,6 +396,6 @@ fn policy_schema(generator: &mut SchemaGenerator) -> FormSchema {
     json_schema!({ "type": "object", "properties": kinds, "additionalProperties": false })
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -120,6 +120,7 @@ impl Load<'_, '_> {
             .map(|(index, tool)| self.tool(index, tool, own))
             .collect();
         spec.limits = file.limits;
+        spec.approvals = file.approvals;
         spec.conversation = file.conversation;
         spec.fallback = file.fallback;
         spec.supervision = file.supervision;

@@ -158,6 +158,7 @@ impl From<&AgentSpec> for AgentFile {
             }),
             tools: spec.tools.iter().map(tool).collect(),
             limits: spec.limits.clone(),
+            approvals: spec.approvals,
             conversation: spec.conversation,
             fallback: spec.fallback.clone(),
             supervision: spec.supervision,

@@ -1,5 +1,6 @@
 //! What a user sees of `agent.toml`: what is read, what is refused and how, what is printed.
 
+mod approvals;
 mod doubt;
 mod ladder;
 mod process;
@@ -102,6 +103,9 @@ timeout = "10s"
 requests = 10
 total_tokens = 50_000
 cost = 0.5
+[approvals]
+timeout = "1d"
+on_timeout = "fail"
 [conversation]
 when_busy = "steer"
 [fallback]
@@ -486,7 +490,7 @@ prop_compose! {
             (any::<bool>(), any::<Option<u32>>(), prop::option::of(any::<u32>())),
         retry in prop::option::of(0..=100_u32),
         (heartbeat, grace) in (100..10_000_000_u64, span()),
-        (answers, busy) in (fallback(), when_busy()),
+        (answers, busy, approvals) in (fallback(), when_busy(), approvals::settings()),
         (recycle, limits) in process::settings(),
     ) -> AgentSpec {
         let mut spec = AgentSpec::new(AgentName::try_from(name).unwrap());
@@ -503,6 +507,7 @@ prop_compose! {
         spec.runner.cancel_grace = grace;
         (spec.runner.recycle, spec.runner.limits) = (recycle, limits);
         (spec.fallback, spec.conversation.when_busy) = (answers, busy);
+        spec.approvals = approvals;
         if command {
             spec.runner.program = RunnerProgram::Command(vec!["run ${it}".to_owned()]);
         }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::event::Resolution;
 use crate::ids::{RunId, ToolCallId};
 use crate::json::RawJson;
+use crate::schema::{Schema, Violation};
 use crate::spec::AgentPath;
 
 /// One of the `requests` of `attempt_paused`.
@@ -26,6 +28,39 @@ pub struct DeferredRequest {
     /// What the tool says of it, for whoever decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<RawJson>,
+    /// The schema of the arguments, as far as the runner told it: other arguments are held to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<RawJson>,
+}
+
+/// Why a call cannot be approved with other arguments.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgsError {
+    /// They are no object.
+    #[error("the arguments of a tool are a JSON object")]
+    NoObject,
+    /// They break the tool's schema.
+    #[error(
+        "they break the tool's schema: {}",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Invalid(Vec<Violation>),
+}
+
+impl DeferredRequest {
+    /// Checks arguments in place of the model's. What only the runner knows of them it checks
+    /// itself, and tells the model.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgsError`] if they are no object, or break the tool's schema.
+    pub fn check_args(&self, args: &RawJson) -> Result<(), ArgsError> {
+        let Ok(value @ Value::Object(_)) = args.decode() else { return Err(ArgsError::NoObject) };
+        let schema = self.parameters.as_ref().and_then(|schema| schema.decode().ok());
+        // A schema that cannot be used here is the runner's to apply.
+        let schema = schema.and_then(|schema| Schema::new(schema).ok());
+        schema.map_or(Ok(()), |schema| schema.validate(&value).map_err(ArgsError::Invalid))
+    }
 }
 
 impl DeferredRequest {
@@ -148,7 +183,7 @@ impl DeferredResults {
 
     fn add(&mut self, call: ToolCallId, kind: DeferredKind, resolution: Resolution) {
         match (resolution, kind) {
-            (Resolution::Approve { args }, _) => {
+            (Resolution::Approve { args, .. }, _) => {
                 self.approvals.insert(call, Approval::Approved { args });
             }
             (Resolution::Deny { message }, DeferredKind::Approval) => {
@@ -188,8 +223,8 @@ mod tests {
     fn decided() -> BTreeMap<ToolCallId, Resolution> {
         let deny = |message: Option<&str>| Resolution::Deny { message: message.map(str::to_owned) };
         [
-            ("approved", Resolution::Approve { args: None }),
-            ("changed", Resolution::Approve { args: Some(raw(r#"{"amount": 5}"#)) }),
+            ("approved", Resolution::approve()),
+            ("changed", Resolution::Approve { args: Some(raw(r#"{"amount": 5}"#)), always: false }),
             ("denied", deny(None)),
             ("denied_why", deny(Some("Not today."))),
             ("answered", Resolution::Answer { result: raw(r#"{"kind": "tool-denied"}"#) }),
@@ -213,6 +248,23 @@ mod tests {
         let golden = include_str!("deferred/golden.json");
         let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
         assert_eq!(serde_json::to_value(&results).unwrap(), golden);
+    }
+
+    #[test]
+    fn other_arguments_are_an_object_that_keeps_the_schema() {
+        let parameters = r#"{"type":"object","properties":{"amount":{"type":"integer"}}}"#;
+        let open = request("c", "approval");
+        let strict = DeferredRequest { parameters: Some(raw(parameters)), ..open.clone() };
+        for request in [&open, &strict] {
+            assert_eq!(request.check_args(&raw(r#"{"amount":5}"#)), Ok(()));
+            assert_eq!(request.check_args(&raw("[5]")), Err(ArgsError::NoObject));
+        }
+        let wrong = raw(r#"{"amount":"five"}"#);
+        assert_eq!(open.check_args(&wrong), Ok(()));
+        let error = strict.check_args(&wrong).unwrap_err().to_string();
+        assert!(error.contains("/amount") && error.contains("integer"), "{error}");
+        let unusable = DeferredRequest { parameters: Some(raw(r#"{"type":7}"#)), ..open };
+        assert_eq!(unusable.check_args(&wrong), Ok(()));
     }
 
     #[test]

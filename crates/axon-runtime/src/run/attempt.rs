@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axon_kernel::breaker::Answer;
 use axon_kernel::event::{
-    AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, PauseReason, RunEvent,
-    StateChanged, TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
+    AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, RunEvent, StateChanged,
+    TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
@@ -36,7 +36,8 @@ const ENDING_NEWS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum AttemptEnd {
     Completed(Box<Completed>),
-    Paused(PauseReason),
+    /// Calls want an approval or an answer.
+    Asks(RawJson),
 }
 
 /// How an attempt ended badly.
@@ -214,8 +215,7 @@ impl Driver {
                     )));
                 }
                 RunnerEvent::Paused(paused) => {
-                    let requests = paused.requests;
-                    return Ok(AttemptEnd::Paused(PauseReason::Approval { requests }));
+                    return Ok(AttemptEnd::Asks(paused.requests));
                 }
                 RunnerEvent::Failed(failed) => {
                     return Err(AttemptError::Told(Box::new(failed.error)));
@@ -455,6 +455,7 @@ impl Driver {
             Before::End => return Ok(()),
             Before::Tools => self.before_tools().map_err(told)?,
             Before::Model => {
+                self.approvals.got_further();
                 let model = self.model_key(lease).model;
                 self.before_request(&model).await.map_err(told)?;
             }

@@ -1,5 +1,6 @@
 //! Prepares a run: what it is asked, with what, and within which limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::budget::Budget;
 use crate::carried::to_object;
 use crate::conversations::Place;
 use crate::log::RunLog;
+use crate::registry::nearest;
 
 /// The most characters that a conversation's id has: runners take no more.
 const MAX_CONVERSATION_ID: usize = 256;
@@ -54,6 +56,7 @@ impl RunBuilder {
             metadata: None,
             stream: true,
             instructions: None,
+            approve: BTreeSet::new(),
             budget: agent.services.budget.clone(),
             parent: None,
         };
@@ -172,6 +175,13 @@ impl RunBuilder {
         self
     }
 
+    /// Approves every call of `tool` in this run beforehand: nobody is asked about it, in whatever
+    /// process the run goes on. An agent to which the run falls back asks all the same.
+    pub fn approve(mut self, tool: impl Into<String>) -> Self {
+        self.request.approve.insert(tool.into());
+        self
+    }
+
     /// Starts the run, and returns when it is accepted.
     ///
     /// # Errors
@@ -237,6 +247,7 @@ impl RunBuilder {
             state: self.state.clone().map(|state| Value::Object(state).into()),
             secrets: request.deps.has_secrets(),
             parent: request.parent.clone(),
+            approve: request.approve.clone(),
         }
     }
 
@@ -316,9 +327,26 @@ impl RunBuilder {
                 format!("the prompt has {size} bytes, and at most {MAX_PROMPT_BYTES} are taken");
             return Err(Refusal::Invalid { problem });
         }
+        self.check_approve()?;
         self.check_deps()?;
         self.request.instructions = self.instructions().await?;
         Ok(())
+    }
+
+    /// Refuses to approve a tool that the agent does not have, where that can be known.
+    fn check_approve(&self) -> Result<(), Refusal> {
+        let spec = self.agent.spec();
+        if spec.runner.module.is_some() || !spec.capabilities.is_empty() {
+            return Ok(());
+        }
+        let Some(unknown) = self.request.approve.iter().find(|name| spec.tool(name).is_none())
+        else {
+            return Ok(());
+        };
+        let near = nearest(unknown, spec.tools.iter().map(|tool| tool.name.as_str()));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let problem = format!("agent `{}` has no tool `{unknown}` to approve{hint}", spec.name);
+        Err(Refusal::Invalid { problem })
     }
 
     fn check_deps(&self) -> Result<(), Refusal> {
@@ -351,7 +379,7 @@ impl AgentHandle {
     ) -> Result<Request, Refusal> {
         let mut run = RunBuilder::new(self.clone(), Prompt(request.prompt.clone()));
         run.run_id = run_id.clone();
-        run.request = Request { model: None, ..request.clone() };
+        run.request = Request { model: None, approve: BTreeSet::new(), ..request.clone() };
         run.check().await?;
         Ok(run.request)
     }

@@ -24,7 +24,7 @@ impl Driver {
             let Some((resolution, by)) = self.verdict(&call, failure).await else {
                 let failure = Box::new(failure.clone());
                 let reason = PauseReason::Ambiguous { tool_call_id: call, failure };
-                return Ok(Some(RunEvent::Paused(Paused { reason })));
+                return Ok(Some(RunEvent::Paused(Paused::until_decided(reason))));
             };
             tracing::warn!(
                 run = %self.log().run_id(), %call, ?resolution, by,

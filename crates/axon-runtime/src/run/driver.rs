@@ -8,16 +8,17 @@ use axon_kernel::event::{
     Started, ToolCalled, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Attempt, ConversationId, Generation, RunId, ToolCallId};
+use axon_kernel::ids::{Attempt, Generation, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
-use axon_kernel::run::{IllegalEvent, RunState, RunStatus};
+use axon_kernel::run::{IllegalEvent, RunStatus, Standing};
 use axon_kernel::spec::{AgentPath, Effect};
-use axon_kernel::store::{Store, StoreError, TurnTaken};
+use axon_kernel::store::{Store, StoreError};
 use axon_kernel::wire::DeferredRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
+use super::approval::{Approvals, see_to_expiry};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::calls::Calls;
 use super::delegation::path_of;
@@ -78,6 +79,7 @@ pub(crate) struct Driver {
     pub(super) requests: Vec<DeferredRequest>,
     /// What was decided about calls that the run waited for, until a checkpoint has them.
     pub(super) resolutions: BTreeMap<ToolCallId, Resolution>,
+    pub(super) approvals: Approvals,
     /// When the next attempt is due.
     pub(super) due: Option<Instant>,
     /// The calls that are made in this process.
@@ -100,10 +102,6 @@ pub(crate) struct Driver {
 
 /// How long the last steps of a run that is left open may take to be recorded.
 const LEAVING: Duration = Duration::from_secs(2);
-
-/// How long a turn waits before it asks again whether another process has ended its own: at first,
-/// and at most.
-const TURN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// Who began a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +137,7 @@ impl Drop for EndIfOpen {
         let end = if std::thread::panicking() {
             failed(Failure::new(FailureKind::Internal, "the run's task panicked"), Vec::new())
         } else if self.store.is_durable() {
-            RunEvent::Paused(Paused { reason: PauseReason::Interrupted { reason } })
+            RunEvent::Paused(Paused::until_decided(PauseReason::Interrupted { reason }))
         } else {
             RunEvent::Cancelled(Cancelled { reason })
         };
@@ -207,6 +205,7 @@ impl Driver {
             accepted_at,
             requests: Vec::new(),
             resolutions: BTreeMap::new(),
+            approvals: Approvals::default(),
             due: None,
             calls_here,
             path,
@@ -240,6 +239,9 @@ impl Driver {
     /// the caller's to know.
     pub(super) async fn open_with(&mut self, event: RunEvent) -> Result<(), Refusal> {
         let status = self.status.next(&event);
+        if let RunEvent::Accepted(accepted) = &event {
+            self.approvals.standing = Standing::of(&accepted.terms);
+        }
         self.status =
             status.map_err(|illegal| Refusal::Invalid { problem: illegal.to_string() })?;
         let event = self.log().place(event);
@@ -278,6 +280,7 @@ impl Driver {
         self.slot = None;
         // What is recorded now is recorded whole, whoever cancels meanwhile.
         let paused = matches!(end, RunEvent::Paused(_));
+        see_to_expiry(&self.agent.services, self.log().run_id(), &end);
         if let RunEvent::Completed(completed) = end {
             self.complete(completed).await;
         } else {
@@ -308,7 +311,7 @@ impl Driver {
         let released = tokio::spawn(async move { store.release(&run).await });
         let _in_time = tokio::time::timeout(LEAVING, released).await;
         let reason = PauseReason::Interrupted { reason };
-        self.log().push(RunEvent::Paused(Paused { reason }));
+        self.log().push(RunEvent::Paused(Paused::until_decided(reason)));
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -351,7 +354,11 @@ impl Driver {
                 Ok(AttemptEnd::Completed(completed)) => {
                     return Ok(RunEvent::Completed(*completed));
                 }
-                Ok(AttemptEnd::Paused(reason)) => return Ok(RunEvent::Paused(Paused { reason })),
+                Ok(AttemptEnd::Asks(requests)) => {
+                    if let Some(pause) = self.ask_about(requests).await? {
+                        return Ok(pause);
+                    }
+                }
                 Err(AttemptError::Stuck(stuck)) => return Err(stuck),
                 Err(AttemptError::Unavailable(failure)) => {
                     if let Some(end) = self.without_runner(*failure).await? {
@@ -399,67 +406,6 @@ impl Driver {
             turn.is_of(self.live.clone());
         }
         Ok(())
-    }
-
-    /// Waits until no other process has the turn of the conversation.
-    async fn take_turn(&self) -> Result<(), Refusal> {
-        let Some(conversation) = &self.request.conversation else { return Ok(()) };
-        let mut wait = TURN.0;
-        loop {
-            match self.store().take_turn(conversation, self.log().run_id()).await {
-                Ok(TurnTaken::Yes) => return Ok(()),
-                Ok(TurnTaken::Busy(holder)) => {
-                    // Nobody waits for a person; what was interrupted goes on somewhere.
-                    if holder.state == RunState::Paused {
-                        let (conversation, by) = (conversation.clone(), Some(Box::new(holder)));
-                        return Err(Refusal::ConversationBusy { conversation, by });
-                    }
-                }
-                Err(error) if error.may_heal() => {}
-                Err(error) => return Err(error.into()),
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(TURN.1);
-        }
-    }
-
-    /// Reads the history that the run continues, and puts what it has recorded itself behind it.
-    pub(super) async fn load_history(&mut self) -> Result<(), Stuck> {
-        let (history, held) = match (&self.request.history, &self.request.conversation) {
-            (Some(history), _) => (history.clone(), 0),
-            (None, Some(conversation)) => {
-                let history = self.history_of(conversation).await?;
-                let held = history.len();
-                (history, held)
-            }
-            (None, None) => (Vec::new(), 0),
-        };
-        let recorded = std::mem::take(&mut self.transcript.recorded);
-        self.transcript = Transcript::after(history, held);
-        for checkpoint in &recorded {
-            self.transcript.apply(checkpoint);
-        }
-        self.spending.begin(self.transcript.usage.as_ref());
-        if recorded.is_empty() {
-            self.messages.begin();
-        }
-        Ok(())
-    }
-
-    /// Reads a conversation; the clock stands while that cannot be had.
-    async fn history_of(&self, conversation: &ConversationId) -> Result<Vec<RawJson>, StoreError> {
-        let mut wait = TURN.0;
-        loop {
-            match self.store().history(conversation).await {
-                Err(error) if error.may_heal() => self.clock.stand_still(),
-                read => {
-                    self.clock.go_on();
-                    return read;
-                }
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(TURN.1);
-        }
     }
 
     /// Ends the run with its output, which joins the conversation in the same breath.
@@ -574,7 +520,7 @@ impl Driver {
         }
         if self.store().is_durable() {
             let reason = PauseReason::Interrupted { reason: failure.message };
-            self.log().push(RunEvent::Paused(Paused { reason }));
+            self.log().push(RunEvent::Paused(Paused::until_decided(reason)));
         } else {
             self.log().push(failed(failure, self.chain.sentences()));
         }

@@ -186,12 +186,37 @@ impl RunHandle {
         call: &ToolCallId,
         resolution: Resolution,
     ) -> Result<Vec<ToolCallId>, ResumeError> {
+        self.resolve_as(call, resolution, "").await
+    }
+
+    /// Does what [`RunHandle::resolve`] does, and records that `by` decided.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the run waits for nothing of the kind, or cannot go on.
+    pub async fn resolve_as(
+        &mut self,
+        call: &ToolCallId,
+        resolution: Resolution,
+        by: &str,
+    ) -> Result<Vec<ToolCallId>, ResumeError> {
         let records = RunRecords::new(self.services.store.clone());
-        let undecided = records.resolve(self.id(), call, resolution, "").await?;
+        let undecided = records.resolve(self.id(), call, resolution, by).await?;
         if undecided.is_empty() {
-            *self = Resume::new(self.services.clone(), self.id().clone()).start().await?;
+            self.resume().await?;
         }
         Ok(undecided)
+    }
+
+    /// Goes on with the paused run, about which everything is decided or whose pause is over, and
+    /// follows it from there on.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if it cannot go on, or another process has gone on with it.
+    pub async fn resume(&mut self) -> Result<(), ResumeError> {
+        *self = Resume::new(self.services.clone(), self.id().clone()).start().await?;
+        Ok(())
     }
 
     /// Waits for the run's end: its outcome, or the pause that it waits in.

@@ -202,6 +202,9 @@ impl Driver {
                 self.results.clear();
                 self.doubts.clear();
                 self.calls.clear();
+                self.requests.clear();
+                self.resolutions.clear();
+                self.approvals.standing.clear();
                 self.load_history().await?;
                 Ok(None)
             }

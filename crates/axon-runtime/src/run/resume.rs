@@ -142,6 +142,11 @@ impl Resume {
         self
     }
 
+    /// Waits until the agent has room, whatever the run did before.
+    pub(crate) fn patiently(self) -> Self {
+        self.by_itself(u32::MAX)
+    }
+
     /// Goes on with the run in this process, and returns when that is recorded. Its handle begins
     /// with that event.
     ///
@@ -182,7 +187,10 @@ impl Resume {
         let records = RunRecords::new(self.services.store.clone());
         self.services.store.claim(&self.run).await?;
         let opened = match records.replay(&self.run).await {
-            Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
+            Ok(replay) => match records.expire(&self.run, replay).await {
+                Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         };
         Ok(opened)
@@ -324,6 +332,7 @@ async fn request_of(
         metadata: terms.metadata.clone(),
         stream: terms.stream,
         instructions: terms.instructions.clone(),
+        approve: terms.approve.clone(),
         budget,
         parent: terms.parent.clone(),
     };
@@ -344,6 +353,7 @@ impl Driver {
         self.doubts = replay.doubts;
         self.committed = replay.committed;
         self.resolutions = replay.resolutions;
+        self.approvals.standing = replay.standing;
         self.calls = replay.calls;
         self.requests = replay.requests;
         self.messages = Messages::taken_over(replay.told, replay.untold);

@@ -158,7 +158,8 @@ impl RuntimeBuilder {
     }
 
     /// Says whether the runtime goes on with the open runs of the store that nobody drives any more:
-    /// at its start, and when another process goes that shares the store. It does by default.
+    /// at its start, when another process goes that shares the store, and when the time of a pause is
+    /// over in which nobody has decided. It does by default.
     pub fn recover(mut self, recovers: bool) -> Self {
         self.recovers = recovers;
         self
@@ -222,7 +223,7 @@ impl RuntimeBuilder {
             );
         }
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::default()));
-        let runtime = Runtime::new(Arc::new(host), surroundings, store, &config);
+        let runtime = Runtime::new(Arc::new(host), surroundings, store, (&config, recovers));
         let handles = runtime.enter_all(agents).await?;
         let started = runtime.inner.agents.start().await;
         started.map_err(|error| StartError::Actor(error.into()))?;

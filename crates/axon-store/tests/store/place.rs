@@ -114,7 +114,7 @@ pub(crate) fn said(run: &RunId, seq: u64, text: &str) -> Sequenced {
 
 pub(crate) fn paused(run: &RunId, seq: u64) -> Sequenced {
     let reason = PauseReason::Approval { requests: raw("[]") };
-    event(run, seq, RunEvent::Paused(Paused { reason }))
+    event(run, seq, RunEvent::Paused(Paused::until_decided(reason)))
 }
 
 pub(crate) fn resumed(run: &RunId, seq: u64) -> Sequenced {

@@ -113,8 +113,11 @@ fn decision(decision: &Decision, reason: &str) -> String {
 
 fn resolution(resolved: &Resolved) -> String {
     let what = match &resolved.resolution {
-        Resolution::Approve { args: None } => "approved".to_owned(),
-        Resolution::Approve { args: Some(args) } => format!("approved with {}", brief(args.get())),
+        Resolution::Approve { args, always } => {
+            let with = args.as_ref().map(|args| format!(" with {}", brief(args.get())));
+            let always = if *always { ", and every further call of its tool" } else { "" };
+            format!("approved{}{always}", with.unwrap_or_default())
+        }
         Resolution::Deny { message: None } => "denied".to_owned(),
         Resolution::Deny { message: Some(message) } => format!("denied: {}", brief(message)),
         Resolution::Answer { result } => format!("answered: {}", brief(&readable(result))),
@@ -161,13 +164,13 @@ mod tests {
             ),
             record(
                 2_000,
-                RunEvent::Paused(Paused { reason: PauseReason::Quarantined { recoveries: 3 } }),
+                RunEvent::Paused(Paused::until_decided(PauseReason::Quarantined { recoveries: 3 })),
             ),
             record(
                 61_000,
                 RunEvent::Resolved(Resolved {
                     tool_call_id: ToolCallId::new("c1"),
-                    resolution: Resolution::Approve { args: None },
+                    resolution: Resolution::approve(),
                     by: "ada".to_owned(),
                 }),
             ),

@@ -71,7 +71,7 @@ fn approval(ids: &[&str]) -> RunEvent {
         |id: &&str| serde_json::json!({"tool_call_id": id, "name": "t", "kind": "approval"});
     let requests: Vec<serde_json::Value> = ids.iter().map(request).collect();
     let requests = RawJson::from(&serde_json::Value::from(requests));
-    RunEvent::Paused(Paused { reason: PauseReason::Approval { requests } })
+    RunEvent::Paused(Paused::until_decided(PauseReason::Approval { requests }))
 }
 
 /// Reads a record whose events came a second apart, the first one at second 0.
@@ -135,7 +135,7 @@ fn what_somebody_says_that_a_call_returned_is_its_result() {
 
 #[test]
 fn an_approval_waits_for_every_call_and_is_kept_until_the_next_checkpoint() {
-    let approve = |id| resolved(id, Resolution::Approve { args: None });
+    let approve = |id| resolved(id, Resolution::approve());
     let waiting = running([approval(&["a", "b"]), approve("a")]);
     assert_eq!(waiting.undecided(), [call("b")]);
     let resumed = || RunEvent::Resumed(Resumed { timeout_ms: 5_000, definition: None });
@@ -222,4 +222,60 @@ fn a_run_that_was_given_up_makes_no_further_attempt() {
     assert_eq!(given_up.given_up.unwrap().kind, FailureKind::RunnerDied);
     let retried = running([failed_attempt(), decided(Decision::Retry { after_ms: 1 })]);
     assert_eq!(retried.given_up, None);
+}
+
+fn always() -> Resolution {
+    Resolution::Approve { args: None, always: true }
+}
+
+fn requests(ids: &[&str]) -> Vec<DeferredRequest> {
+    let RunEvent::Paused(Paused { reason, .. }) = approval(ids) else { unreachable!() };
+    Pause { reason, since: Timestamp(0), expires: None }.requests()
+}
+
+#[test]
+fn an_approval_for_the_whole_run_stands_over_checkpoints_but_not_for_another_agent() {
+    let once = running([approval(&["a"]), resolved("a", Resolution::approve())]);
+    assert_eq!(once.standing.decide(&requests(&["b"])), []);
+    let resumed = RunEvent::Resumed(Resumed { timeout_ms: 5_000, definition: None });
+    let events = vec![approval(&["a"]), resolved("a", always()), resumed, checkpoint(&[])];
+    let stands = running(events.clone()).standing.decide(&requests(&["b"]));
+    assert_eq!(stands[0].resolution, Resolution::approve(), "with its own arguments");
+    assert_eq!(stands[0].by, "somebody, for every call of `t` in this run");
+    let other = FallbackTo::Agent(AgentName::try_from("b".to_owned()).unwrap());
+    let fallback = [failed_attempt(), decided(Decision::Fallback { to: other })];
+    let elsewhere = running(events.into_iter().chain(fallback));
+    assert_eq!(elsewhere.standing.decide(&requests(&["b"])), []);
+}
+
+#[test]
+fn what_was_approved_beforehand_stands_from_the_beginning() {
+    let RunEvent::Accepted(mut asked) = accepted() else { unreachable!() };
+    asked.terms.approve.insert("t".to_owned());
+    let replay = replay(vec![RunEvent::Accepted(asked), started(), begun()]);
+    let stands = replay.standing.decide(&requests(&["a"]));
+    assert_eq!(stands[0].by, "whoever asked for the run, for every call of `t` in this run");
+}
+
+#[test]
+fn a_pause_that_is_over_decides_about_the_calls_that_nobody_decided_about() {
+    let until = |then| {
+        let RunEvent::Paused(paused) = approval(&["a", "b"]) else { unreachable!() };
+        // It begins at second 3.
+        let expires = Some(Expiry { at: Timestamp(63_000), then });
+        RunEvent::Paused(Paused { expires, ..paused })
+    };
+    let waits = running([until(OnTimeout::Deny), resolved("a", Resolution::approve())]);
+    assert_eq!(waits.expired(Timestamp(62_999)), []);
+    let [denied] = waits.expired(Timestamp(63_000)).try_into().unwrap();
+    let message = Some("Nobody decided about this call within 1m.".to_owned());
+    assert_eq!(denied.tool_call_id, call("b"));
+    assert_eq!(denied.resolution, Resolution::Deny { message: message.clone() });
+    let failing = running([until(OnTimeout::Fail)]).expired(Timestamp(63_000));
+    assert!(
+        failing.iter().all(|at| at.resolution == Resolution::Fail { message: message.clone() })
+    );
+    let decided = ["a", "b"].map(|id| resolved(id, Resolution::approve()));
+    let over = running([until(OnTimeout::Fail)].into_iter().chain(decided));
+    assert_eq!((over.expires(), over.expired(Timestamp(99_000))), (None, Vec::new()));
 }
