@@ -40,3 +40,4 @@ mod supervisor;
 mod support;
 mod tree;
 mod tree_command;
+mod typed_output;
