@@ -11,6 +11,7 @@ mod chaos;
 mod command_line;
 mod conformance;
 mod conversations;
+mod corpus;
 mod durable;
 mod effects;
 mod failures;

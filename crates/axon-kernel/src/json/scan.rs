@@ -25,15 +25,15 @@ pub fn check_limits(text: &[u8]) -> Result<(), JsonError> {
 }
 
 /// An array, or an object with the index in `keys` of its first key.
-enum Open {
+enum Open<'t> {
     Array,
-    Object { first: usize, seen: HashSet<Vec<u8>> },
+    Object { first: usize, seen: HashSet<Cow<'t, [u8]>> },
 }
 
 struct Scan<'t> {
     text: &'t [u8],
     at: usize,
-    open: Vec<Open>,
+    open: Vec<Open<'t>>,
     /// The keys of all objects that are open and have few, innermost last.
     keys: Vec<Cow<'t, [u8]>>,
 }
@@ -150,9 +150,9 @@ impl<'t> Scan<'t> {
             few.contains(&key)
         } else {
             if seen.is_empty() {
-                seen.extend(few.iter().map(|key| key.clone().into_owned()));
+                seen.extend(few.iter().cloned());
             }
-            !seen.insert(key.clone().into_owned())
+            !seen.insert(key.clone())
         };
         if again {
             return Err(JsonError::DuplicateKey {
