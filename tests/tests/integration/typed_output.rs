@@ -7,7 +7,7 @@ mod types;
 use axon_kernel::failure::FailureKind;
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{AgentSpec, OutputMode, OutputSpec, PolicyRule};
-use axon_runtime::{Outcome, Partial, Runtime};
+use axon_runtime::{Agent, Outcome, Partial, Runtime};
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script, ScriptedModel};
 use proptest::prelude::*;
@@ -72,6 +72,34 @@ async fn an_answer_of_no_object_is_what_an_agent_file_asked_for() {
     let asked = ChatRequest::new(&requests[0].body).tool_parameters("final_result").unwrap();
     assert_eq!(asked["properties"]["value"]["items"]["type"], "string");
     runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_in_rust_answers_with_a_type_that_is_no_object_and_validates_it() {
+    let model = ScriptedModel::start([
+        Reply::final_result(json!({"value": [{"letter": "a", "maybe": 1.0}]})),
+        Reply::final_result(json!({"value": [{"letter": "b", "maybe": 2.0}]})),
+    ])
+    .await;
+    let lister = Agent::<(), Vec<Inner>>::builder("lister")
+        .model("openai-chat:scripted")
+        .validate(|list, _| match list.iter().all(|item| item.letter == 'b') {
+            true => Ok(()),
+            false => Err("begin with b".into()),
+        })
+        .build()
+        .unwrap();
+    let project = Project::with_model(&model);
+    let runtime = project.runtime().agent(lister.clone()).start().await.unwrap();
+    let answer = runtime.agent(&lister).run("list").await.unwrap();
+    assert_eq!(answer.output, [Inner { letter: 'b', maybe: Some(2) }]);
+    assert_eq!(model.requests().len(), 2, "the validator saw the list, and rejected the first");
+    runtime.shutdown().await;
+
+    let wide = Agent::<(), Vec<u128>>::builder("wide").model("test").build().unwrap_err();
+    let told = wide.to_string();
+    assert!(told.starts_with("the output cannot be described to a model: the type"), "{told}");
+    assert!(told.contains("128 bits"), "{told}");
 }
 
 #[tokio::test]

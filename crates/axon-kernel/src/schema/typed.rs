@@ -1,8 +1,11 @@
 //! Schemas of Rust types, such that what fits the schema fits the type.
 
+mod probe;
+
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema as TypeSchema};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
 use super::inhabited::{Barren, barren};
@@ -11,11 +14,12 @@ use super::{Schema, SchemaError};
 
 /// Why a Rust type has no schema that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the type `{name}` cannot be carried as JSON: {}{fault}", place(.pointer))]
+#[error("the type `{name}`{}: {fault}", place(.pointer))]
 pub struct TypeError {
     /// The type that was asked about.
     pub name: String,
-    /// Where in its schema, as a JSON pointer: types stand under `/$defs`, by their names.
+    /// Where in its schema, like a JSON pointer: types stand under `/$defs`, by their names, or
+    /// where they are used.
     pub pointer: String,
     /// What is wrong there.
     pub fault: TypeFault,
@@ -41,6 +45,18 @@ pub enum TypeFault {
         "a value of it needs another one inside, without end: put an `Option` or a `Vec` on the way"
     )]
     Endless,
+    /// A map has keys that are neither text nor integers.
+    #[error(
+        "the keys of a map are neither text nor integers, and JSON has no others: use a list of \
+         pairs, or write the key as text"
+    )]
+    Key,
+    /// `null` means two things.
+    #[error(
+        "`null` is both the missing value and one inside the `Option`, so one of them is lost: use \
+         one `Option`, or an enum with names for both"
+    )]
+    NullTwice,
     /// A pattern looks around.
     #[error(
         "the pattern `{pattern}` looks around or back, which takes unbounded time: write one \
@@ -53,6 +69,14 @@ pub enum TypeFault {
     /// The schema cannot be used for another reason.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+}
+
+impl TypeError {
+    /// Says `fault` of the part of `T` whose schema stands at `pointer`.
+    #[must_use]
+    pub fn of<T: JsonSchema + ?Sized>(pointer: String, fault: TypeFault) -> Self {
+        Self { name: T::schema_name().into_owned(), pointer, fault }
+    }
 }
 
 impl Schema {
@@ -85,6 +109,20 @@ impl Schema {
         of::<T>(Contract::Deserialize)
     }
 
+    /// Returns the schema of what a model gives and Rust reads as a `T`, as
+    /// [`Schema::of_deserialized`] does, after a look at how `T` is read: that tells what a schema
+    /// does not. What a type checks itself cannot be looked through.
+    ///
+    /// # Errors
+    ///
+    /// [`TypeError`] if JSON cannot carry a `T`, or no schema can describe it.
+    pub fn for_reading<T: JsonSchema + DeserializeOwned>() -> Result<Self, TypeError> {
+        match probe::fault::<T>() {
+            None => Self::of_deserialized::<T>(),
+            Some((place, fault)) => Err(TypeError::of::<T>(place, fault)),
+        }
+    }
+
     /// Returns the schema of what Rust writes as a `T`: dependencies.
     ///
     /// # Errors
@@ -103,8 +141,7 @@ fn of<T: JsonSchema + ?Sized>(contract: Contract) -> Result<Schema, TypeError> {
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     RecursiveTransform(tighten).transform(&mut schema);
     let raw = schema.to_value();
-    let error =
-        |(pointer, fault)| TypeError { name: T::schema_name().into_owned(), pointer, fault };
+    let error = |(pointer, fault)| TypeError::of::<T>(pointer, fault);
     faults(&raw).map_or(Ok(()), |fault| Err(error(fault)))?;
     let schema = Schema::new(raw).map_err(|fault| error((String::new(), fault.into())))?;
     match barren(schema.raw()) {
@@ -182,7 +219,7 @@ fn names_a_number(kind: &Value) -> bool {
 }
 
 fn place(pointer: &str) -> String {
-    if pointer.is_empty() { String::new() } else { format!("{pointer}: ") }
+    if pointer.is_empty() { String::new() } else { format!(", at {pointer}") }
 }
 
 #[cfg(test)]

@@ -51,21 +51,21 @@ pub(super) fn output<T: Output>() -> Result<Option<Schema>, DefinitionError> {
         return Ok(None);
     }
     let what = || "the output".to_owned();
-    Schema::of_deserialized::<T>()
+    Schema::for_reading::<T>()
         .map(Some)
         .map_err(|problem| DefinitionError::Type { what: what(), problem })
 }
 
 /// Returns the schema of a tool's arguments; none where they may be anything, and the agent's file
 /// says what.
-pub(crate) fn parameters_of<A: JsonSchema>(
+pub(crate) fn parameters_of<A: JsonSchema + DeserializeOwned>(
     tool: &ToolName,
 ) -> Result<Option<Schema>, DefinitionError> {
     let refused = |problem| {
         let what = format!("the arguments of tool `{tool}`");
         DefinitionError::Type { what, problem }
     };
-    let schema = Schema::of_deserialized::<A>().map_err(refused)?;
+    let schema = Schema::for_reading::<A>().map_err(refused)?;
     if is_anything(schema.raw()) {
         return Ok(None);
     }

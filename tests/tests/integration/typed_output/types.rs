@@ -17,8 +17,8 @@ use super::family::Family;
 /// What other types hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Inner {
-    letter: char,
-    maybe: Option<i64>,
+    pub(super) letter: char,
+    pub(super) maybe: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

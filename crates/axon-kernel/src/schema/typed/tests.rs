@@ -184,3 +184,83 @@ fn a_type_has_one_schema_for_what_is_read_and_one_for_what_is_written() {
     assert_eq!(deps.secret, "x");
     assert!(read.raw().get("$schema").is_none());
 }
+
+#[test]
+fn maps_with_other_keys_and_nulls_that_mean_two_things_are_refused_by_place() {
+    #[derive(Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+    enum Key {
+        Plain,
+        Holds(u8),
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    struct Grid {
+        name: String,
+        rows: Vec<Row>,
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    enum Row {
+        Empty,
+        Full { cells: BTreeMap<(u8, u8), String>, below: Option<Box<Row>> },
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    struct Patch {
+        id: u8,
+        change: Option<Option<String>>,
+    }
+    fn refused<T: JsonSchema + serde::de::DeserializeOwned>() -> TypeError {
+        Schema::for_reading::<T>().unwrap_err()
+    }
+    let error = refused::<Grid>();
+    assert_eq!(error.fault, TypeFault::Key);
+    assert_eq!(error.pointer, "/properties/rows/items/properties/cells/propertyNames");
+    assert_eq!(refused::<BTreeMap<bool, u8>>().fault, TypeFault::Key);
+    assert_eq!(refused::<BTreeMap<Key, u8>>().fault, TypeFault::Key);
+    assert_eq!(refused::<Vec<BTreeMap<Option<String>, u8>>>().fault, TypeFault::Key);
+    let error = refused::<Patch>();
+    assert_eq!((error.pointer.as_str(), error.fault), ("/properties/change", TypeFault::NullTwice));
+    assert_eq!(refused::<Option<()>>().fault, TypeFault::NullTwice);
+    assert_eq!(refused::<u128>().fault, TypeFault::WideInteger);
+}
+
+#[test]
+fn a_look_at_how_a_type_is_read_refuses_nothing_that_survives() {
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    struct Wide {
+        a: Option<Box<Wide>>,
+        b: Vec<Wide>,
+        c: BTreeMap<char, Wide>,
+        d: Option<Value>,
+        e: (Option<u8>, [Option<i8>; 2]),
+        f: HashMap<NonZeroU64, std::net::IpAddr>,
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(tag = "kind")]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    enum Tagged {
+        Unit,
+        Many { list: Vec<Tagged> },
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
+    struct Flat {
+        #[serde(flatten)]
+        rest: BTreeMap<String, u8>,
+        #[serde(flatten)]
+        tagged: Tagged,
+    }
+    fn fine<T: JsonSchema + serde::de::DeserializeOwned>() {
+        if let Err(error) = Schema::for_reading::<T>() {
+            panic!("{error}");
+        }
+    }
+    fine::<Wide>();
+    fine::<Tagged>();
+    fine::<Flat>();
+    fine::<Value>();
+    fine::<BTreeMap<std::net::IpAddr, std::time::Duration>>();
+    fine::<Vec<Option<Vec<Option<String>>>>>();
+}
