@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness import Json, Runner
@@ -29,8 +31,6 @@ TREE: Json = {
 def test_output_outside_the_schema_is_asked_again(
     shared: Runner, mode: str, streamed: bool
 ) -> None:
-    import json
-
     def reply(value: Json) -> Json:
         return answer(value) if mode in ("auto", "tool") else text(json.dumps(value))
 
@@ -58,16 +58,103 @@ def test_exhausted_output_retries_are_output_invalid(shared: Runner, mode: str) 
     assert done.data["usage"]["requests"] == 2
 
 
-def test_recursive_schema_is_sent_whole_and_enforced(shared: Runner) -> None:
-    good = {"root": {"n": 1, "children": [{"n": 2}]}}
-    bad = {"root": {"n": 1, "children": [{"n": "two"}]}}
-    agent = spec(output={"schema": TREE, "name": "answer_tree"})
+WRAPPED: Json = {
+    "type": "object",
+    "properties": {
+        "value": {
+            "oneOf": [{"type": "null"}, {"type": "array", "items": {"$ref": "#/properties/value"}}]
+        }
+    },
+    "required": ["value"],
+    "additionalProperties": False,
+}
+TAGGED: Json = {
+    "type": "object",
+    "properties": {
+        "value": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": "leaf"}, "n": {"type": "integer"}},
+                    "required": ["kind", "n"],
+                },
+                {
+                    "type": ["object", "null"],
+                    "properties": {"kind": {"const": "fork"}, "left": {"$ref": "#/$defs/side"}},
+                    "required": ["kind", "left"],
+                },
+            ]
+        }
+    },
+    "required": ["value"],
+    "additionalProperties": False,
+    "$defs": {"side": {"anyOf": [{"$ref": "#/properties/value"}, {"type": "boolean"}]}},
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "tool", "native", "prompted"])
+@pytest.mark.parametrize(
+    ("schema", "bad", "good", "seen"),
+    [
+        (
+            TREE,
+            {"root": {"n": 1, "children": [{"n": "two"}]}},
+            {"root": {"n": 1, "children": [{"n": 2}]}},
+            "#/$defs/node",
+        ),
+        (WRAPPED, {"value": [[1]]}, {"value": [[], [[None]]]}, "#/properties/value"),
+        (
+            TAGGED,
+            {"value": {"kind": "fork", "left": {"kind": "leaf"}}},
+            {"value": {"kind": "fork", "left": {"kind": "leaf", "n": 1}}},
+            "#/$defs/side",
+        ),
+    ],
+    ids=["tree", "wrapped", "tagged"],
+)
+def test_recursive_schema_is_sent_whole_and_enforced_in_each_mode(
+    shared: Runner, mode: str, schema: Json, bad: Json, good: Json, seen: str
+) -> None:
+    agent = spec(output={"schema": schema, "name": "answer_tree", "mode": mode})
+    by_tool = mode in ("auto", "tool")
     shown = {"say": "output_schema", "args": bad}
-    done = shared.start(request([shown, answer(good)], agent)).finish()
+    done = shared.start(
+        request([shown, answer(good) if by_tool else text(json.dumps(good))], agent)
+    ).finish()
 
     assert done.data["output"] == good
     assert done.data["usage"]["requests"] == 2
-    assert '"$ref": "#/$defs/node"' in shared.printed()
+    assert f'"$ref": "{seen}"' in shared.printed()
+
+
+@pytest.mark.parametrize(
+    "unsendable",
+    ['{"value": 1e400}', '{"value": ' + "9" * 400 + "}", '{"value": "\\ud800"}'],
+)
+@pytest.mark.parametrize("mode", ["tool", "prompted"])
+def test_output_that_could_not_be_sent_is_asked_again(
+    shared: Runner, mode: str, unsendable: str
+) -> None:
+    schema = {"type": "object", "properties": {"value": {}}, "required": ["value"]}
+    good = {"value": 1}
+    script = (
+        [answer(unsendable), answer(good)]
+        if mode == "tool"
+        else [text(unsendable), text(json.dumps(good))]
+    )
+    done = shared.start(request(script, spec(output={"schema": schema, "mode": mode}))).finish()
+
+    assert done.data["output"] == good
+    assert done.data["usage"]["requests"] == 2
+
+
+def test_name_and_description_of_the_schema_are_those_of_its_output(shared: Runner) -> None:
+    agent = structured(mode="native")
+    agent["output"]["schema"] = OUTPUT | {"title": "Advice", "description": "What to do."}
+    shown = {"say": "output_schema", "args": GOOD}
+    shared.start(request([shown], agent)).finish()
+
+    assert "Advice: What to do." in shared.printed()
 
 
 def test_name_of_the_output_names_its_tool(shared: Runner) -> None:
@@ -91,7 +178,6 @@ def test_text_mode_is_plain_text(shared: Runner) -> None:
         ({"schema": {"type": "array"}}, "type object"),
         ({"schema": {"type": "object", "properties": {"a": {"type": "nope"}}}}, "JSON Schema"),
         ({"schema": {"type": "object", "$ref": "https://example.com/x"}}, "not followed"),
-        ({"mode": "native", "schema": TREE}, "recursive"),
         ({"mode": "poem", "schema": OUTPUT}, "output.mode"),
         ({"shema": OUTPUT}, "output.shema"),
     ],

@@ -79,9 +79,11 @@ fn describe(agent: &AgentDefinition) -> String {
     for tool in &spec.tools {
         line("tool", format!("{}: {}, {}", tool.name, target(&tool.target), tool.effect.label()));
     }
-    let output = spec.output.as_ref().map(|output| members(output.schema.raw()));
-    let text_or_module = if spec.runner.module.is_some() { "as the module says" } else { "text" };
-    line("output", output.unwrap_or_else(|| text_or_module.to_owned()));
+    let output = match &spec.output {
+        Some(output) => output.schema.as_ref().map(|schema| members(schema.raw())),
+        None => spec.runner.module.as_ref().map(|_| "as the module says".to_owned()),
+    };
+    line("output", output.unwrap_or_else(|| "text".to_owned()));
     let limits = &spec.limits;
     let time = humantime::format_duration(limits.timeout);
     line(

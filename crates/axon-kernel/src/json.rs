@@ -1,10 +1,29 @@
 //! JSON that is carried and not looked into, and the limits both ends hold it to.
+//!
+//! A text is JSON here if RFC 8259 says so, in UTF-8 without a byte-order mark, and if besides
+//!
+//! - arrays and objects nest at most [`MAX_DEPTH`] levels,
+//! - every number is within the range of a 64-bit float, integers too: `1e400` is no number that
+//!   another program could read. Digits are kept as they are: a [`RawJson`] goes on unchanged, and
+//!   only a reader of its value may be less exact;
+//! - text has no lone surrogates,
+//! - no object has one key twice, however the key is written.
+//!
+//! [`check_limits`] checks the last four in one pass. It is made of whatever comes in: values of
+//! callers ([`RawJson::parse`]), events and answers of runners. The runner holds what it gets to
+//! the same limits, and what it sends. The tests of both read one list of texts with verdicts.
+
+mod scan;
 
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
+
+pub use self::scan::check_limits;
 
 /// The deepest nesting of arrays and objects that either end accepts.
 pub const MAX_DEPTH: usize = 64;
@@ -17,6 +36,9 @@ pub const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The largest prompt, in bytes (1 MiB).
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
+
+/// The integers below it are exact as 64-bit floats (2^53).
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// One JSON value kept as the bytes it came in, so that it goes on unchanged: numbers of any
 /// size, key order and all.
@@ -33,13 +55,13 @@ impl RawJson {
         serde_json::value::to_raw_value(value).map(|raw| Self(raw.into()))
     }
 
-    /// Parses `text`, which must be one JSON value within [`MAX_DEPTH`].
+    /// Parses `text`, which must be one JSON value within the [limits](self).
     ///
     /// # Errors
     ///
-    /// [`JsonError`] with the position if it is no JSON, or the depth if it is too deep.
+    /// [`JsonError`] with the place where it is no JSON, or beyond the limits.
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        check_depth(text.as_bytes())?;
+        check_limits(text.as_bytes())?;
         let raw: Box<RawValue> = serde_json::from_str(text)?;
         Ok(Self(raw.into()))
     }
@@ -58,6 +80,20 @@ impl RawJson {
     /// number beyond what 64 bits of float hold.
     pub fn decode<'de, T: Deserialize<'de>>(&'de self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.get())
+    }
+
+    /// Reads the value as a `T`, as a model means it: where `T` has an integer, `1.0` is one too,
+    /// as JSON Schema says.
+    ///
+    /// # Errors
+    ///
+    /// [`serde_json::Error`] if the value is not a `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        self.decode().or_else(|error| {
+            let mut value: Value = self.decode()?;
+            whole_numbers(&mut value);
+            T::deserialize(value).or(Err(error))
+        })
     }
 
     /// Returns the JSON value `null`.
@@ -133,38 +169,47 @@ pub enum JsonError {
         /// The offset of the bracket that went too deep.
         at: usize,
     },
+    /// A number is beyond the range of a 64-bit float.
+    #[error("the number at byte {at} is beyond the range of a 64-bit float: write it as text")]
+    NotFinite {
+        /// The offset of the number.
+        at: usize,
+    },
+    /// Half of a character is written without its other half.
+    #[error("lone surrogate at byte {at}")]
+    LoneSurrogate {
+        /// The offset of the escape.
+        at: usize,
+    },
+    /// An object has one key twice.
+    #[error("an object has the key \"{key}\" a second time, before byte {at}")]
+    DuplicateKey {
+        /// The offset behind the second.
+        at: usize,
+        /// The key, or its beginning.
+        key: String,
+    },
 }
 
-/// Checks the nesting of `text` without building anything.
-///
-/// # Errors
-///
-/// [`JsonError::TooDeep`] at the first bracket beyond [`MAX_DEPTH`].
-pub fn check_depth(text: &[u8]) -> Result<(), JsonError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.iter().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
+/// Writes numbers like `1.0` as integers.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(whole) = integer(number) {
+                *number = whole;
             }
-            continue;
         }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(JsonError::TooDeep { at });
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
-    Ok(())
+}
+
+/// Returns the integer that a number with a fraction of zero is.
+fn integer(number: &Number) -> Option<Number> {
+    let float = number.as_f64().filter(|_| number.is_f64())?;
+    let exact = float.fract() == 0.0 && float.abs() < MAX_EXACT_INTEGER;
+    exact.then(|| format!("{float:.0}").parse::<i64>().ok()).flatten().map(Number::from)
 }
 
 /// Returns the beginning of `text`, at most `limit` bytes of it, for an error message.
@@ -183,7 +228,7 @@ mod tests {
 
     #[test]
     fn big_numbers_and_key_order_survive() {
-        let text = r#"{"b":123456789012345678901234567890,"a":1e400}"#;
+        let text = r#"{"b":123456789012345678901234567890,"a":1e300}"#;
         assert_eq!(RawJson::parse(text).unwrap().get(), text);
     }
 
@@ -195,5 +240,14 @@ mod tests {
         assert!(matches!(RawJson::parse(&deep), Err(JsonError::TooDeep { at: 64 })));
         let allowed = format!("{}{}", "[".repeat(64), "]".repeat(64));
         assert!(RawJson::parse(&allowed).is_ok());
+    }
+
+    #[test]
+    fn whole_numbers_are_integers_where_integers_are_read() {
+        let read = |text| RawJson::parse(text).unwrap().read::<(u8, Vec<i64>, f64)>();
+        assert_eq!(read("[1.0, [-2.0, 3e2], 1.5]").unwrap(), (1, vec![-2, 300], 1.5));
+        for wrong in ["[1.5, [], 1]", "[256.0, [], 1]", "[1, [1e300], 1]", "[\"1\", [], 1]"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,7 +3,10 @@
 //! A [`Schema`] exists only if it can be used: its `$ref`s point into itself, none of them runs in
 //! a circle, its patterns match in linear time, and it is neither too deep nor too large.
 
+mod inhabited;
 mod survey;
+mod typed;
+mod wrap;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +16,15 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use self::survey::Survey;
+pub use self::typed::{TypeError, TypeFault};
+pub(crate) use self::wrap::WRAPPED;
 use crate::json::{MAX_DEPTH, excerpt};
 
 /// The largest schema, in bytes of JSON (256 KiB).
 pub const MAX_SCHEMA_BYTES: usize = 256 * 1024;
+
+/// The deepest nesting of a schema, which has to fit into a request within [`MAX_DEPTH`].
+pub const MAX_SCHEMA_DEPTH: usize = MAX_DEPTH - 6;
 
 /// How many violations are told of one value.
 pub const MAX_VIOLATIONS: usize = 16;
@@ -40,8 +48,8 @@ pub struct Schema {
 /// Why a value was refused as a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// It nests deeper than [`MAX_DEPTH`].
-    #[error("the schema nests deeper than {MAX_DEPTH} levels")]
+    /// It nests deeper than [`MAX_SCHEMA_DEPTH`].
+    #[error("the schema nests deeper than {MAX_SCHEMA_DEPTH} levels: move parts into \"$defs\"")]
     TooDeep,
     /// It is larger than [`MAX_SCHEMA_BYTES`].
     #[error("the schema has {bytes} bytes of JSON, more than the {MAX_SCHEMA_BYTES} allowed")]
@@ -99,10 +107,11 @@ pub enum SchemaError {
         /// What is wrong there.
         message: String,
     },
-    /// The top level is not an object, which is what a model can be asked for.
+    /// The top level is not an object, which the arguments of a tool are.
     #[error(
-        "the top level must say \"type\": \"object\" (found {found}): wrap it as \
-         {{\"type\": \"object\", \"properties\": {{\"value\": …}}, \"required\": [\"value\"]}}"
+        "the arguments of a tool are an object, so the top level must say \"type\": \"object\" \
+         (found {found}): give {{\"type\": \"object\", \"properties\": {{\"value\": …}}, \
+         \"required\": [\"value\"]}}"
     )]
     NotAnObject {
         /// What the top level says.
@@ -134,7 +143,7 @@ impl Schema {
     /// [`SchemaError`] if it is no schema, refers to anything outside itself, or cannot be checked
     /// in bounded time.
     pub fn new(raw: Value) -> Result<Self, SchemaError> {
-        if depth_exceeds(&raw, MAX_DEPTH) {
+        if depth_exceeds(&raw, MAX_SCHEMA_DEPTH) {
             return Err(SchemaError::TooDeep);
         }
         let bytes = raw.to_string().len();
@@ -150,12 +159,12 @@ impl Schema {
         Ok(Self { raw: Arc::new(raw), validator: Arc::new(validator) })
     }
 
-    /// Checks that a model can be asked for it, as an output or as a tool's arguments.
+    /// Checks that it can be the schema of a tool's arguments. An output may be of any kind.
     ///
     /// # Errors
     ///
     /// [`SchemaError::NotAnObject`] if its top level is not an object.
-    pub fn for_output(self) -> Result<Self, SchemaError> {
+    pub fn for_arguments(self) -> Result<Self, SchemaError> {
         match self.raw.get("type") {
             Some(Value::String(kind)) if kind == "object" => Ok(self),
             Some(other) => Err(SchemaError::NotAnObject { found: excerpt(&other.to_string(), 80) }),
@@ -359,12 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn an_output_is_an_object_and_others_are_told_how_to_wrap() {
+    fn arguments_are_an_object_and_others_are_told_how_to_become_one() {
         let object = Schema::new(json!({ "type": "object" })).unwrap();
-        assert_eq!(object.clone().for_output(), Ok(object));
+        assert_eq!(object.clone().for_arguments(), Ok(object));
         for raw in [json!({ "type": "array" }), json!({ "enum": [1] }), json!(true)] {
-            let error = Schema::new(raw).unwrap().for_output().unwrap_err();
-            assert!(error.to_string().contains("wrap it as {\"type\": \"object\""), "{error}");
+            let error = Schema::new(raw).unwrap().for_arguments().unwrap_err();
+            assert!(error.to_string().contains("give {\"type\": \"object\""), "{error}");
         }
     }
 

@@ -19,6 +19,7 @@ mod interpolate;
 mod limits;
 pub(crate) mod load;
 mod names;
+mod output;
 mod print;
 mod runner;
 pub(crate) mod source;
@@ -51,6 +52,7 @@ pub use names::{
     AgentName, AgentPath, EnvName, GroupName, ModelName, ModelSource, NameError, PromptName,
     PythonTarget, ToolName,
 };
+pub use output::{OutputMode, OutputSpec};
 pub use print::PrintError;
 pub use runner::{
     DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, LauncherMode, Recycle,
@@ -92,7 +94,7 @@ pub struct AgentSpec {
     pub runner: RunnerSpec,
     /// What callers give with each run.
     pub deps: DepsSpec,
-    /// The structured output; plain text where this is missing.
+    /// The answer; where this is missing, plain text or what the agent of [`RunnerSpec::module`] says.
     pub output: Option<OutputSpec>,
     /// Its tools.
     pub tools: Vec<ToolSpec>,
@@ -155,36 +157,6 @@ pub struct DepsSpec {
     pub schema: Option<Schema>,
     /// The Python function that turns it into the live object that tools get.
     pub factory: Option<PythonTarget>,
-}
-
-/// The structured output of an agent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutputSpec {
-    /// How the model is made to give it.
-    pub mode: OutputMode,
-    /// The schema that it is held to; always an object at the top.
-    pub schema: Schema,
-    /// The name of the output, for the model.
-    pub name: Option<ToolName>,
-    /// What the output is, for the model.
-    pub description: Option<String>,
-    /// Whether the provider is to enforce the schema while it generates.
-    pub strict: Option<bool>,
-}
-
-/// How the model is made to give structured output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputMode {
-    /// However the model does it best.
-    #[default]
-    Auto,
-    /// By calling a tool whose arguments are the output.
-    Tool,
-    /// By the provider's own structured output.
-    Native,
-    /// By asking for it in the prompt.
-    Prompted,
 }
 
 impl AgentSpec {

@@ -428,7 +428,7 @@ async fn body_of(response: Response) -> Result<Vec<u8>, RequestError> {
 async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, RequestError> {
     let status = response.status().as_u16();
     let body = body_of(response).await?;
-    if json::check_depth(&body).is_err() {
+    if json::check_limits(&body).is_err() {
         return Err(garbage(status, &body));
     }
     serde_json::from_slice(&body).map_err(|_error| garbage(status, &body))

@@ -39,6 +39,7 @@ mod log;
 mod memory;
 mod models;
 mod panics;
+mod partial;
 mod program;
 mod records;
 mod recovery;
@@ -71,6 +72,7 @@ pub use launch::OnProgress;
 pub use launchers::LauncherStatus;
 pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
+pub use partial::Partial;
 pub use records::{RecordError, RunRecords, WaitingRun};
 pub use registry::nearest;
 pub use run::{

@@ -1,15 +1,21 @@
-"""Turns bytes from the link into JSON values, refusing what the other end could not read."""
+"""Turns bytes from the link into JSON values, refusing what the other end could not read.
+
+Both ends hold JSON to one set of limits beyond its grammar: nesting, numbers within the range of a
+64-bit float, no lone surrogates, no key twice in one object.
+"""
 
 from __future__ import annotations
 
 import json
-import math
+import re
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 _EXCERPT = 200
-_DUPLICATES_CHECKED_UP_TO = 64 * 1024
+# Up to this size a second reading, which tells what is wrong, costs less than looking for signs.
+_READ_TWICE_UP_TO = 64 * 1024
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{309}")
 
 
 class DecodeError(Exception):
@@ -19,8 +25,8 @@ class DecodeError(Exception):
 def decode(body: bytes, depth: int) -> Any:
     """Parses `body`, nested at most `depth` levels.
 
-    Raises `DecodeError` for malformed JSON, NaN and infinities, lone surrogates, duplicate keys
-    (in bodies up to 64 KiB, where looking is cheap) and deeper nesting.
+    Raises `DecodeError` for malformed JSON, numbers that are not finite as floats, lone surrogates,
+    duplicate keys and deeper nesting.
     """
     try:
         value = from_json(body, allow_inf_nan=False, cache_strings="keys")
@@ -30,9 +36,9 @@ def decode(body: bytes, depth: int) -> Any:
         raise DecodeError(
             f"JSON is nested deeper than {depth} levels; it begins with {_excerpt(body)}"
         )
-    if len(body) <= _DUPLICATES_CHECKED_UP_TO:
+    if len(body) <= _READ_TWICE_UP_TO or _is_suspect(body, value):
         try:
-            json.loads(body, object_pairs_hook=_unique, parse_float=_finite)
+            json.loads(body, object_pairs_hook=_unique, parse_float=_float, parse_int=_int)
         except (_Refused, RecursionError) as error:
             raise DecodeError(f"{error}; the body begins with {_excerpt(body)}") from None
     return value
@@ -53,6 +59,36 @@ def deeper_than(value: Any, depth: int) -> bool:
     return True
 
 
+def has_long_number(data: bytes) -> bool:
+    """Says whether there are as many digits in a row as only numbers beyond a float have."""
+    return len(data) > 308 and _LONG_NUMBER.search(data) is not None
+
+
+def is_finite(number: int) -> bool:
+    """Says whether the integer is within the range of a 64-bit float."""
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
+
+
+def _is_suspect(body: bytes, value: Any) -> bool:
+    """Looks for signs that `body` is outside the limits; `value` is what it was parsed to."""
+    if has_long_number(body):
+        return True
+    again = to_json(value, inf_nan_mode="constants")
+    # Of two equal keys only one is left.
+    return b"Infinity" in again or _texts(again) != _texts(body)
+
+
+def _texts(data: bytes) -> int:
+    """Returns how many quotes in JSON begin or end a text."""
+    if b"\\" in data:
+        data = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    return data.count(b'"')
+
+
 class _Refused(Exception):
     pass
 
@@ -62,11 +98,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise _Refused("an object has the same key twice")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
+def _float(text: str) -> None:
+    if float(text) in (float("inf"), float("-inf")):
         raise _Refused(f"the number {text[:40]} is out of range")
-    return number
+
+
+def _int(text: str) -> None:
+    if len(text) > 308:
+        _float(text)
 
 
 def _excerpt(body: bytes) -> str:

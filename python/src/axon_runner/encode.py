@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from axon_runner import json_fault
-from axon_runner.decode import deeper_than
+from axon_runner.decode import has_long_number
 from axon_runner.user_code import as_text
 
 _REMEDY = (
@@ -76,17 +76,13 @@ def encode_result(tool: str, result: Any, depth: int) -> bytes:
 def checked(data: bytes, depth: int = 64) -> bytes:
     """Returns `data`, which a serialiser of pydantic wrote, if the other end can read it.
 
-    Raises `EncodeError` for NaN, infinities and deeper nesting.
+    Raises `EncodeError` for numbers that are not finite as floats, and deeper nesting.
     """
-    suspect = b"NaN" in data or b"Infinity" in data
+    suspect = b"NaN" in data or b"Infinity" in data or has_long_number(data)
     if not suspect and data.count(b"{") + data.count(b"[") <= depth:
         return data
-    try:
-        readable = not deeper_than(from_json(data, allow_inf_nan=False), depth)
-    except ValueError:
-        readable = False
-    if not readable:
-        raise EncodeError(json_fault.of_json(data, depth))
+    if fault := json_fault.of_json(data, depth):
+        raise EncodeError(fault)
     return data
 
 

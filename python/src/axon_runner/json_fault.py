@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_jsonable_python
 
+from axon_runner.decode import is_finite
+
 _PLACE_CHARS = 100
 # Lone surrogates survive `to_jsonable_python` and stand in no text that could be sent.
 _UNKNOWN = "\udfffunknown:"
@@ -24,13 +26,15 @@ def of_value(value: Any, depth: int) -> str | None:
     return _first(shown, depth)
 
 
-def of_json(data: bytes, depth: int) -> str:
-    """Returns the first fault of JSON that a serialiser wrote and the other end cannot read."""
+def of_json(data: bytes, depth: int) -> str | None:
+    """Returns the first fault of JSON that a serialiser wrote, if the other end cannot read it."""
     try:
         value = from_json(data)
-    except ValueError:
+    except ValueError as error:
+        if "out of range" in str(error):
+            return "an integer is beyond the range of a 64-bit float"
         return f"the value is nested deeper than {depth} levels"
-    return _first(value, depth) or "a number is not finite"
+    return _first(value, depth)
 
 
 def _mark(value: Any) -> str:
@@ -42,6 +46,8 @@ def _first(value: Any, depth: int) -> str | None:
         match found:
             case float() if not math.isfinite(found):
                 return f"{place} is {found}, not a finite number"
+            case int() if not is_finite(found):
+                return f"{place} is an integer beyond the range of a 64-bit float"
             case str() if found.startswith(_UNKNOWN):
                 return f"{place} is of type {found.removeprefix(_UNKNOWN)}"
             case str() if not _is_unicode(found):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_ai import NativeOutput, PromptedOutput, RunContext, StructuredDict, ToolOutput
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.capabilities import PrepareOutputTools
-from pydantic_ai.exceptions import UserError
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import ModelRetry
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from axon_runner.launch import ConfigError
-from axon_runner.schemas import SchemaCheck
+from axon_runner.schemas import SchemaCheck, unsendable
 from axon_runner.wire import OutputSpec
 
-_PLACEHOLDER: dict[str, Any] = {"type": "object", "additionalProperties": True}
+# The answer stands in an object of its own where it goes on, and in one more if Rust wraps it.
+_DEPTH = 62
+# What providers take as a name.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Output:
 
     type: Any
     text: bool
-    capabilities: tuple[PrepareOutputTools[Any], ...] = ()
+    capabilities: tuple[AbstractCapability[Any], ...] = ()
 
 
 def build(spec: OutputSpec | None) -> Output:
@@ -42,11 +48,12 @@ def build(spec: OutputSpec | None) -> Output:
     if schema.get("type") != "object":
         raise ConfigError("the output schema must be of type object; wrap other values in one")
     check = SchemaCheck(schema, "the output schema")
-    try:
-        answer = _checked(StructuredDict(schema, spec.name, spec.description), check)
-    except (UserError, KeyError):  # KeyError: a reference to the whole schema, "#"
-        return _recursive(spec, schema, check)
-    return Output([_marked(answer, spec), DeferredToolRequests], text=False)
+    answer = _checked(_placeholder(spec, schema), check)
+    return Output(
+        [_marked(answer, spec), DeferredToolRequests],
+        text=False,
+        capabilities=(_Schema(_shown(schema)),),
+    )
 
 
 def pausing(agent: AbstractAgent[Any, Any]) -> Any:
@@ -85,21 +92,47 @@ def _marked(answer: Any, spec: OutputSpec) -> Any:
             return answer
 
 
-def _recursive(spec: OutputSpec, schema: dict[str, Any], check: SchemaCheck) -> Output:
-    """Asks for a recursive schema by an output tool: pydantic-ai cannot inline such a schema."""
-    if spec.mode not in ("auto", "tool"):
-        raise ConfigError(f"a recursive output schema cannot use mode {spec.mode!r}; use 'tool'")
+def _placeholder(spec: OutputSpec, schema: Mapping[str, Any]) -> Any:
+    """Returns a type with the name and description of the output, of any object.
 
-    async def replace(ctx: RunContext[Any], tools: list[ToolDefinition]) -> list[ToolDefinition]:
-        for tool in tools:
-            tool.parameters_json_schema = schema
-        return tools
+    pydantic-ai inlines the definitions of a schema that it is given here: it cannot do so with a
+    recursive one, and does not do so everywhere. So it gets none, and `_Schema` says it later.
+    """
+    title = schema.get("title")
+    own = title if isinstance(title, str) and _NAME.fullmatch(title) else None
+    described = schema.get("description")
+    description = described if isinstance(described, str) else None
+    if spec.description is not None:
+        # Every mode but `auto` has a place of its own for it.
+        description = spec.description if spec.mode == "auto" else None
+    anything = {"type": "object", "additionalProperties": True}
+    return StructuredDict(anything, spec.name or own, description)
 
-    placeholder = StructuredDict(dict(_PLACEHOLDER), spec.name, spec.description)
-    marked = _marked(_checked(placeholder, check), spec.model_copy(update={"mode": "tool"}))
-    return Output(
-        [marked, DeferredToolRequests], text=False, capabilities=(PrepareOutputTools(replace),)
-    )
+
+def _shown(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the model is shown: the title and description stand beside it already."""
+    return {key: value for key, value in schema.items() if key not in ("title", "description")}
+
+
+@dataclass
+class _Schema(AbstractCapability[Any]):
+    """Puts the schema, whole, into each request in the place of the placeholder's."""
+
+    schema: dict[str, Any]
+
+    async def prepare_output_tools(
+        self, ctx: RunContext[Any], tool_defs: list[ToolDefinition]
+    ) -> list[ToolDefinition]:
+        return [replace(tool, parameters_json_schema=self.schema) for tool in tool_defs]
+
+    async def before_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        parameters = request_context.model_request_parameters
+        if (asked := parameters.output_object) is None:
+            return request_context
+        shown = replace(parameters, output_object=replace(asked, json_schema=self.schema))
+        return replace(request_context, model_request_parameters=shown)
 
 
 def _checked(answer: Any, check: SchemaCheck) -> Any:
@@ -109,6 +142,9 @@ def _checked(answer: Any, check: SchemaCheck) -> Any:
     """
 
     def validate(value: dict[str, Any]) -> dict[str, Any]:
+        if faults := unsendable(value, _DEPTH):
+            # A validation error would repeat the value, and nobody could read that either.
+            raise ModelRetry(f"The answer cannot be used: {faults}.")
         if faults := check.faults(value):
             raise PydanticCustomError("json_schema", "{faults}", {"faults": faults})
         return value

@@ -46,6 +46,11 @@ def reply(messages: list[ModelMessage], info: AgentInfo) -> dict[str, Any]:
     if step.get("say") == "schema":
         return {"text": json.dumps(info.function_tools[0].parameters_json_schema)}
     if step.get("say") == "output_schema":
+        asked = info.model_request_parameters.output_object
+        if asked is not None:
+            named = f"{asked.name}: {asked.description}"
+            print("output schema:", named, json.dumps(asked.json_schema), info.instructions)
+            return {"text": json.dumps(step["args"])}
         print("output schema:", json.dumps(info.output_tools[0].parameters_json_schema))
         return {"calls": [["$output", step["args"], "out"]]}
     if step.get("say") == "settings":

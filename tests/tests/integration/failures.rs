@@ -5,7 +5,7 @@ use std::time::Duration;
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::ConversationId;
 use axon_kernel::schema::Schema;
-use axon_kernel::spec::{AgentSpec, Effect, OutputMode, OutputSpec, RunnerProgram};
+use axon_kernel::spec::{AgentSpec, Effect, OutputSpec, RunnerProgram};
 use axon_kernel::wire::Before;
 use axon_runtime::{AgentState, Outcome, RunOutcome, Runtime};
 use axon_test::scripted_runner::{
@@ -215,13 +215,7 @@ async fn an_output_that_the_runner_let_through_is_validated_again() {
     let schema = json!({"type": "object", "properties": {"risk": {"maximum": 10}}});
     let life = Life::default().always([Step::complete(json!({"risk": 11}))]);
     let scene = Scene::with(life, |spec| {
-        spec.output = Some(OutputSpec {
-            mode: OutputMode::Auto,
-            schema: Schema::new(schema).unwrap(),
-            name: None,
-            description: None,
-            strict: None,
-        });
+        spec.output = Some(OutputSpec::new(Schema::new(schema).unwrap()));
     });
     let scene = scene.await;
     let ended = scene.run().await;

@@ -9,8 +9,7 @@ use axon_kernel::failure::FailureKind;
 use axon_kernel::policy::{Decision, FallbackTo};
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{
-    AgentSpec, Backoff, Effect, FileText, ModelName, OutputMode, OutputSpec, PolicyRule,
-    ProviderSpec, Then,
+    AgentSpec, Backoff, Effect, FileText, ModelName, OutputSpec, PolicyRule, ProviderSpec, Then,
 };
 use axon_runtime::{Outcome, Runtime, RuntimeEvent};
 use axon_test::scripted_model::ChatRequest;
@@ -120,13 +119,7 @@ async fn a_fallback_model_of_another_provider_goes_on_from_the_last_checkpoint_w
 
 fn advice() -> OutputSpec {
     let schema = json!({"type": "object", "properties": {"advice": {"type": "string"}}, "required": ["advice"]});
-    OutputSpec {
-        mode: OutputMode::Auto,
-        schema: Schema::new(schema).unwrap().for_output().unwrap(),
-        name: None,
-        description: None,
-        strict: None,
-    }
+    OutputSpec::new(Schema::new(schema).unwrap())
 }
 
 /// An agent that falls back to another one, which has an output schema of its own.

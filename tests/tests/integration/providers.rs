@@ -5,7 +5,7 @@ use std::time::Duration;
 use axon_kernel::event::RunEvent;
 use axon_kernel::failure::FailureKind;
 use axon_kernel::schema::Schema;
-use axon_kernel::spec::{OutputMode, OutputSpec, PolicyRule};
+use axon_kernel::spec::{OutputSpec, PolicyRule};
 use axon_runtime::{Outcome, RunHandle, Runtime};
 use axon_test::{Reply, Script, ScriptedModel};
 use serde_json::json;
@@ -150,13 +150,7 @@ async fn an_answer_that_breaks_the_schema_is_asked_again_and_then_fails_with_det
     let model = ScriptedModel::start(script).await;
     let mut spec = scripted_agent("risk");
     spec.retries.output = Some(1);
-    spec.output = Some(OutputSpec {
-        mode: OutputMode::Auto,
-        schema: Schema::new(schema).unwrap().for_output().unwrap(),
-        name: None,
-        description: None,
-        strict: None,
-    });
+    spec.output = Some(OutputSpec::new(Schema::new(schema).unwrap()));
     spec.policy
         .insert(FailureKind::ModelBehavior, PolicyRule { retry: Some(0), ..Default::default() });
     spec.policy

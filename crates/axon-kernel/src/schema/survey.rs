@@ -43,23 +43,47 @@ pub(super) struct Survey<'a> {
     anchors: BTreeMap<&'a str, String>,
     /// The subschemas that apply to the same value as the one at the key.
     same_value: BTreeMap<String, Vec<String>>,
+    /// References that are still to be followed, by the subschema that has them.
     references: Vec<(String, &'a str)>,
+    /// All references, by where they are written.
+    written: Vec<(String, String)>,
 }
 
 impl<'a> Survey<'a> {
     /// Refuses what must not reach the compiler.
     pub(super) fn of(root: &'a Value) -> Result<(), SchemaError> {
+        let survey = Self::linked(root)?;
+        let mut seen = BTreeMap::new();
+        let pointers: Vec<String> = survey.same_value.keys().cloned().collect();
+        pointers.iter().try_for_each(|pointer| survey.unfold(pointer, 1, &mut seen).map(drop))
+    }
+
+    /// Returns every reference of a schema that is known to be one, by where it is written.
+    pub(super) fn references(root: &'a Value) -> Vec<(String, String)> {
+        Self::linked(root).map(|survey| survey.written).unwrap_or_default()
+    }
+
+    /// Calls `see` for every subschema, with its pointer.
+    pub(super) fn each(root: &'a Value, mut see: impl FnMut(&str, &'a Value)) {
+        let Ok(survey) = Self::linked(root) else { return };
+        for pointer in survey.same_value.keys() {
+            if let Some(schema) = root.pointer(pointer) {
+                see(pointer, schema);
+            }
+        }
+    }
+
+    fn linked(root: &'a Value) -> Result<Self, SchemaError> {
         let mut survey = Self {
             root,
             anchors: BTreeMap::new(),
             same_value: BTreeMap::new(),
             references: Vec::new(),
+            written: Vec::new(),
         };
         survey.visit(root, String::new())?;
         survey.link()?;
-        let mut seen = BTreeMap::new();
-        let pointers: Vec<String> = survey.same_value.keys().cloned().collect();
-        pointers.iter().try_for_each(|pointer| survey.unfold(pointer, 1, &mut seen).map(drop))
+        Ok(survey)
     }
 
     fn visit(&mut self, schema: &'a Value, pointer: String) -> Result<(), SchemaError> {
@@ -96,6 +120,7 @@ impl<'a> Survey<'a> {
         for keyword in ["$ref", "$dynamicRef", "$recursiveRef"] {
             if let Some(Value::String(reference)) = members.get(keyword) {
                 self.references.push((pointer.to_owned(), reference));
+                self.written.push((child(pointer, keyword), reference.clone()));
             }
         }
     }
@@ -194,7 +219,7 @@ fn subschemas<'a>(
     }
 }
 
-fn child(pointer: &str, key: &str) -> String {
+pub(super) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -183,6 +183,18 @@ pub enum Rule {
     /// A schema cannot be used.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// An answer is of no kind.
+    #[error("an output needs a schema, or mode = \"text\" for plain text")]
+    NoOutputSchema,
+    /// A key is about structured output, and the output is plain text.
+    #[error(
+        "mode = \"text\" is plain text: leave `{key}` out, or choose the mode \"auto\", \"tool\", \
+         \"native\" or \"prompted\""
+    )]
+    TextOutput {
+        /// The key.
+        key: &'static str,
+    },
     /// Instructions cannot be used.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -204,10 +216,8 @@ impl AgentSpec {
         self.check_runner(&mut broken);
         self.check_limits(&mut broken);
         self.check_ladder(&mut broken);
-        if let Some(output) = &self.output
-            && let Err(error) = output.schema.clone().for_output()
-        {
-            broken.add("/output/schema", error);
+        if let Some(output) = &self.output {
+            output.check(&mut broken);
         }
         for (pointer, values) in [
             ("/model_settings", self.model_settings.values().collect::<Vec<_>>()),
@@ -250,7 +260,7 @@ impl AgentSpec {
                 broken.add(format!("/tools/{index}/name"), Rule::DuplicateTool { name });
             }
             if let Some(schema) = &tool.parameters
-                && let Err(error) = schema.clone().for_output()
+                && let Err(error) = schema.clone().for_arguments()
             {
                 broken.add(format!("/tools/{index}/parameters"), error);
             }

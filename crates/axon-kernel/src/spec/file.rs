@@ -62,7 +62,7 @@ pub struct AgentFile {
     /// What callers give with each run.
     #[serde(skip_serializing_if = "is_default")]
     pub deps: DepsFile,
-    /// The structured output; plain text where this is missing.
+    /// The answer; plain text where this is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputFile>,
     /// The tools.
@@ -186,11 +186,12 @@ pub struct DepsFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputFile {
-    /// How the model is made to give it.
+    /// How the model is made to give it; `text` is plain text, of no schema.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: OutputMode,
-    /// The JSON Schema: in line, or the name of a file in the agent's folder.
-    pub schema: SchemaSource,
+    /// The JSON Schema, of any kind of value: in line, or the name of a file in the agent's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSource>,
     /// The name of the output, for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ToolName>,

@@ -188,9 +188,13 @@ impl Load<'_, '_> {
     }
 
     fn output(&mut self, file: OutputFile) -> Option<OutputSpec> {
+        let schema = match file.schema {
+            Some(schema) => Some(self.schema("/output/schema", schema)?),
+            None => None,
+        };
         Some(OutputSpec {
             mode: file.mode,
-            schema: self.schema("/output/schema", file.schema)?,
+            schema,
             name: file.name,
             description: file.description,
             strict: file.strict,

@@ -151,7 +151,7 @@ impl From<&AgentSpec> for AgentFile {
             },
             output: spec.output.as_ref().map(|output| OutputFile {
                 mode: output.mode,
-                schema: source(&output.schema),
+                schema: output.schema.as_ref().map(source),
                 name: output.name.clone(),
                 description: output.description.clone(),
                 strict: output.strict,

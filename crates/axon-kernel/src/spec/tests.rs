@@ -3,6 +3,7 @@
 mod approvals;
 mod doubt;
 mod ladder;
+mod output;
 mod process;
 mod prompts;
 
@@ -144,7 +145,7 @@ fn a_full_file_is_read() {
 #[test]
 fn the_order_of_a_schemas_properties_is_kept() {
     let spec = load(FULL).unwrap();
-    let raw = spec.output.unwrap().schema.raw().to_string();
+    let raw = spec.output.unwrap().schema.unwrap().raw().to_string();
     assert!(raw.find("\"b\"") < raw.find("\"a\""), "{raw}");
     let text = "model = 'test'\n[deps]\nschema = { properties = { z = {}, a = {} } }";
     let raw = load(text).unwrap().deps.schema.unwrap().raw().to_string();
@@ -319,9 +320,9 @@ fn broken_rules_are_all_told_with_their_place() {
              `python`, `rust` or `agent`",
             "agent.toml:14:8: tools[3].name: a second tool is called `c`: names of tools must \
              differ",
-            "agent.toml:16:14: tools[3].parameters: the top level must say \"type\": \"object\" \
-             (found \"array\"): wrap it as {\"type\": \"object\", \"properties\": {\"value\": …}, \
-             \"required\": [\"value\"]}",
+            "agent.toml:16:14: tools[3].parameters: the arguments of a tool are an object, so the \
+             top level must say \"type\": \"object\" (found \"array\"): give {\"type\": \
+             \"object\", \"properties\": {\"value\": …}, \"required\": [\"value\"]}",
             "agent.toml:17:1: supervision.backoff: backoff.min must not be longer than backoff.max",
             "agent.toml:20:18: policy.busy.retry: 101 is out of range: give a number from 0 to 100",
         ]

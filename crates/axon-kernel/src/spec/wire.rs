@@ -153,7 +153,7 @@ fn wire_tool(tool: &ToolSpec) -> Map<String, Value> {
 fn wire_output(output: &OutputSpec) -> Map<String, Value> {
     let mut wire = Map::new();
     put(&mut wire, "mode", Some(json!(output.mode)));
-    put(&mut wire, "schema", Some(output.schema.raw().clone()));
+    put(&mut wire, "schema", output.wire_schema());
     put(&mut wire, "name", output.name.as_ref().map(|name| name.as_str()));
     put(&mut wire, "description", output.description.as_deref());
     put(&mut wire, "strict", output.strict);

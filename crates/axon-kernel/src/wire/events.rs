@@ -60,7 +60,7 @@ impl RunnerEvent {
     /// [`UnknownEvent`] if `data` is not what the kind promises.
     pub fn read(kind: &str, data: &str) -> Result<Self, UnknownEvent> {
         let wrong = |source| UnknownEvent { kind: kind.to_owned(), source };
-        crate::json::check_depth(data.as_bytes()).map_err(wrong)?;
+        crate::json::check_limits(data.as_bytes()).map_err(wrong)?;
         Self::parse(kind, data).map_err(|error| wrong(error.into()))
     }
 

@@ -227,9 +227,7 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
         }
         let output = schemas::output::<O>();
         if let Some(Some(schema)) = self.note(output) {
-            let mode = self.mode;
-            self.spec.output =
-                Some(OutputSpec { mode, schema, name: None, description: None, strict: None });
+            self.spec.output = Some(OutputSpec::new(schema).with_mode(self.mode));
         }
         if let Some(wrong) = self.wrong {
             return Err(wrong);

@@ -1,7 +1,7 @@
 //! Why an agent, a tool or a prompt cannot be defined as it is.
 
 use axon_kernel::prompt::PromptError;
-use axon_kernel::schema::SchemaError;
+use axon_kernel::schema::TypeError;
 use axon_kernel::spec::{Broken, NameError};
 
 /// Why an agent, a tool or a prompt cannot be defined as it is. Nothing was started.
@@ -16,7 +16,7 @@ pub enum DefinitionError {
         /// What the type is used as: `the output`, `the arguments of tool "add"`.
         what: String,
         /// Why, and what to write instead.
-        problem: SchemaError,
+        problem: TypeError,
     },
     /// Instructions cannot be used.
     #[error(transparent)]

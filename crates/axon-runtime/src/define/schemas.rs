@@ -2,13 +2,12 @@
 
 use std::any::TypeId;
 
-use axon_kernel::schema::{Schema, SchemaError};
+use axon_kernel::schema::{Schema, TypeError};
 use axon_kernel::spec::ToolName;
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::DefinitionError;
 use crate::tools::{AnyDeps, FromDeps};
@@ -20,18 +19,22 @@ pub trait Deps: FromDeps {
     ///
     /// # Errors
     ///
-    /// [`SchemaError`] if a part of the type cannot be said in a schema.
-    fn schema() -> Result<Option<Schema>, SchemaError>;
+    /// [`TypeError`] if a part of the type cannot be carried as JSON, or said in a schema.
+    fn schema() -> Result<Option<Schema>, TypeError>;
 }
 
 impl<T: FromDeps + Serialize + DeserializeOwned + JsonSchema> Deps for T {
-    fn schema() -> Result<Option<Schema>, SchemaError> {
-        if TypeId::of::<T>() == TypeId::of::<()>() { Ok(None) } else { serialized::<T>().map(Some) }
+    fn schema() -> Result<Option<Schema>, TypeError> {
+        if TypeId::of::<T>() == TypeId::of::<()>() {
+            Ok(None)
+        } else {
+            Schema::of_serialized::<T>().map(Some)
+        }
     }
 }
 
 impl Deps for AnyDeps {
-    fn schema() -> Result<Option<Schema>, SchemaError> {
+    fn schema() -> Result<Option<Schema>, TypeError> {
         Ok(None)
     }
 }
@@ -48,23 +51,26 @@ pub(super) fn output<T: Output>() -> Result<Option<Schema>, DefinitionError> {
         return Ok(None);
     }
     let what = || "the output".to_owned();
-    deserialized::<T>().map(Some).map_err(|problem| DefinitionError::Type { what: what(), problem })
+    Schema::for_reading::<T>()
+        .map(Some)
+        .map_err(|problem| DefinitionError::Type { what: what(), problem })
 }
 
 /// Returns the schema of a tool's arguments; none where they may be anything, and the agent's file
 /// says what.
-pub(crate) fn parameters_of<A: JsonSchema>(
+pub(crate) fn parameters_of<A: JsonSchema + DeserializeOwned>(
     tool: &ToolName,
 ) -> Result<Option<Schema>, DefinitionError> {
     let refused = |problem| {
         let what = format!("the arguments of tool `{tool}`");
         DefinitionError::Type { what, problem }
     };
-    let schema = deserialized::<A>().map_err(refused)?;
+    let schema = Schema::for_reading::<A>().map_err(refused)?;
     if is_anything(schema.raw()) {
         return Ok(None);
     }
-    schema.for_output().map(Some).map_err(refused)
+    let no_object = |fault| TypeError::of::<A>(String::new(), fault);
+    schema.for_arguments().map(Some).map_err(|error| refused(no_object(error.into())))
 }
 
 fn is_anything(schema: &Value) -> bool {
@@ -73,22 +79,4 @@ fn is_anything(schema: &Value) -> bool {
         Value::Object(members) => members.keys().all(|key| key == "title"),
         Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
     }
-}
-
-fn deserialized<T: JsonSchema + ?Sized>() -> Result<Schema, SchemaError> {
-    generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
-}
-
-fn serialized<T: JsonSchema + ?Sized>() -> Result<Schema, SchemaError> {
-    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
-}
-
-fn generate<T: JsonSchema + ?Sized>(settings: SchemaSettings) -> Result<Schema, SchemaError> {
-    let mut raw = settings.into_generator().into_root_schema_for::<T>().to_value();
-    if let Some(members) = raw.as_object_mut() {
-        members.shift_remove("$schema");
-    } else {
-        raw = json!(raw);
-    }
-    Schema::new(raw)
 }

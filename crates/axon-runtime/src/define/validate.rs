@@ -99,7 +99,7 @@ impl Validators {
         F: Fn(&O, &OutputContext<D>) -> Result<(), Reject> + Send + Sync + 'static,
     {
         let function = move |output: &Value, known: &Known| -> Result<(), ToolError> {
-            let read = serde_json::from_value(output.clone());
+            let read = RawJson::from(output).read();
             let output: O = read.map_err(|error| ToolError::Retry(error.to_string()))?;
             let deps = D::from_deps(known.deps.as_ref())?;
             let context = OutputContext { deps, known: known.clone() };

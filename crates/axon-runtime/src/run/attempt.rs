@@ -1,5 +1,6 @@
 //! One attempt: a lent runner, its stream of events, and what each of them means for the run.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -336,8 +337,14 @@ impl Driver {
         match event {
             RunnerEvent::Model { kind, data } => self.take_model_event(kind, data).await,
             RunnerEvent::PartialOutput(partial) => {
+                let output = self.launcher.spec.output.as_ref();
+                let Some(value) = output.map_or(Some(Cow::Borrowed(&partial.value)), |output| {
+                    output.unwrap_partial(&partial.value)
+                }) else {
+                    return Ok(());
+                };
                 self.shown = true;
-                let value = PartialValue { value: partial.value };
+                let value = PartialValue { value: value.into_owned() };
                 Ok(self.emit(RunEvent::PartialOutput(value)).await?)
             }
             RunnerEvent::ToolStarted(started) => self.tool_started(seq, started, lease).await,
@@ -484,9 +491,8 @@ impl Driver {
         completed: AttemptCompleted,
         (model, offline): (String, bool),
     ) -> Result<Completed, Failure> {
-        self.check_output(&completed.output)?;
         Ok(Completed {
-            output: completed.output,
+            output: self.check_output(completed.output)?,
             usage: completed.usage,
             model: completed.model.unwrap_or(model),
             offline,
@@ -495,16 +501,23 @@ impl Driver {
         })
     }
 
-    fn check_output(&self, output: &RawJson) -> Result<(), Failure> {
-        let Some(spec) = &self.launcher.spec.output else { return Ok(()) };
+    /// Returns the output as the agent's author defined it.
+    fn check_output(&self, said: RawJson) -> Result<RawJson, Failure> {
+        let Some(spec) = &self.launcher.spec.output else { return Ok(said) };
         let invalid = |problem: String| {
-            let message = format!("{problem}; the output was {}", excerpt(output.get(), 200));
+            let message = format!("{problem}; the output was {}", excerpt(said.get(), 200));
             Failure::new(FailureKind::OutputInvalid, message)
         };
+        let output = spec.unwrap(&said).map_err(|error| invalid(error.to_string()))?.into_owned();
         let value: Value = output.decode().map_err(|error| invalid(error.to_string()))?;
-        spec.schema.validate(&value).map_err(|violations| {
+        let Some(schema) = &spec.schema else {
+            let is_text = value.is_string();
+            return is_text.then_some(output).ok_or_else(|| invalid("not plain text".to_owned()));
+        };
+        schema.validate(&value).map_err(|violations| {
             let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
             invalid(format!("the output breaks its schema: {}", found.join("; ")))
-        })
+        })?;
+        Ok(output)
     }
 }

@@ -25,10 +25,16 @@ impl Driver {
             max_retries: check.max_retries,
         };
         let validators = self.launcher.code.validators.clone();
+        let spec = self.launcher.spec.output.clone();
         let which = (check.check_id, "the validators".to_owned());
         let deadline = self.deadline();
         self.calls_here.begin(which, CancellationToken::new(), deadline, async move {
-            let read = |output: &RawJson| -> Result<Value, ToolError> { Ok(output.decode()?) };
+            let read = |said: &RawJson| -> Result<Value, ToolError> {
+                Ok(match &spec {
+                    Some(spec) => spec.unwrap(said)?.decode()?,
+                    None => said.decode()?,
+                })
+            };
             let checked = read(&check.output).and_then(|output| validators.check(&output, &known));
             (checked.map(|()| Value::Null).map_err(Ended::Tool), By::Validators)
         });

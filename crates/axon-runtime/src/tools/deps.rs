@@ -30,7 +30,7 @@ pub trait FromDeps: Sized + Send + Sync + 'static {
 impl<T: DeserializeOwned + Send + Sync + 'static> FromDeps for T {
     fn from_deps(deps: Option<&RawJson>) -> Result<Self, serde_json::Error> {
         match deps {
-            Some(deps) => deps.decode(),
+            Some(deps) => deps.read(),
             None => serde_json::from_value(Value::Null),
         }
     }

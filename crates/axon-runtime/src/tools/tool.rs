@@ -97,7 +97,7 @@ impl Tool {
         let called = move |call: Arc<Call>| -> ToolFuture {
             let function = function.clone();
             Box::pin(async move {
-                let args = call.args.decode().map_err(|error| {
+                let args = call.args.read().map_err(|error| {
                     ToolError::Retry(format!("the arguments cannot be read: {error}"))
                 })?;
                 let returned = function(ToolContext::of(call)?, args).await?;

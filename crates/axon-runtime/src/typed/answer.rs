@@ -112,7 +112,7 @@ impl RunOutcome {
             }
         };
         let Completed { output, usage, model, offline, attempts, duration_ms } = completed;
-        let output = match output.decode() {
+        let output = match output.read() {
             Ok(output) => output,
             Err(source) => {
                 let shown = excerpt(output.get(), SHOWN_BYTES);

@@ -193,7 +193,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         let excerpt = json::excerpt(&String::from_utf8_lossy(body), EXCERPT_BYTES);
         Refusal::decode(format!("{error}; the body begins with {excerpt}"))
     };
-    json::check_depth(body).map_err(|error| wrong(&error))?;
+    json::check_limits(body).map_err(|error| wrong(&error))?;
     // What is only carried on is not read below, so that what is no JSON in it is found here.
     serde_json::from_slice::<Value>(body).map_err(|error| wrong(&error))?;
     serde_json::from_slice(body).map_err(|error| Refusal::config(format!("the body: {error}")))

@@ -9,7 +9,7 @@ use axon_kernel::budget::Allowance;
 use axon_kernel::config::Config;
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::schema::Schema;
-use axon_kernel::spec::{AgentSpec, Backoff, OutputMode, OutputSpec, PolicyRule};
+use axon_kernel::spec::{AgentSpec, Backoff, OutputSpec, PolicyRule};
 use axon_kernel::store::Store;
 use axon_runtime::{AgentHandle, MemoryStore, Observed, Outcome, Runtime, RuntimeEvent};
 use axon_test::scripted_model::ChatRequest;
@@ -122,13 +122,7 @@ fn agent(name: &str) -> AgentSpec {
     let mut spec = scripted_agent(name);
     let schema = json!({"type": "object", "properties": {"risk": {"type": "integer"}},
         "required": ["risk"]});
-    spec.output = Some(OutputSpec {
-        mode: OutputMode::Auto,
-        schema: Schema::new(schema).unwrap().for_output().unwrap(),
-        name: None,
-        description: None,
-        strict: None,
-    });
+    spec.output = Some(OutputSpec::new(Schema::new(schema).unwrap()));
     spec.model_settings.insert("timeout".to_owned(), json!(1.0));
     let quick = Backoff { min: Duration::from_millis(5), max: Duration::from_millis(20) };
     for kind in [
