@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers too")]
 
+mod asking_rust;
 mod attach;
 mod chaos;
 mod command_line;

@@ -81,8 +81,13 @@ impl Driver {
     ) -> Result<(), AttemptError> {
         let call = request.tool_call_id.clone();
         if let Some(content) = self.results.get(&call) {
-            let content: Value = content.decode().unwrap_or_default();
-            return self.answer(call, ToolAnswer::Ok { content }, lease).await;
+            // A Python tool that asks numbers its calls: in another order they are other calls.
+            let recorded = self.calls.get(&call).filter(|called| called.name != request.name);
+            let answer = match recorded {
+                Some(recorded) => mistaken(recorded, &request.name),
+                None => ToolAnswer::Ok { content: content.decode().unwrap_or_default() },
+            };
+            return self.answer(call, answer, lease).await;
         }
         let spec = self.launcher.spec.clone();
         let tool = spec.tools.iter().find(|tool| tool.name.as_str() == request.name);
@@ -258,6 +263,14 @@ fn unknown(name: &str) -> ToolAnswer {
         kind: "unknown_tool".to_owned(),
         retryable: false,
     }
+}
+
+fn mistaken(recorded: &ToolCalled, asked: &str) -> ToolAnswer {
+    let ToolCalled { tool_call_id: call, name, .. } = recorded;
+    broken(format!(
+        "call `{call}` asks for `{asked}`, and was `{name}` in an earlier attempt: a tool that asks \
+         others must ask in the same order whenever it is called"
+    ))
 }
 
 fn broken(message: String) -> ToolAnswer {
