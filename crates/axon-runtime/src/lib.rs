@@ -48,7 +48,7 @@ pub mod supervisor;
 mod tools;
 mod tree;
 
-pub use agent::{AgentHandle, AgentState, AgentStatus, RunnerState, RunnerStatus};
+pub use agent::{AgentHandle, AgentState, AgentStatus, DirectCall, RunnerState, RunnerStatus};
 pub use agents_dir::{
     AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
 };

@@ -204,7 +204,8 @@ impl Driver {
         match lease.client().tool_result(self.log().run_id(), &result).await {
             Ok(()) => Ok(()),
             Err(error @ RequestError::Refused { .. }) => {
-                tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
+                let agent = self.agent.name();
+                tracing::info!(run = %self.log().run_id(), %agent, %error, "a tool answer was refused");
                 Ok(())
             }
             Err(error) => Err(error.into_failure().into()),
