@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from axon_runner.refusals import Refusals
 from harness import Event, Json, Runner
-from support import call, calls, python, request, rust, spec, text
+from support import CALLABLES, call, calls, python, request, rust, spec, text
 
 ARGS: Json = {"include_pending": True}
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -197,6 +198,36 @@ def test_answer_that_nobody_waits_for_is_refused(shared: Runner) -> None:
     assert stream.answer(asked, content=2).status == 404
     assert stream.finish().kind == "attempt_completed"
     assert stream.answer(asked, content=3).status == 410
+
+
+def test_refused_answers_are_in_the_log() -> None:
+    with Runner(callables=CALLABLES) as runner:
+        stream = runner.start(request([call("balance", ARGS), text()], spec(rust())))
+        asked = stream.until("tool_request")
+        foreign = Event("tool_request", 0, {"tool_call_id": "foreign"})
+        assert stream.answer(foreign, content=1).status == 404
+        assert stream.answer(asked, content=1).status == 204
+        stream.finish()
+        assert stream.answer(asked, content=2).status == 410
+        assert runner.call("GET", "/healthz", authorization="Bearer wrong").status == 401
+
+        told = [runner.record() for _ in range(3)]
+        assert [(t["level"], t["fields"]["status"]) for t in told] == [
+            ("warn", 404),
+            ("info", 410),
+            ("warn", 401),
+        ]
+        path = f"POST /v1/runs/{stream.run_id}/tool_results"
+        assert [t["fields"]["request"] for t in told] == [path, path, "GET /healthz"]
+        assert "no call foreign waits" in told[0]["message"]
+
+
+def test_refusals_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals()
+    for _ in range(70):
+        refusals.tell(404, "POST /v1/tools/os:system/call", "there is none")
+
+    assert len(caplog.records) == 60
 
 
 def test_trace_context_is_carried_to_the_tool_request(shared: Runner) -> None:

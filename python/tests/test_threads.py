@@ -164,6 +164,25 @@ def test_directly_called_tool_is_told_when_its_caller_has_gone(own: Runner, file
     wait_until_finished(own)
 
 
+@pytest.mark.parametrize("tool", ["sleeps", "clings"])
+def test_directly_called_tool_is_cancelled_by_its_id_and_told_until_it_ends(
+    own: Runner, file: Path, tool: str
+) -> None:
+    connection = own.connect()
+    body = f'{{"args": {{"path": "{file}"}}, "tool_call_id": "d1"}}'
+    connection.request("POST", f"/v1/tools/tools:{tool}/call", body, own.headers())
+    until = time.monotonic() + DEADLINE
+    while own.call("DELETE", "/v1/calls/d1").status == 404:
+        assert time.monotonic() < until, "it never came"
+
+    left = wait_until_told(own)
+    assert (left["run_id"], left["tool"], left["tool_call_id"]) == (None, tool, "d1")
+    file.touch()
+    wait_until_finished(own)
+    assert own.call("DELETE", "/v1/calls/d1").status == 404
+    connection.close()
+
+
 def test_stop_iteration_of_a_tool_is_a_failure_like_any_other(own: Runner) -> None:
     agent = spec(python("stops_iterating"))
     done = own.start(request([call("stops_iterating"), text()], agent)).finish()

@@ -305,6 +305,9 @@ pub(crate) struct ToolCallArgs {
     /// The agent that registers it, where several do.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
+    /// How long it may take, such as 30s or 5m; else as long as its definition says.
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) deps: DepsArgs,
 }

@@ -42,8 +42,12 @@ async fn call(
     agent: &AgentHandle,
 ) -> Result<RawJson, Report> {
     let deps = ask::deps(&args.deps, agent).await?;
-    let called = agent.call_tool(target, args.args.clone(), deps).await;
-    called.map_err(|failure| {
+    let call = agent.direct_call(target, args.args.clone()).deps(deps);
+    let call = match args.timeout {
+        Some(timeout) => call.timeout(timeout),
+        None => call,
+    };
+    call.make().await.map_err(|failure| {
         // The runner is up, so the definition is in order.
         let is_callers = failure.kind == FailureKind::Config;
         let report = Report::from(failure);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::RunId;
+use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::{self, RawJson};
 use axon_kernel::spec::PythonTarget;
 use axon_kernel::wire::{
@@ -290,6 +290,16 @@ impl RunnerClient {
         let path = format!("/v1/tools/{target}/call");
         let call = self.request(Method::POST, &path, Some(encode(request)?));
         decode(self.answer(call, deadline).await?).await
+    }
+
+    /// Cancels the direct call `call` of a tool; what its thread still does is in the `unfinished`
+    /// of [`health`](Self::health).
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Refused`] with 404 if it is not under way.
+    pub async fn cancel_call(&self, call: &ToolCallId) -> Result<(), RequestError> {
+        self.send(Method::DELETE, &format!("/v1/calls/{call}"), None).await.map(drop)
     }
 
     /// Asks the registered Python function `target` what became of a tool call, and waits at most

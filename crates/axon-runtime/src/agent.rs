@@ -5,6 +5,7 @@
 //! how one is replaced that is well.
 
 mod actor;
+mod direct_call;
 mod ends;
 mod gate;
 mod handle;
@@ -19,6 +20,7 @@ mod tenancy;
 mod trouble;
 
 pub(crate) use actor::{AgentActor, AgentArguments, AgentMessage};
+pub use direct_call::DirectCall;
 pub(crate) use gate::{Admission, Slot};
 pub use handle::AgentHandle;
 pub(crate) use shared::{Agent, Standing};

@@ -91,9 +91,10 @@ pub enum RuntimeEvent {
         /// How the runners ended that it was alone in.
         evidence: Vec<String>,
     },
-    /// A run did not stop when it had to, and its runner was killed.
+    /// A run, or a tool that was called directly, did not stop when it had to, and its runner was
+    /// killed.
     HardStopped {
-        /// The run.
+        /// The run; one that nobody knows if a tool was called directly.
         run_id: RunId,
         /// The agent.
         agent: AgentName,

@@ -29,6 +29,7 @@ mod clock;
 mod conversations;
 mod define;
 mod definition;
+mod direct;
 mod events;
 mod group;
 mod host;
@@ -53,7 +54,7 @@ mod tools;
 mod tree;
 mod typed;
 
-pub use agent::{AgentHandle, AgentState, AgentStatus, RunnerState, RunnerStatus};
+pub use agent::{AgentHandle, AgentState, AgentStatus, DirectCall, RunnerState, RunnerStatus};
 pub use agents_dir::{
     AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
 };
@@ -65,6 +66,7 @@ pub use define::{
     Agent, AgentBuilder, AgentCode, DefinitionError, Deps, IntoInstructions, Output, OutputContext,
     PromptContext, Reject,
 };
+pub use direct::{Completion, DirectModel, ModelError, TextStream};
 pub use events::{Observed, RecycleReason, RuntimeEvent, RuntimeEvents};
 pub use host::Host;
 pub use hosted::{Door, HostedRunner};

@@ -23,6 +23,7 @@ use crate::agents::Agents;
 use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_config};
 use crate::budget::Budget;
 use crate::define::{Agent as DefinedAgent, AgentCode, DefinitionError};
+use crate::direct::DirectModels;
 use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
 use crate::host::Host;
@@ -99,6 +100,8 @@ struct Inner {
     surroundings: Surroundings,
     /// What goes on with open runs; nothing where they are not recovered.
     recovery: OnceLock<AbortHandle>,
+    /// The agents that stand for models which are asked directly.
+    direct_models: DirectModels,
 }
 
 impl Runtime {
@@ -153,7 +156,9 @@ impl Runtime {
         // Set once: here. Weak, because the agents hold the services.
         let _first = services.agents.set(Arc::downgrade(&agents));
         let recovery = OnceLock::new();
-        Self { inner: Arc::new(Inner { host, services, agents, surroundings, recovery }) }
+        let direct_models = DirectModels::default();
+        let inner = Inner { host, services, agents, surroundings, recovery, direct_models };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Finds an agent by its name.
@@ -176,6 +181,10 @@ impl Runtime {
         let (registry, name) = (&self.inner.services.registry, agent.name());
         let found = registry.find(name.as_str());
         TypedAgent::new(found.ok_or_else(|| (name.clone(), registry.nearest(name.as_str()))))
+    }
+
+    pub(crate) fn direct_models(&self) -> &DirectModels {
+        &self.inner.direct_models
     }
 
     /// Returns every agent, by name.

@@ -20,6 +20,7 @@ from axon_runner.faults import faults
 from axon_runner.http import Head, Reply, Response, Service
 from axon_runner.launch import PROTOCOL, TARGET_PATTERN, ConfigError, Launch
 from axon_runner.memory import ImportedMemory
+from axon_runner.refusals import Refusals
 from axon_runner.registry import Registry
 from axon_runner.runs import Refused, Runs, refused
 from axon_runner.sse import EventStream
@@ -37,6 +38,7 @@ from axon_runner.wire import (
 _Request = TypeVar("_Request", bound=BaseModel)
 _TOOL = re.compile(rf"^/v1/tools/(?P<target>{TARGET_PATTERN[1:-1]})/(?P<verb>call|reconcile)$")
 _RUN = re.compile(r"^/v1/runs/([^/]+)(?:/(permit|tool_results|messages))?$")
+_DIRECT_CALL = re.compile(r"^/v1/calls/([^/]+)$")
 _NO_CONTENT = Response(204)
 
 
@@ -56,7 +58,9 @@ class App:
         self._generation = generation
         self._pydantic_ai = pydantic_ai
         self.runs = Runs(generation, memory)
+        self._direct_calls = tool_calls.DirectCalls(registry, generation.threads)
         self.drained = asyncio.Event()
+        self._refusals = Refusals()
 
     def service(self) -> Service:
         """Returns what connections need."""
@@ -66,7 +70,9 @@ class App:
         given = head.headers.get(b"authorization", b"")
         if hmac.compare_digest(given, self._authorization):
             return None
-        return self._refuse(401, "the bearer token is missing or not of this generation")
+        message = "the bearer token is missing or not of this generation"
+        self._tell(401, head, message)
+        return self._refuse(401, message)
 
     def _refuse(self, status: int, message: str) -> Response:
         return _error(status, failures.plain("config", message), close=True)
@@ -75,6 +81,7 @@ class App:
         try:
             return self._route(head, body)
         except Refused as refusal:
+            self._tell(refusal.status, head, refusal.error["message"])
             return _error(refusal.status, refusal.error)
         except USER_ERRORS as error:
             return _error(500, failures.describe(error, self._generation.redactor))
@@ -94,7 +101,11 @@ class App:
             case method, path if match := _RUN.match(path):
                 return self._of_run(method, match[1], match[2], body)
             case "POST", path if match := _TOOL.match(path):
-                return self._of_tool(match["target"], match["verb"], body)
+                return self._of_tool(head, match["target"], match["verb"], body)
+            case "DELETE", path if match := _DIRECT_CALL.match(path):
+                if not self._direct_calls.cancel(match[1]):
+                    raise refused(404, "config", f"no call {match[1]} is under way")
+                return Response(202)
             case _:
                 raise refused(404, "config", f"there is no {head.method} {head.path}")
 
@@ -134,7 +145,11 @@ class App:
             "axon_runner": __version__,
             "tuning": tuning.found(),
             "draining": self.runs.draining,
-            "unfinished": [*self.runs.unfinished(), *self._generation.threads.unfinished()],
+            "unfinished": [
+                *self.runs.unfinished(),
+                *self._direct_calls.unfinished(),
+                *self._generation.threads.unfinished(),
+            ],
         }
 
     def _validate(self, body: bytes) -> Response:
@@ -170,39 +185,42 @@ class App:
         known |= {"kind": "config", "retryable": False}
         return Refused(400, failures.describe(error, redactor, **known))
 
-    def _of_tool(self, target: str, verb: str, body: bytes) -> Reply:
-        if verb == "call":
-            return self._call_tool(target, self._parse(ToolCall, body))
-        return self._reconcile(target, self._parse(ReconcileRequest, body))
+    def _tell(self, status: int, head: Head, message: str) -> None:
+        # To cancel what is over already, or to come while it is full, is everyday business.
+        if head.method != "DELETE" and status not in (429, 503):
+            self._refusals.tell(status, f"{head.method} {head.path}", message)
 
-    async def _reconcile(self, target: str, request: ReconcileRequest) -> Response:
+    def _of_tool(self, head: Head, target: str, verb: str, body: bytes) -> Reply:
+        if verb == "call":
+            return self._call_tool(head, target, self._parse(ToolCall, body))
+        return self._reconcile(head, target, self._parse(ReconcileRequest, body))
+
+    async def _reconcile(self, head: Head, target: str, request: ReconcileRequest) -> Response:
         try:
             threads = self._generation.threads
             verdict = await reconcile.ask(self._registry, target, request, threads)
             return Response(200, reconcile.encoded(target, verdict, self._limits.json_depth))
         except USER_ERRORS as error:
-            return self._tool_failure(target, error)
+            return self._tool_failure(head, target, error)
 
-    async def _call_tool(self, target: str, request: ToolCall) -> Response:
+    async def _call_tool(self, head: Head, target: str, request: ToolCall) -> Response:
         try:
-            result = await tool_calls.call(
-                self._registry, target, request, self._generation.threads
-            )
+            result = await self._direct_calls.call(target, request)
             data = encode_result(target, result, self._limits.json_depth)
             return Response(200, b'{"result":' + data + b"}")
         except USER_ERRORS as error:
-            return self._tool_failure(target, error)
+            return self._tool_failure(head, target, error)
 
-    def _tool_failure(self, target: str, error: BaseException) -> Response:
+    def _tool_failure(self, head: Head, target: str, error: BaseException) -> Response:
         tool = {"tool_call_id": None, "name": target}
         known: dict[str, Any] = {"kind": "tool", "retryable": False, "tool": tool}
         match error:
             case tool_calls.InvalidArguments():
                 return self._failure(400, error, **known, phase="arguments")
-            case tool_calls.NotRegistered():
-                return self._failure(404, error)
             case ConfigError():
-                return self._failure(400, error)
+                status = 404 if isinstance(error, tool_calls.NotRegistered) else 400
+                self._tell(status, head, str(error))
+                return self._failure(status, error)
             case failures.DepsBroken():
                 return self._failure(422, error, tool=tool)
             case EncodeError():

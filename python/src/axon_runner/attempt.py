@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -18,12 +18,14 @@ from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
 from axon_runner import threads
+from axon_runner.asked_tools import AskedTools
 from axon_runner.call import CurrentCall, under_way
 from axon_runner.encode import EncodeError, EventTooLarge, encode, encode_result, loosely
 from axon_runner.failures import Call, ToolBroken
 from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
 from axon_runner.run_log import RunLog
+from axon_runner.rust_tools import Asking, asked_by
 from axon_runner.sse import EventStream
 from axon_runner.state import State
 from axon_runner.steering import Steering
@@ -68,6 +70,7 @@ class Attempt:
         self._transcript = Transcript(request.message_history)
         self._permits: dict[int, asyncio.Future[None]] = {}
         self._asked: dict[str, asyncio.Future[ToolResult]] = {}
+        self._asked_tools = AskedTools(request.spec, generation.limits.json_depth)
         self._loop = asyncio.get_running_loop()
         self.redactor = generation.redactor.also(request.secrets)
         self.state = State(request.state)
@@ -235,6 +238,16 @@ class Attempt:
         if result.status != "ok":
             raise ToolBroken(Call(None, "the output's validators"), result.message or "", {})
 
+    def _asking(self, ctx: RunContext[Any]) -> Asking:
+        """Lets a Python tool ask Rust tools within its own call."""
+
+        async def ask(call_id: str, name: str, given: Mapping[str, Any]) -> Any:
+            args, seconds = self._asked_tools.admit(name, given)
+            inner = replace(ctx, tool_call_id=call_id, tool_name=name, retry=0)
+            return await self.ask_rust(inner, args, seconds)
+
+        return Asking(ctx.tool_call_id or "", ask, self._loop)
+
     async def call_python(
         self, ctx: RunContext[Any], args: dict[str, Any], run: Run, effect: Effect
     ) -> Any:
@@ -257,7 +270,8 @@ class Attempt:
             # The event is written before the tool can block the loop, or end the process.
             await asyncio.sleep(0)
         try:
-            with threads.tool(call.name), under_way(current):
+            asking = self._asking(ctx)
+            with threads.tool(call.name), under_way(current), asked_by(asking):
                 result = await run(args, ctx)
         except ModelRetry as error:
             self._returned(call, "retry", error.message)
@@ -267,6 +281,9 @@ class Attempt:
             raise
         except (ApprovalRequired, CallDeferred) as error:
             self._deferred(call, error.metadata)
+            raise
+        except ToolBroken:
+            # A Rust tool that this one asked: it is that call that failed.
             raise
         except USER_ERRORS as error:
             raise ToolBroken(call) from error

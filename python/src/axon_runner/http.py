@@ -89,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._open.discard(self)
         self._lost.set_result(None)
-        if self._task is not None:
+        # It may be cancelled already, and a second time would break what cleans up.
+        if self._task is not None and not self._task.cancelling():
             self._task.cancel()
         if self._stream is not None:
             self._stream.disconnected()

@@ -35,6 +35,13 @@ class Caller:
     run_id: str | None
     over: Callable[[], bool]
     tool: str = _UNNAMED
+    direct_call: str | None = None
+
+
+def told(caller: Caller, seconds: float) -> dict[str, Any]:
+    """Returns what `GET /healthz` tells of user code that runs on."""
+    entry = {"run_id": caller.run_id, "tool": caller.tool, "seconds": round(seconds, 3)}
+    return entry if caller.direct_call is None else {**entry, "tool_call_id": caller.direct_call}
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -127,15 +134,7 @@ class Threads(ThreadPoolExecutor):
         now = time.monotonic()
         with self._lock:
             running = list(self._running)
-        return [
-            {
-                "run_id": work.caller.run_id,
-                "tool": work.caller.tool,
-                "seconds": round(now - work.began, 3),
-            }
-            for work in running
-            if work.deserted
-        ]
+        return [told(work.caller, now - work.began) for work in running if work.deserted]
 
     def _run(self, work: _Work[Any]) -> None:
         if not work.set_running_or_notify_cancel():

@@ -1,7 +1,10 @@
-"""Runs one registered Python tool outside any run."""
+"""Runs registered Python tools outside any run."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +19,7 @@ from axon_runner.deps import Deps
 from axon_runner.faults import faults
 from axon_runner.launch import ConfigError
 from axon_runner.registry import Registry
-from axon_runner.threads import Caller, Threads
+from axon_runner.threads import Caller, Threads, told
 from axon_runner.toolset import function_tool
 from axon_runner.wire import ToolCall
 
@@ -29,11 +32,61 @@ class NotRegistered(ConfigError):
     """The target is not a registered tool."""
 
 
-async def call(registry: Registry, target: str, request: ToolCall, threads: Threads) -> Any:
-    """Returns what the tool `target` returns.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Direct:
+    caller: Caller
+    task: asyncio.Task[Any]
+    began: float
 
-    Raises `InvalidArguments`, `NotRegistered`, `ConfigError`, and whatever the tool raises.
-    """
+
+class DirectCalls:
+    """The calls under way."""
+
+    def __init__(self, registry: Registry, threads: Threads) -> None:
+        self._registry = registry
+        self._threads = threads
+        self._under_way: set[_Direct] = set()
+
+    async def call(self, target: str, request: ToolCall) -> Any:
+        """Returns what the tool `target` returns.
+
+        Raises `InvalidArguments`, `NotRegistered`, `ConfigError`, and whatever the tool raises.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        # Whoever hangs up leaves the call behind, which has no run.
+        name = target.rpartition(":")[2]
+        caller = Caller(None, lambda: False, name, request.tool_call_id)
+        direct = _Direct(caller, task, time.monotonic())
+        self._under_way.add(direct)
+        try:
+            return await _call(self._registry, target, request, (self._threads, caller))
+        finally:
+            self._under_way.discard(direct)
+
+    def cancel(self, call_id: str) -> bool:
+        """Cancels a call, unless it is; says whether it is under way."""
+        found = [direct for direct in self._under_way if direct.caller.direct_call == call_id]
+        for direct in found:
+            # A second time would break what user code cleans up meanwhile.
+            if not direct.task.cancelling():
+                direct.task.cancel()
+        return bool(found)
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Returns the calls that were cancelled and have not ended."""
+        now = time.monotonic()
+        return [
+            told(direct.caller, now - direct.began)
+            for direct in self._under_way
+            if direct.task.cancelling()
+        ]
+
+
+async def _call(
+    registry: Registry, target: str, request: ToolCall, within: tuple[Threads, Caller]
+) -> Any:
+    threads, caller = within
     try:
         function = registry.get("tool", target).value
     except ConfigError as error:
@@ -52,12 +105,11 @@ async def call(registry: Registry, target: str, request: ToolCall, threads: Thre
             tool_name=tool.name,
             tool_call_id=request.tool_call_id,
         )
-        # Whoever hangs up leaves the call behind, which has no run.
-        with threads.used_by(Caller(None, lambda: False, tool.name)), under_way(_call(request)):
+        with threads.used_by(caller), under_way(_made_up(request)):
             return await tool.function_schema.call(args, ctx)
 
 
-def _call(request: ToolCall) -> CurrentCall:
+def _made_up(request: ToolCall) -> CurrentCall:
     """Makes up a run, whose key no other call has unless the caller names one."""
     return CurrentCall(f"direct-{uuid4().hex}", 0, request.tool_call_id or "direct", 1)
 

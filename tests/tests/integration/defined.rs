@@ -3,6 +3,7 @@
 
 mod answers;
 mod delegation;
+mod models;
 mod prompts;
 mod secrets;
 mod state;

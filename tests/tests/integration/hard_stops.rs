@@ -221,6 +221,110 @@ async fn a_tool_that_ignores_its_cancel_is_stopped_with_its_runner() {
     is_stopped_hard("ignores_it").await;
 }
 
+/// Calls a tool without a model, beside an innocent run.
+async fn direct_call_is_stopped_hard(tool: &str) {
+    let mut scene = Scene::new(Duration::from_secs(60)).await;
+    let before = pid(&scene.runtime, "agent").await;
+    let bystander = agent(&scene.runtime, "agent").run("stay").start().await.unwrap();
+    scene.model.wait_until(|traffic| traffic.open_streams() == 1).await;
+    let target = format!("slow:{tool}").parse().unwrap();
+    let began = Instant::now();
+    let call = agent(&scene.runtime, "agent").direct_call(&target, json!({}).into());
+    let late = call.timeout(DEADLINE).make().await.unwrap_err();
+    let took = began.elapsed();
+    assert_eq!(late.kind, FailureKind::RunTimeout, "{late:?}");
+    assert!(took >= DEADLINE && took < DEADLINE + STOPPED_WITHIN, "{took:?}");
+    assert!(!is_alive(before), "its process is there when the call has ended");
+    scene.told.until(|event| matches!(event, RuntimeEvent::HardStopped { .. })).await;
+    let after = up(&scene.runtime, "agent", 2).await;
+    assert_eq!(after.restarts_left, 3, "it counts against nobody");
+    let Outcome::Completed(completed) = bystander.outcome().await.outcome else { panic!() };
+    assert_eq!((completed.output.get(), completed.attempts), ("\"said stay\"", 2));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_directly_called_tool_in_a_thread_is_stopped_with_its_runner() {
+    direct_call_is_stopped_hard("blocks_a_thread").await;
+}
+
+#[tokio::test]
+async fn a_directly_called_tool_that_blocks_the_loop_is_stopped_with_its_runner() {
+    direct_call_is_stopped_hard("blocks_the_loop").await;
+}
+
+#[tokio::test]
+async fn a_directly_called_tool_that_ignores_its_cancel_is_stopped_with_its_runner() {
+    direct_call_is_stopped_hard("ignores_it").await;
+}
+
+#[tokio::test]
+async fn a_directly_called_tool_that_cooperates_costs_the_runner_nothing() {
+    let scene = Scene::new(Duration::from_secs(60)).await;
+    let before = pid(&scene.runtime, "agent").await;
+    for tool in ["cooperates", "cleans_up"] {
+        let target = format!("slow:{tool}").parse().unwrap();
+        let call = agent(&scene.runtime, "agent").direct_call(&target, json!({}).into());
+        let late = call.timeout(DEADLINE).make().await.unwrap_err();
+        assert_eq!(late.kind, FailureKind::RunTimeout, "{late:?}");
+    }
+    assert!(scene.project.path().join("cleaned").exists());
+    assert_eq!(pid(&scene.runtime, "agent").await, before);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_direct_call_that_nobody_waits_for_any_more_is_stopped_too() {
+    let mut scene = Scene::new(Duration::from_secs(60)).await;
+    let before = pid(&scene.runtime, "agent").await;
+    let begun = scene.project.path().join("begun");
+    let target = "slow:blocks_a_thread".parse().unwrap();
+    let agent = agent(&scene.runtime, "agent");
+    let call = agent.direct_call(&target, json!({}).into()).make();
+    tokio::select! {
+        early = call => panic!("{early:?}"),
+        () = until("the tool has begun", async || begun.exists()) => {}
+    }
+    scene.told.until(|event| matches!(event, RuntimeEvent::HardStopped { .. })).await;
+    up(&scene.runtime, "agent", 2).await;
+    assert!(!is_alive(before));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_directly_called_tool_has_its_own_time_unless_the_call_says_another() {
+    let model = ScriptedModel::start(script()).await;
+    let project = Project::with_model(&model);
+    project.write("slow.py", TOOLS);
+    let mut spec = tooled("agent", [("slow:cooperates", Effect::Pure)]);
+    spec.tools[0].timeout = Some(Duration::from_millis(300));
+    let runtime = project.runtime().agent(spec).start().await.unwrap();
+    let agent = agent(&runtime, "agent");
+    let target = "slow:cooperates".parse().unwrap();
+    let late = agent.call_tool(&target, json!({}).into(), None).await.unwrap_err();
+    assert!(late.message.contains("within 0.3 s"), "{late:?}");
+    let call = agent.direct_call(&target, json!({}).into()).timeout(Duration::from_millis(400));
+    let late = call.make().await.unwrap_err();
+    assert!(late.message.contains("within 0.4 s"), "{late:?}");
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_is_stuck_at_the_command_line_ends_in_its_time() {
+    let project = Project::new();
+    let file = "model = \"test\"\n[[tools]]\nname = \"blocks\"\n\
+                python = \"stuck.tools:blocks_a_thread\"\n";
+    for (name, text) in [("agent.toml", file), ("__init__.py", ""), ("tools.py", TOOLS)] {
+        project.write(&format!("agents/stuck/{name}"), text);
+    }
+    let began = Instant::now();
+    let arguments = ["tool", "call", "stuck.tools:blocks_a_thread", "--timeout", "2s"];
+    let (code, stdout, stderr) = crate::command_line::run(&project, &arguments).await;
+    assert_eq!((code, &*stdout), (124, ""), "{stderr}");
+    assert!(stderr.contains("gave no result within 2 s"), "{stderr}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn a_tool_may_clean_up_within_the_grace() {
     let scene = Scene::new(Duration::from_secs(60)).await;

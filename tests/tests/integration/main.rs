@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers too")]
 
 mod approvals;
+mod asking_rust;
 mod attach;
 mod chaos;
 mod command_line;
@@ -23,6 +24,7 @@ mod full_disk;
 mod groups;
 mod hard_stops;
 mod hundred;
+mod injection;
 mod kill_matrix;
 mod ladder;
 mod launcher;
@@ -35,6 +37,7 @@ mod python_agents;
 mod recycle;
 mod replicas;
 mod runs;
+mod said;
 mod scene;
 mod soak;
 mod spending;

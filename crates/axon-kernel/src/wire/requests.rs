@@ -234,6 +234,9 @@ pub struct Unfinished {
     /// The run; absent for a tool that was called directly.
     #[serde(default)]
     pub run_id: Option<RunId>,
+    /// The call, of a tool that was called directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<ToolCallId>,
     /// The tool's name, or `user code` for what is no tool (instructions, validators).
     pub tool: String,
     /// For how many seconds it has been running.

@@ -4,17 +4,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Generation, RunId, ToolCallId};
+use axon_kernel::ids::{Generation, RunId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget};
-use axon_kernel::wire::ToolCallRequest;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::lending::Waiter;
 use super::shared::{Agent, Gone, Standing};
 use super::tenancy::{Lease, Tenancy};
-use super::{Admission, AgentMessage, AgentState, AgentStatus};
+use super::{Admission, AgentMessage, AgentState, AgentStatus, DirectCall};
 use crate::launch::Launcher;
 use crate::run::{Prompt, Refusal, RunBuilder};
 use crate::services::Services;
@@ -180,23 +179,36 @@ impl AgentHandle {
         }
     }
 
-    /// Calls one of the agent's Python tools directly, without a model.
+    /// Prepares a direct call of one of the agent's Python tools, without a model.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(bank: axon_runtime::AgentHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let target = "bank_support.tools:customer_balance".parse()?;
+    /// let call = bank.direct_call(&target, serde_json::json!({}).into());
+    /// let balance = call.timeout(Duration::from_secs(2)).make().await?;
+    /// println!("{balance}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn direct_call(&self, target: &PythonTarget, args: RawJson) -> DirectCall {
+        DirectCall::new(self.clone(), target.clone(), args)
+    }
+
+    /// Calls one of the agent's Python tools directly, without a model, in the time that
+    /// [`DirectCall`] gives it.
     ///
     /// # Errors
     ///
-    /// The tool's [`Failure`], or why the runner could not be asked.
+    /// As [`DirectCall::make`].
     pub async fn call_tool(
         &self,
         target: &PythonTarget,
         args: RawJson,
         deps: Option<RawJson>,
     ) -> Result<RawJson, Failure> {
-        let lease = self.lease_in_time().await?;
-        let tool_call_id = Some(ToolCallId::new(uuid::Uuid::now_v7().to_string()));
-        let request = ToolCallRequest { args, deps, tool_call_id };
-        let limit = self.spec().limits.timeout;
-        let answer = lease.client().call_tool(target, &request, limit).await;
-        answer.map(|answer| answer.result).map_err(axon_runner::RequestError::into_failure)
+        self.direct_call(target, args).deps(deps).make().await
     }
 
     /// Returns the JSON Schemas that the agent's runner speaks by; for an agent defined in Python
@@ -206,7 +218,7 @@ impl AgentHandle {
     ///
     /// The [`Failure`] of the runner.
     pub async fn describe(&self) -> Result<RawJson, Failure> {
-        let lease = self.lease_in_time().await?;
+        let lease = self.lease_within(self.spec().limits.timeout).await?;
         lease.client().schema().await.map_err(axon_runner::RequestError::into_failure)
     }
 
@@ -264,8 +276,7 @@ impl AgentHandle {
         }
     }
 
-    async fn lease_in_time(&self) -> Result<Lease, Failure> {
-        let limit = self.spec().limits.timeout;
+    pub(super) async fn lease_within(&self, limit: Duration) -> Result<Lease, Failure> {
         let run = RunId::new(uuid::Uuid::now_v7().to_string());
         let lease = self.lease(&run, None, false);
         tokio::time::timeout(limit, lease).await.unwrap_or_else(|_elapsed| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use axon_kernel::ids::{Generation, RunId};
+use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::wire::Unfinished;
 use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
 use futures_util::FutureExt;
@@ -238,13 +238,39 @@ impl Lease {
         self.tenancy.generation
     }
 
+    /// Returns the run that it was lent to; a direct call of a tool makes one up.
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
     /// Sees to it that the run has really stopped in its runner: asks, waits until `deadline`, and
     /// then kills the runner. If it had to, returns what the runner's threads were doing.
     pub(crate) async fn end(&self, deadline: Instant) -> Option<String> {
+        let what = format!("run {}", self.run);
+        self.ended(&what, deadline, self.stopped()).await
+    }
+
+    /// Does the same for a tool that was called directly.
+    pub(crate) async fn end_call(&self, call: &ToolCallId, deadline: Instant) -> Option<String> {
+        let what = format!("call {call} of a tool");
+        let stopped = async {
+            // That it is over already is the answer we want.
+            let _over = self.client().cancel_call(call).await;
+            self.nothing_is_left(|left| left.tool_call_id.as_ref() == Some(call)).await
+        };
+        self.ended(&what, deadline, stopped).await
+    }
+
+    async fn ended(
+        &self,
+        what: &str,
+        deadline: Instant,
+        stopped: impl Future<Output = bool>,
+    ) -> Option<String> {
         let exited = self.tenancy.exited();
         let stopped = async {
             tokio::select! {
-                stopped = self.stopped() => stopped,
+                stopped = stopped => stopped,
                 // It died by itself: that stops everything, and is not our doing.
                 _exit = exited => true,
             }
@@ -254,7 +280,7 @@ impl Lease {
         }
         // What it was doing instead; the end may be late by this.
         let stacks = tokio::time::timeout(STACKS, self.tenancy.stacks()).await.unwrap_or_default();
-        let reason = format!("run {} did not stop when it had to", self.run);
+        let reason = format!("{what} did not stop when it had to");
         self.tenancy.stop(&reason, Duration::ZERO).await;
         Some(stacks.to_owned())
     }
@@ -263,10 +289,14 @@ impl Lease {
     async fn stopped(&self) -> bool {
         // That the attempt is over already is the answer we want.
         let _over = self.client().cancel(&self.run).await;
+        self.nothing_is_left(|left| left.run_id.as_ref() == Some(&self.run)).await
+    }
+
+    /// Waits until the runner tells that nothing runs on of which this is true.
+    async fn nothing_is_left(&self, left: impl Fn(&Unfinished) -> bool) -> bool {
         loop {
             let Ok(health) = self.client().health().await else { return false };
-            let left = |unfinished: &Unfinished| unfinished.run_id.as_ref() == Some(&self.run);
-            if !health.unfinished.iter().any(left) {
+            if !health.unfinished.iter().any(&left) {
                 return true;
             }
             tokio::time::sleep(ASK_AGAIN).await;

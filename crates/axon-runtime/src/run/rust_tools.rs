@@ -39,8 +39,13 @@ impl Driver {
             };
         }
         if let Some(content) = self.results.get(&call) {
-            let content: Value = content.decode().unwrap_or_default();
-            return self.answer(call, ToolAnswer::Ok { content }, lease).await;
+            // A Python tool that asks numbers its calls: in another order they are other calls.
+            let recorded = self.calls.get(&call).filter(|called| called.name != request.name);
+            let answer = match recorded {
+                Some(recorded) => mistaken(recorded, &request.name),
+                None => ToolAnswer::Ok { content: content.decode().unwrap_or_default() },
+            };
+            return self.answer(call, answer, lease).await;
         }
         let function = self.launcher.code.tool(tool, &self.services().code).cloned();
         let Some(function) = function else { return self.refuse(request, lease).await };
@@ -199,7 +204,8 @@ impl Driver {
         match lease.client().tool_result(self.log().run_id(), &result).await {
             Ok(()) => Ok(()),
             Err(error @ RequestError::Refused { .. }) => {
-                tracing::debug!(run = %self.log().run_id(), %error, "a tool answer came too late");
+                let agent = self.agent.name();
+                tracing::info!(run = %self.log().run_id(), %agent, %error, "a tool answer was refused");
                 Ok(())
             }
             Err(error) => Err(error.into_failure().into()),
@@ -274,6 +280,14 @@ fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
     let violations = schema.validate(&value).err()?;
     let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
     Some(format!("the arguments break the tool's schema: {}", found.join("; ")))
+}
+
+fn mistaken(recorded: &ToolCalled, asked: &str) -> ToolAnswer {
+    let ToolCalled { tool_call_id: call, name, .. } = recorded;
+    broken(format!(
+        "call `{call}` asks for `{asked}`, and was `{name}` in an earlier attempt: a tool that asks \
+         others must ask in the same order whenever it is called"
+    ))
 }
 
 pub(super) fn broken(message: String) -> ToolAnswer {

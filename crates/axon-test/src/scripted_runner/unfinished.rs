@@ -31,6 +31,7 @@ impl Left {
         let ran = self.began.elapsed();
         let runs_on = self.attempt.is_over() && self.lasts.is_none_or(|lasts| ran < lasts);
         runs_on.then(|| Unfinished {
+            tool_call_id: None,
             run_id: Some(self.run.clone()),
             tool: self.tool.clone(),
             seconds: ran.as_secs_f64(),
