@@ -125,7 +125,7 @@ fn texts_are_decoded_or_refused() {
 fn ten_megabytes_take_a_bounded_amount_of_memory() {
     const SIZE: usize = 10_000_000;
     let long = format!("\"{}\"", "x".repeat(SIZE));
-    let keys: String = (0..SIZE / 12).map(|n| format!("\"k{n:07}\":0,")).collect();
+    let keys: String = (0..SIZE / 100).map(|n| format!("\"k{n:07}\":0,")).collect();
     for (text, verdict) in [
         (long.clone(), Ok(())),
         (format!("\"{}\"", "\\u00e9".repeat(SIZE / 6)), Ok(())),
