@@ -184,17 +184,7 @@ impl Replay {
                 self.tried.push((record.attempt, failed.failure.clone(), Decision::Fail));
             }
             E::Decided(decided) => self.decided(decided, record.at),
-            E::Paused(Paused { reason, expires }) => {
-                let pause = Pause { reason: reason.clone(), since: record.at, expires: *expires };
-                for request in pause.requests() {
-                    if request.handed_to().is_some() {
-                        // The other run may wait again and again: each time it is decided anew.
-                        self.resolutions.remove(&request.tool_call_id);
-                    }
-                }
-                self.requests.extend(pause.requests());
-                self.pause = Some(pause);
-            }
+            E::Paused(paused) => self.paused(paused, record.at),
             E::Resolved(resolved) => self.resolved(resolved),
             E::Resumed(Resumed { timeout_ms, definition }) => {
                 self.pause = None;
@@ -237,6 +227,19 @@ impl Replay {
             | E::Cancelled(_)
             | E::Rejected(_) => {}
         }
+    }
+
+    fn paused(&mut self, paused: &Paused, since: Timestamp) {
+        let Paused { reason, expires } = paused;
+        let pause = Pause { reason: reason.clone(), since, expires: *expires };
+        for request in pause.requests() {
+            if request.handed_to().is_some() {
+                // The other run may wait again and again: each time it is decided anew.
+                self.resolutions.remove(&request.tool_call_id);
+            }
+        }
+        self.requests.extend(pause.requests());
+        self.pause = Some(pause);
     }
 
     fn called(&mut self, called: &ToolCalled) {

@@ -64,7 +64,7 @@ pub(super) enum News {
     /// One has ended.
     Ended(Called),
     /// One tells how far it is.
-    Told(RunEvent),
+    Told(Box<RunEvent>),
 }
 
 /// The calls under way, each in a task of its own.
@@ -143,7 +143,7 @@ impl Calls {
         tokio::select! {
             biased;
             // The sender lives in `self`, so the channel cannot close.
-            Some(told) = self.told.1.recv() => News::Told(told),
+            Some(told) = self.told.1.recv() => News::Told(Box::new(told)),
             Some(ended) = self.tasks.join_next_with_id() => match ended {
                 Ok((id, called)) => {
                     self.under_way.retain(|under_way| under_way.task.id() != id);

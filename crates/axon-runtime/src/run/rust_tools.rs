@@ -108,7 +108,7 @@ impl Driver {
     /// Takes in what has come of the calls.
     pub(super) async fn news(&mut self, news: News, lease: &Lease) -> Result<(), AttemptError> {
         match news {
-            News::Told(event) => Ok(self.emit(event).await?),
+            News::Told(event) => Ok(self.emit(*event).await?),
             News::Ended(called) if matches!(called.by, By::Validators) => {
                 self.output_checked(called, lease).await
             }

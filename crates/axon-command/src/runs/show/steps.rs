@@ -49,17 +49,7 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
                 format!("→ {} {}  ({effect}, {})", called.name, brief(&args), called.tool_call_id),
             )
         }
-        E::ToolReturned(returned) => {
-            let (name, result) = (&returned.name, brief(returned.result.get()));
-            match returned.outcome {
-                ToolOutcome::Ok => (GREEN, format!("← {name} {result}")),
-                ToolOutcome::Retry => {
-                    (YELLOW, format!("← {name} asks to be called again: {result}"))
-                }
-                ToolOutcome::Failed => (RED, format!("← {name} failed: {result}")),
-                ToolOutcome::Deferred => (YELLOW, format!("← {name} waits for a decision")),
-            }
-        }
+        E::ToolReturned(returned) => ended(returned),
         E::StateChanged(changed) => (DIM, format!("changed the state: {}", changed_keys(changed))),
         E::Checkpoint(checkpoint) => {
             let messages = checkpoint.base + checkpoint.messages.len();
@@ -91,6 +81,16 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
         | E::ToolProgress(_)
         | E::Delegated(_) => return None,
     })
+}
+
+fn ended(returned: &ToolReturned) -> (Style, String) {
+    let (name, result) = (&returned.name, brief(returned.result.get()));
+    match returned.outcome {
+        ToolOutcome::Ok => (GREEN, format!("← {name} {result}")),
+        ToolOutcome::Retry => (YELLOW, format!("← {name} asks to be called again: {result}")),
+        ToolOutcome::Failed => (RED, format!("← {name} failed: {result}")),
+        ToolOutcome::Deferred => (YELLOW, format!("← {name} waits for a decision")),
+    }
 }
 
 fn changed_keys(changed: &StateChanged) -> String {
