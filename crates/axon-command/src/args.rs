@@ -112,6 +112,8 @@ pub(crate) enum Verb {
     Env(EnvArgs),
     /// Write a new agent.
     New(NewArgs),
+    /// Write the types of the one language for the other.
+    Stubs(StubsArgs),
     /// Print the completions for a shell.
     Completions(CompletionsArgs),
 }
@@ -388,6 +390,57 @@ pub(crate) struct NewArgs {
     /// Write the agent.toml of a pydantic_ai.Agent that Python code defines.
     #[arg(long, value_name = "MODULE:ATTR")]
     pub(crate) from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StubsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: StubsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StubsVerb {
+    /// Write a Python module with a typed function for each Rust tool, for Python tools that ask it.
+    #[command(after_help = "\
+Example:
+  axon stubs python bank_support -o agents/bank_support/rust_tools.py
+
+Then, in a Python tool of the same agent: from .rust_tools import customer_balance")]
+    Python(PythonStubsArgs),
+    /// Write Rust types with serde and schemars from a Python type or a JSON Schema.
+    #[command(after_help = "\
+Examples:
+  axon stubs rust --model bank_support.models:SupportOutput -o src/support_output.rs
+  curl https://example.com/order.schema.json | axon stubs rust --schema - --name Order
+
+Ranges and formats are in the schema of a type, and no type of their own.")]
+    Rust(RustStubsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PythonStubsArgs {
+    /// The agent; else all of them.
+    pub(crate) agent: Option<String>,
+    /// Where to write it; else to stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["model", "schema"]))]
+pub(crate) struct RustStubsArgs {
+    /// A pydantic model, a dataclass, a TypedDict, or what else pydantic takes for a type.
+    #[arg(long, value_name = "MODULE:NAME")]
+    pub(crate) model: Option<String>,
+    /// A JSON Schema; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+    /// The name of the topmost type; else what the schema says.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) name: Option<String>,
+    /// Where to write it; else to stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -12,8 +12,8 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::suggestion;
 use crate::{
-    agents, chat, completions, decide, doctor, env, logging, new, run, runner, runs, schema, tool,
-    tree, validate,
+    agents, chat, completions, decide, doctor, env, logging, new, run, runner, runs, schema, stubs,
+    tool, tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.
@@ -86,6 +86,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,
         Verb::Env(args) => env::run(args, session(&global, builder)?).await,
         Verb::New(args) => new::run(args, session(&global, builder)?).await,
+        Verb::Stubs(args) => stubs::run(args, session(&global, builder)?).await,
     }
 }
 

@@ -42,6 +42,7 @@ mod session;
 mod show;
 mod signals;
 mod store;
+mod stubs;
 mod suggestion;
 mod terminal;
 mod tool;

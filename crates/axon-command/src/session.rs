@@ -123,6 +123,12 @@ impl Session {
         self.folders.first().map_or(Path::new("agents"), PathBuf::as_path)
     }
 
+    /// Returns the folders that Python code of the project is looked for in.
+    pub(crate) fn python_path(&self) -> Vec<PathBuf> {
+        let own = std::iter::once(self.host.directory.clone());
+        own.chain(self.folders.iter().map(|folder| self.host.directory.join(folder))).collect()
+    }
+
     /// Returns the names of all agents, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let built_in = self.built_in.iter().map(|agent| agent.spec.name.to_string());

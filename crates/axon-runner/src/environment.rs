@@ -36,6 +36,7 @@ use crate::embedded;
 pub use cache::{CacheDirError, cache_dir};
 pub use check::{CheckError, check};
 pub use diagnose::{Check, Status, diagnose};
+pub(crate) use inspect::ask;
 pub use inspect::{InspectError, Inspection, Installs, inspect};
 pub use install::Installer;
 pub use lock::LockError;

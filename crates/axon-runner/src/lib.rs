@@ -29,6 +29,7 @@ pub mod process;
 mod signals;
 pub mod sockets;
 pub mod starting;
+mod type_schema;
 pub mod usage;
 
 pub use address::{Address, AddressError};
@@ -41,4 +42,5 @@ pub use plan::{LaunchPlan, Living, ProcessLimits};
 pub use process::Runner;
 pub use sockets::Sockets;
 pub use starting::{StartError, StartingRunner};
+pub use type_schema::{TypeSchemaError, schema_of_type};
 pub use usage::Usage;

@@ -42,6 +42,7 @@ mod scene;
 mod soak;
 mod spending;
 mod store_command;
+mod stubs;
 mod supervisor;
 mod support;
 mod tree;

@@ -2,6 +2,7 @@
 
 use axon_kernel::failure::FailureKind;
 use axon_kernel::spec::{NameError, SpecError};
+use axon_runner::TypeSchemaError;
 use axon_runner::environment::{BuildError, CheckError, EnvironmentError, SyncError};
 use axon_runtime::{FolderError, Refusal, StartError};
 
@@ -74,6 +75,15 @@ fn fix(error: &SyncError) -> Option<String> {
         Some(format!("correct {origin}, or remove it to use the next choice"))
     } else {
         None
+    }
+}
+
+impl From<TypeSchemaError> for Report {
+    fn from(error: TypeSchemaError) -> Self {
+        if let TypeSchemaError::Ask(error) = error {
+            return Self::new("environment", Exit::ENVIRONMENT, error.to_string());
+        }
+        Self::config(error.to_string())
     }
 }
 

@@ -165,7 +165,7 @@ pub fn inspect(python: &Path) -> Result<Inspection, InspectError> {
 
 /// Runs `command` (an invocation of `python`), and reads the JSON of the last line it prints:
 /// start-up hooks of the environment may print before it.
-pub(super) fn ask<T: DeserializeOwned>(
+pub(crate) fn ask<T: DeserializeOwned>(
     python: &Path,
     command: &mut Command,
 ) -> Result<T, InspectError> {

@@ -191,7 +191,6 @@ impl AgentHandle {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn direct_call(&self, target: &PythonTarget, args: RawJson) -> DirectCall {
         DirectCall::new(self.clone(), target.clone(), args)
     }
