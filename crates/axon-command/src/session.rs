@@ -163,10 +163,18 @@ impl Session {
         for folder in &self.folders {
             match load_agent(folder, name, &self.host) {
                 Err(FolderError::NotFound { .. }) => {}
-                found => return Ok(found?),
+                found => return Ok(self.equipped(found?)),
             }
         }
         Err(self.not_found(name))
+    }
+
+    /// Returns an agent with what the service around this command line has for all of them.
+    fn equipped(&self, agent: AgentDefinition) -> AgentDefinition {
+        match &self.builder {
+            Some(builder) => builder.equipped(agent),
+            None => agent,
+        }
     }
 
     /// Reads the agent that `target` names: one of the agents, or a Python object.
@@ -306,7 +314,7 @@ impl Session {
 }
 
 /// Returns the agents that one needs beside itself, and what for.
-fn others(spec: &AgentSpec) -> Vec<(&'static str, AgentName)> {
+pub(crate) fn others(spec: &AgentSpec) -> Vec<(&'static str, AgentName)> {
     let fallback = spec.fallback.agent.iter().map(|name| ("falls back", name.clone()));
     fallback.chain(spec.delegates().map(|name| ("hands work", name.clone()))).collect()
 }

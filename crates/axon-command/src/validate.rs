@@ -1,13 +1,13 @@
 //! `axon validate`: checks definitions and settings without starting anything.
 
 use axon_kernel::failure::Row;
-use axon_kernel::spec::{OnExhausted, SpecError};
+use axon_kernel::spec::{AgentName, OnExhausted, SpecError};
 use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, nearest};
 
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
 use crate::report::Report;
-use crate::session::Session;
+use crate::session::{Session, others};
 use crate::terminal;
 
 /// Checks one agent, or all of them and the settings: what is in order on stdout, what is not on
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
 /// Returns what is worth a note about an agent that is in order.
 fn check(name: &str, session: &Session) -> Result<String, Report> {
     let agent = session.load(name)?;
-    check_fallback(&agent, session)?;
+    check_others(&agent, session)?;
     match agent.check(&session.host) {
         Ok(()) => Ok(String::new()),
         // A key is missing here, which says nothing about the definition.
@@ -52,19 +52,18 @@ fn check(name: &str, session: &Session) -> Result<String, Report> {
     }
 }
 
-/// Checks that the agent exists that `agent` falls back to.
-fn check_fallback(agent: &AgentDefinition, session: &Session) -> Result<(), Report> {
-    let Some(fallback) = &agent.spec.fallback.agent else { return Ok(()) };
+/// Checks that the agents exist that `agent` falls back to, or hands work to.
+fn check_others(agent: &AgentDefinition, session: &Session) -> Result<(), Report> {
     let names = session.names();
-    if names.iter().any(|name| name == fallback.as_str()) {
-        return Ok(());
-    }
+    let missing = |name: &AgentName| names.iter().all(|known| known != name.as_str());
+    let mut others = others(&agent.spec).into_iter().filter(|(_, name)| missing(name));
+    let Some((does, other)) = others.next() else { return Ok(()) };
     let name = &agent.spec.name;
     let report = Report::config(format!("agent `{name}` is broken"))
-        .because(format!("it falls back to the agent `{fallback}`, which does not exist"));
-    Err(match nearest(fallback.as_str(), names.iter().map(String::as_str)) {
+        .because(format!("it {does} to the agent `{other}`, which does not exist"));
+    Err(match nearest(other.as_str(), names.iter().map(String::as_str)) {
         Some(near) => report.todo(format!("did you mean `{near}`?")),
-        None => report.todo(format!("axon new {fallback}")),
+        None => report.todo(format!("axon new {other}")),
     })
 }
 

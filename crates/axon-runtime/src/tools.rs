@@ -36,6 +36,14 @@ impl Tools {
         Arc::make_mut(&mut self.0).insert(tool.name().clone(), tool);
     }
 
+    /// Takes in the tools of `others` whose names are free.
+    pub(crate) fn take_in(&mut self, others: &Self) {
+        let tools = Arc::make_mut(&mut self.0);
+        for (name, tool) in others.0.iter() {
+            tools.entry(name.clone()).or_insert_with(|| tool.clone());
+        }
+    }
+
     pub(crate) fn find(&self, name: &ToolName) -> Option<&Tool> {
         self.0.get(name)
     }

@@ -21,6 +21,12 @@ impl AgentCode {
         self.tools.find(name).or_else(|| of_all.tools.find(name))
     }
 
+    /// Takes in what `of_all` has and the agent has not.
+    pub(crate) fn take_in(&mut self, of_all: &Self) {
+        self.tools.take_in(&of_all.tools);
+        self.prompts.take_in(&of_all.prompts);
+    }
+
     /// Fills in what the definition leaves to the functions that it names: what a tool does, and
     /// what it takes.
     ///

@@ -124,6 +124,14 @@ impl Prompts {
         Arc::make_mut(&mut self.0).insert(name, Arc::new(called));
     }
 
+    /// Takes in the functions of `others` whose names are free.
+    pub(crate) fn take_in(&mut self, others: &Self) {
+        let functions = Arc::make_mut(&mut self.0);
+        for (name, function) in others.0.iter() {
+            functions.entry(name.clone()).or_insert_with(|| function.clone());
+        }
+    }
+
     pub(crate) fn has(&self, name: &PromptName) -> bool {
         self.0.contains_key(name)
     }

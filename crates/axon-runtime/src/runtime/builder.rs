@@ -152,6 +152,16 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Returns `agent` with the tools and prompts of the service, and with what its file leaves to
+    /// those: as it is when it starts.
+    #[must_use]
+    pub fn equipped(&self, mut agent: AgentDefinition) -> AgentDefinition {
+        agent.code.take_in(&self.surroundings.code);
+        // What is missing is told when it is checked, or starts.
+        let _told_later = agent.code.complete(&mut agent.spec, &self.surroundings.code);
+        agent
+    }
+
     /// Returns the tools that the service brings for all agents.
     pub fn tools(&self) -> impl Iterator<Item = &Tool> {
         self.surroundings.code.tools.all()

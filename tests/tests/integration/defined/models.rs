@@ -45,9 +45,9 @@ async fn limits_and_failures_of_a_model_are_those_of_runs() {
     let scene = Scene::new(script).await;
     let runtime = scene.start(scene.runtime()).await;
     let model = runtime.model(MODEL);
-    let failed = |error: ModelError| match error {
-        ModelError::Run(RunError::Failed { failed, .. }) => failed.failure.kind,
-        other => panic!("{other}"),
+    let failed = |error: ModelError| {
+        let ModelError::Run(RunError::Failed { failed, .. }) = error else { panic!("{error}") };
+        failed.failure.kind
     };
     assert_eq!(failed(model.complete("one").await.unwrap_err()), FailureKind::ModelAuth);
     let none = runtime.budget(Allowance { requests: Some(0), ..Allowance::default() });

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::{AgentSpec, Effect, ToolSpec, ToolTarget};
-use axon_runtime::{ToolCall, ToolReply};
+use axon_runtime::{Tool, ToolContext, ToolError};
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script, ScriptedModel};
 use serde_json::{Value, json};
@@ -274,12 +274,9 @@ async fn a_python_tool_asks_rust_through_the_function_that_was_written_for_it() 
     let (code, _, stderr) =
         command_line::run(&project, &["stubs", "python", "bank", "-o", file]).await;
     assert_eq!(code, 0, "{stderr}");
-    let tool = |call: ToolCall| async move {
-        let args: Value = call.args.decode().unwrap();
-        Ok(ToolReply::from(args))
-    };
+    let tool = Tool::new("balance", async |_: ToolContext, args: Value| Ok::<_, ToolError>(args));
     let builder = project.runtime().agents_dir(project.path().join("agents"));
-    let runtime = builder.tool("balance".parse().unwrap(), tool).start().await.unwrap();
+    let runtime = builder.tool(tool.unwrap()).start().await.unwrap();
     let ended = agent(&runtime, "bank").run("hello").wait().await.unwrap();
     let told = "{'customer': 3}, {'customer': 4, 'class': 'gold'}";
     assert_eq!(output(&ended.outcome), json!(told));

@@ -1,6 +1,8 @@
 //! The steps of a run, a line for each.
 
-use axon_kernel::event::{Resolution, Resolved, RunEvent, Sequenced, StateChanged, ToolOutcome};
+use axon_kernel::event::{
+    Resolution, Resolved, RunEvent, Sequenced, StateChanged, ToolOutcome, ToolReturned,
+};
 use axon_kernel::json::excerpt;
 use axon_kernel::policy::Decision;
 use axon_kernel::time::Timestamp;
