@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_time_to_decide_says_when_it_is_over_and_what_happens_then() {
-        let expiry = Expiry { at: Timestamp(7_200_000), then: OnTimeout::Fail };
+        let expiry =
+            Expiry { at: Timestamp(7_200_000), timeout_ms: 7_200_000, then: OnTimeout::Fail };
         let waits = "until 1970-01-01T02:00:00Z, in 2h; no decision by then fails the run";
         assert_eq!(until(expiry, Timestamp(0)), waits);
         let over = "nobody decided until 1970-01-01T02:00:00Z, which fails the run";

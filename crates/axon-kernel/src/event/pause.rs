@@ -33,6 +33,8 @@ impl Paused {
 pub struct Expiry {
     /// When.
     pub at: Timestamp,
+    /// How many milliseconds there were to decide.
+    pub timeout_ms: u64,
     /// What happens to the calls that nobody has decided about.
     pub then: OnTimeout,
 }

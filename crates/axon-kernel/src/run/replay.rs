@@ -359,8 +359,7 @@ impl Replay {
         let Some(expiry) = self.expires().filter(|expiry| expiry.is_over(now)) else {
             return Vec::new();
         };
-        let since = self.pause.as_ref().map_or(expiry.at, |pause| pause.since);
-        let waited = humantime::format_duration(expiry.at.since(since));
+        let waited = humantime::format_duration(Duration::from_millis(expiry.timeout_ms));
         let message = format!("Nobody decided about this call within {waited}.");
         let resolution = match expiry.then {
             OnTimeout::Deny => Resolution::Deny { message: Some(message) },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Expiry;
+use crate::event::{Expiry, millis};
 use crate::time::Timestamp;
 
 /// How long a run waits for a decision about its tool calls, and what happens then.
@@ -36,7 +36,8 @@ impl ApprovalsSpec {
     /// Returns when a pause that begins at `now` is over.
     #[must_use]
     pub fn expiry(&self, now: Timestamp) -> Option<Expiry> {
-        let at = now.after(self.timeout?);
-        Some(Expiry { at, then: self.on_timeout })
+        let timeout = self.timeout?;
+        let (at, timeout_ms) = (now.after(timeout), millis(timeout));
+        Some(Expiry { at, timeout_ms, then: self.on_timeout })
     }
 }

@@ -261,8 +261,7 @@ fn what_was_approved_beforehand_stands_from_the_beginning() {
 fn a_pause_that_is_over_decides_about_the_calls_that_nobody_decided_about() {
     let until = |then| {
         let RunEvent::Paused(paused) = approval(&["a", "b"]) else { unreachable!() };
-        // It begins at second 3.
-        let expires = Some(Expiry { at: Timestamp(63_000), then });
+        let expires = Some(Expiry { at: Timestamp(63_000), timeout_ms: 60_000, then });
         RunEvent::Paused(Paused { expires, ..paused })
     };
     let waits = running([until(OnTimeout::Deny), resolved("a", Resolution::approve())]);

@@ -17,7 +17,7 @@ fn a_run_waits_for_ever_unless_a_time_is_given() {
     let spec = load("model = 'test'").unwrap();
     assert_eq!(spec.approvals.expiry(Timestamp(5)), None);
     let spec = load("model = 'test'\n[approvals]\ntimeout = '2s'").unwrap();
-    let expiry = Expiry { at: Timestamp(2_005), then: OnTimeout::Deny };
+    let expiry = Expiry { at: Timestamp(2_005), timeout_ms: 2_000, then: OnTimeout::Deny };
     assert_eq!(spec.approvals.expiry(Timestamp(5)), Some(expiry));
     assert!(expiry.is_over(Timestamp(2_005)) && !expiry.is_over(Timestamp(2_004)));
     let spec = load(FULL).unwrap();
