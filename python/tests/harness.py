@@ -142,7 +142,7 @@ class Stream:
         """Posts the result of a tool request."""
         body = {
             "attempt": self.attempt,
-            "tool_call_id": call.data["tool_call_id"],
+            "tool_call_id": call.data.get("check_id") or call.data["tool_call_id"],
             "status": status,
             **fields,
         }
@@ -152,7 +152,7 @@ class Stream:
         """Reads to the end, giving permits and answering tools, and returns the terminal."""
         for event in self:
             self.permit_if_asked(event)
-            if event.kind == "tool_request":
+            if event.kind in ("tool_request", "output_check"):
                 assert tools is not None, event
                 answer = self.answer(event, **tools(event))
                 assert answer.status == 204, answer

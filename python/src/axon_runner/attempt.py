@@ -73,7 +73,7 @@ class Attempt:
         self._asked_tools = AskedTools(request.spec, generation.limits.json_depth)
         self._loop = asyncio.get_running_loop()
         self.redactor = generation.redactor.also(request.secrets)
-        self.state = State(request.state)
+        self.state = State(request.state, generation.limits.json_depth)
         self._checks = 0
         self._log = RunLog(self.stream, self.emit)
         self.steering = Steering()
@@ -349,7 +349,7 @@ class Attempt:
                 "recorded": recorded,
             }
         )
-        changes = self.state.changes(self.generation.limits.json_depth)
+        changes = self.state.changes()
         state = b"" if changes is None else b',"state":' + changes
         self.emit("tool_finished", head[:-1] + state + b',"result":' + result + b"}")
 
