@@ -242,6 +242,11 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
 }
 
 /// Says that a tool that reads `Self` may be one of an agent whose deps are `D`.
+#[diagnostic::on_unimplemented(
+    message = "this tool reads the deps `{Self}`, and those of the agent are `{D}`",
+    label = "a tool for another agent",
+    note = "make its context `ToolContext<{D}>`, or `ToolContext` for a tool that any agent can have"
+)]
 pub trait Within<D> {}
 
 impl<D: Deps> Within<D> for AnyDeps {}
