@@ -1,7 +1,7 @@
 //! `#[tool]`: an async fn becomes a tool of an agent. Services use it as `axon_runtime::tool`.
 //!
-//! To start reading: [`Options`] is what the attribute says, [`Function`] what the function does;
-//! [`expand`] writes the tool.
+//! To start reading: `Options` is what the attribute says, `Function` the function that becomes a
+//! tool; `expand` writes it.
 //!
 //! The invariant: whatever is written wrong is told at its own place, with what to write instead.
 
