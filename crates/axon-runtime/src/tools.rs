@@ -7,6 +7,7 @@ mod call;
 mod context;
 mod deps;
 mod error;
+mod provided;
 mod signature;
 mod tool;
 
@@ -20,6 +21,7 @@ pub(crate) use call::{Call, Left};
 pub use context::ToolContext;
 pub use deps::{AnyDeps, FromDeps};
 pub use error::ToolError;
+pub(crate) use provided::Provided;
 pub use signature::{ToolArgument, ToolResult};
 pub use tool::{RustTool, Tool};
 

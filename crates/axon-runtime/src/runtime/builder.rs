@@ -126,6 +126,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Gives the tools and prompts of all agents something to work with, as
+    /// [`AgentBuilder::service`](crate::AgentBuilder::service) does for those of one; what an agent
+    /// has of its own comes first.
+    pub fn service<T: Send + Sync + 'static>(mut self, service: T) -> Self {
+        self.surroundings.code.provided.add(service);
+        self
+    }
+
     /// Brings a function that gives instructions: agents name it with `{ rust = "name" }` among
     /// their instructions. It is called anew for each run.
     ///
