@@ -66,7 +66,7 @@ fn declared(visibility: &Visibility, name: &Ident, attributes: &TokenStream) -> 
 }
 
 fn call(item: &ItemFn) -> TokenStream {
-    let ItemFn { attrs, vis, sig, block } = item;
+    let ItemFn { attrs, vis, sig, block, .. } = item;
     let mut sig = sig.clone();
     sig.ident = format_ident!("call", span = sig.ident.span());
     quote! {

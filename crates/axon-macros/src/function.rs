@@ -6,13 +6,13 @@ use syn::parse::ParseStream;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Error, FnArg, GenericArgument, Ident, ItemFn, Pat, PatType, PathArguments,
-    PathSegment, ReturnType, Signature, Type,
+    PathSegment, ReturnType, Safety, Signature, Type,
 };
 
 use crate::description::description;
 
 /// The function that becomes a tool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Function {
     /// As it was written, without what is not its own.
     pub(crate) item: ItemFn,
@@ -29,7 +29,7 @@ pub(crate) struct Function {
 }
 
 /// The first argument, where it is the context of the call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) whole: Type,
     /// The deps, where they are named.
@@ -37,7 +37,7 @@ pub(crate) struct Context {
 }
 
 /// What the model gives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Argument {
     pub(crate) name: Ident,
     pub(crate) whole: Type,
@@ -119,8 +119,8 @@ impl Wrong {
         } else if let Some(clause) = &signature.generics.where_clause {
             self.at(clause, "a tool is not generic: leave the `where` out");
         }
-        if let Some(unsafety) = &signature.unsafety {
-            self.at(unsafety, "a tool is called by a model: it cannot be unsafe");
+        if let Safety::Unsafe(at) = &signature.safety {
+            self.at(at, "a tool is called by a model: it cannot be unsafe");
         }
         if let Some(abi) = &signature.abi {
             self.at(abi, "a tool is a plain async fn: leave the `extern` out");

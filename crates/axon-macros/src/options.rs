@@ -26,7 +26,7 @@ const EFFECTS: [&str; 3] = ["pure", "idempotent", "once"];
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What `#[tool(…)]` says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Options {
     /// What the model calls it, unless like the function.
     pub(crate) name: Option<LitStr>,
