@@ -59,6 +59,7 @@ fn declared(visibility: &Visibility, name: &Ident, attributes: &TokenStream) -> 
         #visibility struct #name {}
 
         #attributes
+        #[must_use]
         #visibility fn #name() -> #name {
             #name {}
         }
@@ -71,10 +72,7 @@ fn call(item: &ItemFn) -> TokenStream {
     sig.ident = format_ident!("call", span = sig.ident.span());
     quote! {
         /// Makes a call of the tool as it stands in the code, outside of any run.
-        ///
-        /// # Errors
-        ///
-        /// As the tool gives them.
+        #[allow(clippy::missing_errors_doc, reason = "they are the tool's, which is for a model")]
         #(#attrs)*
         #vis #sig #block
     }

@@ -242,7 +242,8 @@ impl RuntimeBuilder {
         }
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::default()));
         let runtime = Runtime::new(Arc::new(host), surroundings, store, (&config, recovers));
-        let handles = runtime.enter_all(agents).await?;
+        // On the heap: whoever awaits the start would have all of it in a future of their own.
+        let handles = Box::pin(runtime.enter_all(agents)).await?;
         let started = runtime.inner.agents.start().await;
         started.map_err(|error| StartError::Actor(error.into()))?;
         for handle in handles {
