@@ -136,13 +136,14 @@ impl Launcher {
         host: Arc<Host>,
         surroundings: Surroundings,
     ) -> Result<Self, PrepareError> {
-        let AgentDefinition { mut spec, folder, mut path, code } = definition;
+        let AgentDefinition { mut spec, folder, mut path, mut code } = definition;
         // Code of the project's own is no part of the agent's folder.
         if path.is_empty() || spec.runner.module.is_some() {
             path.push(host.directory.clone());
         }
         definition::check(&spec, &host, folder.as_deref())?;
         code.complete(&mut spec, &surroundings.code)?;
+        code.provided.complete(&surroundings.code.provided);
         let program = Program::find(&spec, folder.clone(), &host, &surroundings).await?;
         let wire = wire_of(&spec, &code);
         let Surroundings { allow_offline, starts, launchers, .. } = surroundings;

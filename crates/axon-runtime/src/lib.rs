@@ -60,6 +60,7 @@ pub use agents_dir::{
 };
 pub use axon_kernel as kernel;
 pub use axon_kernel::secret::Secret;
+pub use axon_macros::tool;
 pub use axon_runner::{embedded, environment};
 pub use budget::Budget;
 pub use define::{
@@ -84,3 +85,10 @@ pub use runtime::{Runtime, RuntimeBuilder, StartError};
 pub use tools::{AnyDeps, FromDeps, RustTool, Tool, ToolContext, ToolError};
 pub use tree::{Branch, Tree, TreeChild, TreeNode};
 pub use typed::{Answer, RunError, TypedAgent, TypedRun};
+
+/// What `#[tool]` writes with. No part of the surface: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::tools::{ToolArgument, ToolResult};
+    pub use {schemars, serde};
+}

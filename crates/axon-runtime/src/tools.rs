@@ -7,6 +7,8 @@ mod call;
 mod context;
 mod deps;
 mod error;
+mod provided;
+mod signature;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ pub(crate) use call::{Call, Left};
 pub use context::ToolContext;
 pub use deps::{AnyDeps, FromDeps};
 pub use error::ToolError;
+pub(crate) use provided::Provided;
+pub use signature::{ToolArgument, ToolResult};
 pub use tool::{RustTool, Tool};
 
 /// The tools that a service has registered, by name. Cheap to clone.

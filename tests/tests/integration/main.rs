@@ -9,6 +9,7 @@
 mod approvals;
 mod asking_rust;
 mod attach;
+mod bank_service;
 mod chaos;
 mod command_line;
 mod conformance;

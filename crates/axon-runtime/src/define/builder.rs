@@ -126,6 +126,37 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
         self
     }
 
+    /// Gives the agent's tools and prompts something to work with: a database, a client. They get it
+    /// by its type, [`ToolContext::service`](crate::ToolContext::service); of two of one type, it is
+    /// the later.
+    ///
+    /// ```
+    /// use axon_runtime::{Agent, ToolContext, ToolError, tool};
+    ///
+    /// struct Bank { /* its connections */ }
+    ///
+    /// /// Blocks the customer's card.
+    /// #[tool(effect = "once")]
+    /// async fn block_card(ctx: ToolContext<u32>) -> Result<(), ToolError> {
+    ///     let _bank = ctx.service::<Bank>()?;
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn example() -> Result<(), axon_runtime::DefinitionError> {
+    /// let support = Agent::<u32>::builder("support")
+    ///     .model("openai:gpt-5")
+    ///     .service(Bank {})
+    ///     .tool(block_card)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn service<T: Send + Sync + 'static>(mut self, service: T) -> Self {
+        self.code.provided.add(service);
+        self
+    }
+
     /// Gives the agent a Python function as a tool: `target` is `package.module:function`, and what
     /// a call may have done to the world says `effect`. Its description and the schema of its
     /// arguments come from its docstring and type hints.
@@ -242,6 +273,11 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
 }
 
 /// Says that a tool that reads `Self` may be one of an agent whose deps are `D`.
+#[diagnostic::on_unimplemented(
+    message = "this tool reads the deps `{Self}`, and those of the agent are `{D}`",
+    label = "a tool for another agent",
+    note = "make its context `ToolContext<{D}>`, or `ToolContext` for a tool that any agent can have"
+)]
 pub trait Within<D> {}
 
 impl<D: Deps> Within<D> for AnyDeps {}

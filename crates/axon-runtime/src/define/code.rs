@@ -4,14 +4,15 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::spec::{AgentSpec, Instruction, ToolSpec, ToolTarget};
 
 use super::{Prompts, Validators};
-use crate::tools::{Tool, Tools};
+use crate::tools::{Provided, Tool, Tools};
 
-/// The Rust functions of an agent: its tools, prompts and validators.
+/// The Rust functions of an agent, its tools, prompts and validators, and what they work with.
 #[derive(Clone, Debug, Default)]
 pub struct AgentCode {
     pub(crate) tools: Tools,
     pub(crate) prompts: Prompts,
     pub(crate) validators: Validators,
+    pub(crate) provided: Provided,
 }
 
 impl AgentCode {

@@ -12,7 +12,7 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, PromptName};
 use futures_util::FutureExt;
 
-use crate::tools::{AnyDeps, FromDeps, ToolError};
+use crate::tools::{AnyDeps, FromDeps, Provided, ToolError};
 
 /// What a prompt function is called with.
 #[derive(Clone, Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct PromptCall {
     pub(crate) conversation: Option<ConversationId>,
     pub(crate) prompt: RawJson,
     pub(crate) deps: Option<RawJson>,
+    pub(crate) provided: Provided,
 }
 
 /// What a prompt function knows of the run that it gives instructions for.
@@ -36,6 +37,16 @@ impl<D> PromptContext<D> {
     #[must_use]
     pub fn deps(&self) -> &D {
         &self.deps
+    }
+
+    /// Returns the service of type `T`: whatever the agent or the runtime was given by
+    /// `.service(…)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::Broken`] if none was given.
+    pub fn service<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, ToolError> {
+        self.call.provided.get()
     }
 
     /// Returns the agent.

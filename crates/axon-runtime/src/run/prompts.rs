@@ -46,14 +46,15 @@ impl RunBuilder {
     }
 
     async fn given_by(&self, name: &PromptName) -> Result<Option<String>, Refusal> {
+        let launcher = self.agent.agent.launcher();
         let call = PromptCall {
             agent: self.agent.name().clone(),
             run_id: self.run_id.clone(),
             conversation: self.request.conversation.clone(),
             prompt: self.request.prompt.clone(),
             deps: self.request.whole_deps().cloned(),
+            provided: launcher.code.provided.clone(),
         };
-        let launcher = self.agent.agent.launcher();
         let own = &launcher.code.prompts;
         let of_all = &self.agent.services.code.prompts;
         let prompts = if own.has(name) { own } else { of_all };

@@ -96,6 +96,7 @@ impl Driver {
             cancelled: cancelled.clone(),
             told: Some(self.calls_here.told()),
             state: self.live.state.clone(),
+            provided: self.launcher.code.provided.clone(),
             left: Mutex::new(Left::default()),
         });
         let which = (request.tool_call_id, request.name);

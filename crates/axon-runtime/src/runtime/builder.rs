@@ -126,6 +126,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Gives the tools and prompts of all agents something to work with, as
+    /// [`AgentBuilder::service`](crate::AgentBuilder::service) does for those of one; what an agent
+    /// has of its own comes first.
+    pub fn service<T: Send + Sync + 'static>(mut self, service: T) -> Self {
+        self.surroundings.code.provided.add(service);
+        self
+    }
+
     /// Brings a function that gives instructions: agents name it with `{ rust = "name" }` among
     /// their instructions. It is called anew for each run.
     ///
@@ -234,7 +242,8 @@ impl RuntimeBuilder {
         }
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::default()));
         let runtime = Runtime::new(Arc::new(host), surroundings, store, (&config, recovers));
-        let handles = runtime.enter_all(agents).await?;
+        // On the heap: whoever awaits the start would have all of it in a future of their own.
+        let handles = Box::pin(runtime.enter_all(agents)).await?;
         let started = runtime.inner.agents.start().await;
         started.map_err(|error| StartError::Actor(error.into()))?;
         for handle in handles {

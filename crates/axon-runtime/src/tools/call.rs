@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Provided;
 use crate::budget::Budget;
 use crate::carried::Carried;
 
@@ -35,6 +36,7 @@ pub(crate) struct Call {
     /// Where it tells how far it is; nowhere outside of a run.
     pub(crate) told: Option<mpsc::Sender<RunEvent>>,
     pub(crate) state: Carried,
+    pub(crate) provided: Provided,
     pub(crate) left: Mutex<Left>,
 }
 

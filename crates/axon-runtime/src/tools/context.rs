@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Left};
-use super::{AnyDeps, FromDeps, ToolError};
+use super::{AnyDeps, FromDeps, Provided, ToolError};
 use crate::budget::Budget;
 use crate::carried::Carried;
 
@@ -27,6 +27,7 @@ const NO_RUN: Duration = Duration::from_secs(60 * 60);
 pub struct ToolContext<D = AnyDeps> {
     call: Arc<Call>,
     deps: Arc<D>,
+    provided: Provided,
 }
 
 impl<D: FromDeps> ToolContext<D> {
@@ -36,7 +37,8 @@ impl<D: FromDeps> ToolContext<D> {
             let agent = &call.agent;
             ToolError::Broken(format!("the deps of agent `{agent}` do not fit: {error}").into())
         })?;
-        Ok(Self { call, deps: Arc::new(deps) })
+        let provided = call.provided.clone();
+        Ok(Self { call, deps: Arc::new(deps), provided })
     }
 
     /// Makes the context of a call outside of any run, for a test of the tool itself.
@@ -68,9 +70,11 @@ impl<D: FromDeps> ToolContext<D> {
             cancelled: CancellationToken::new(),
             told: None,
             state: Carried::default(),
+            provided: Provided::default(),
             left: std::sync::Mutex::new(Left::default()),
         };
-        Self { call: Arc::new(call), deps: Arc::new(deps) }
+        let provided = Provided::default();
+        Self { call: Arc::new(call), deps: Arc::new(deps), provided }
     }
 }
 
@@ -79,6 +83,24 @@ impl<D> ToolContext<D> {
     #[must_use]
     pub fn deps(&self) -> &D {
         &self.deps
+    }
+
+    /// Gives a call outside of any run what [`AgentBuilder::service`](crate::AgentBuilder::service)
+    /// gives to those of an agent.
+    #[must_use]
+    pub fn with_service<T: Send + Sync + 'static>(mut self, service: T) -> Self {
+        self.provided.add(service);
+        self
+    }
+
+    /// Returns the service of type `T`: the database, the client, whatever the agent or the runtime
+    /// was given by `.service(…)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::Broken`] if none was given.
+    pub fn service<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, ToolError> {
+        self.provided.get()
     }
 
     /// Returns the run that makes the call.

@@ -50,6 +50,11 @@ pub struct Tool {
 
 /// What can be given to an agent as a tool: a [`Tool`], or a function with
 /// [`#[tool]`](macro@crate::tool).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tool",
+    label = "this is no tool",
+    note = "put `#[tool]` on the async fn, or make one with `Tool::new`"
+)]
 pub trait RustTool {
     /// The deps that it reads; an agent's own have to be the same.
     type Deps: FromDeps;
@@ -60,6 +65,16 @@ pub trait RustTool {
     ///
     /// [`DefinitionError`] if its name is none, or its arguments have no schema.
     fn into_tool(self) -> Result<Tool, DefinitionError>;
+}
+
+/// What makes a tool is one: so is the name of a function with [`#[tool]`](macro@crate::tool).
+#[diagnostic::do_not_recommend]
+impl<F: FnOnce() -> T, T: RustTool> RustTool for F {
+    type Deps = T::Deps;
+
+    fn into_tool(self) -> Result<Tool, DefinitionError> {
+        self().into_tool()
+    }
 }
 
 impl RustTool for Tool {
