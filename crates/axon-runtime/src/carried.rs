@@ -28,6 +28,10 @@ impl Carried {
         self.state().clone()
     }
 
+    pub(crate) fn holding(state: Map<String, Value>) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     pub(crate) fn set(&self, state: Map<String, Value>) {
         *self.state() = state;
     }

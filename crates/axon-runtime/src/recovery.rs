@@ -156,6 +156,20 @@ impl Lane {
         })
     }
 
+    /// Ends a run that nobody can go on with who has not its secrets, once its time is over.
+    async fn end_if_over(&self, run: &RunId) {
+        let records = RunRecords::new(self.services.store.clone());
+        let Ok(replay) = records.replay(run).await else { return };
+        if replay.pause.is_some() || !replay.deadline.since(clock::now()).is_zero() {
+            tracing::debug!(%run, "an open run waits for whoever has the secrets in its deps");
+            return;
+        }
+        let reason = "its time was over, and its deps hold secrets that are on no record";
+        if let Err(error) = records.cancel(run, reason).await {
+            tracing::warn!(%run, %error, "a run whose time is over was not ended");
+        }
+    }
+
     /// Goes on with one run, or records why it waits for a person.
     async fn go_on(&self, run: RunId) -> Result<(), Closed> {
         let resume = Resume::new(self.services.clone(), run.clone()).by_itself(self.most);
@@ -170,6 +184,10 @@ impl Lane {
             }
             Err(ResumeError::Refused(Refusal::Stopped { .. } | Refusal::Draining { .. })) => {
                 return Err(Closed);
+            }
+            Err(ResumeError::Secrets { .. }) => {
+                self.end_if_over(&run).await;
+                return Ok(());
             }
             Err(ResumeError::Record(RecordError::Store(
                 error @ (StoreError::Owned { .. } | StoreError::Ended { .. }),

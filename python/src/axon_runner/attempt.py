@@ -25,7 +25,7 @@ from axon_runner.failures import Call, ToolBroken
 from axon_runner.launch import Effect, Limits
 from axon_runner.redaction import Redactor
 from axon_runner.run_log import RunLog
-from axon_runner.rust_tools import Asking, asked_by
+from axon_runner.rust_tools import Asking, RustToolRefused, asked_by
 from axon_runner.sse import EventStream
 from axon_runner.state import State
 from axon_runner.steering import Steering
@@ -243,8 +243,17 @@ class Attempt:
 
         async def ask(call_id: str, name: str, given: Mapping[str, Any]) -> Any:
             args, seconds = self._asked_tools.admit(name, given)
-            inner = replace(ctx, tool_call_id=call_id, tool_name=name, retry=0)
-            return await self.ask_rust(inner, args, seconds)
+            # Whoever approved the outer call has not seen this one.
+            inner = replace(
+                ctx, tool_call_id=call_id, tool_name=name, retry=0, tool_call_approved=False
+            )
+            try:
+                return await self.ask_rust(inner, args, seconds)
+            except ApprovalRequired:
+                raise RustToolRefused(
+                    f"a person has to approve {name} with these arguments, so only the model can"
+                    " call it"
+                ) from None
 
         return Asking(ctx.tool_call_id or "", ask, self._loop)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class RustToolRefused(LookupError):
-    """The Rust tool was not asked, and nothing was sent: the message says why."""
+    """The Rust tool did nothing: it was not asked, or a person has to approve it. Says why."""
 
 
 class Asking:

@@ -44,7 +44,7 @@ def build(
             raise ConfigError(f"two tools of the spec have the name {spec.name!r}")
         if host == "module":
             continue
-        if host == "rust":
+        if host in ("rust", "agent"):
             tools[spec.name] = _rust(spec, seconds)
         else:
             tools[spec.name] = _python(spec, registry.get("tool", target), seconds)

@@ -23,7 +23,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from axon_runner.faults import faults
 from axon_runner.launch import TARGET_PATTERN, ConfigError, Effect, Target
 
-_TOOL_TARGET = rf"^(rust|module|python:{TARGET_PATTERN[1:-1]})$"
+_TOOL_TARGET = rf"^(rust|agent|module|python:{TARGET_PATTERN[1:-1]})$"
 
 Schema = dict[str, JsonValue]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]

@@ -187,7 +187,7 @@ fn the_wire_form_leaves_out_what_is_not_set() {
                 { "name": "block_card", "target": "rust", "effect": "once",
                   "parameters": { "type": "object" }, "sequential": true, "max_retries": 1,
                   "requires_approval": true },
-                { "name": "ask_fraud", "description": "Asks the fraud team", "target": "rust",
+                { "name": "ask_fraud", "description": "Asks the fraud team", "target": "agent",
                   "effect": "once" },
             ],
             "output": {

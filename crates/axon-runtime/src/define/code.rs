@@ -1,7 +1,7 @@
 //! The Rust code of an agent: what its definition names, and no file can hold.
 
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::spec::{AgentSpec, Instruction, ToolSpec, ToolTarget};
+use axon_kernel::spec::{AgentSpec, Effect, Instruction, ToolSpec, ToolTarget};
 
 use super::{Prompts, Validators};
 use crate::tools::{Provided, Tool, Tools};
@@ -59,8 +59,12 @@ impl AgentCode {
             tool.timeout = tool.timeout.or(own.timeout);
             tool.max_retries = tool.max_retries.or(own.max_retries);
             tool.strict = tool.strict.or(own.strict);
-            // What the function says of itself is no less true because a file is silent.
-            tool.effect = tool.effect.min(own.effect);
+            if let Some(effect) = function.said_effect() {
+                if tool.effect != Effect::default() && tool.effect != effect {
+                    return Err(contradiction(&what, tool.effect, effect));
+                }
+                tool.effect = effect;
+            }
             tool.sequential |= own.sequential;
             tool.requires_approval |= own.requires_approval;
             if tool.parameters.is_none() {
@@ -71,6 +75,12 @@ impl AgentCode {
         }
         Ok(())
     }
+}
+
+fn contradiction(what: &str, said: Effect, is: Effect) -> Failure {
+    let (said, is) = (said.label(), is.label());
+    let message = format!("{what}, which says effect = \"{is}\" of itself, and not \"{said}\"");
+    Failure::new(FailureKind::Config, message).with_help("leave `effect` out of the file")
 }
 
 fn missing(what: &str) -> Failure {

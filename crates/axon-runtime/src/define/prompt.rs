@@ -12,6 +12,7 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, PromptName};
 use futures_util::FutureExt;
 
+use crate::run::Given;
 use crate::tools::{AnyDeps, FromDeps, Provided, ToolError};
 
 /// What a prompt function is called with.
@@ -21,7 +22,7 @@ pub(crate) struct PromptCall {
     pub(crate) run_id: RunId,
     pub(crate) conversation: Option<ConversationId>,
     pub(crate) prompt: RawJson,
-    pub(crate) deps: Option<RawJson>,
+    pub(crate) deps: Given,
     pub(crate) provided: Provided,
 }
 
@@ -128,7 +129,7 @@ impl Prompts {
         let called = move |call: PromptCall| -> PromptFuture {
             let function = function.clone();
             Box::pin(async move {
-                let deps = D::from_deps(call.deps.as_ref())?;
+                let deps = D::from_deps(call.deps.whole())?;
                 function(PromptContext { call, deps }).await.into_instructions()
             })
         };

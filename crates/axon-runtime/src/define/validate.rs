@@ -10,6 +10,7 @@ use axon_kernel::spec::AgentName;
 use serde_json::Value;
 
 use super::Output;
+use crate::run::Given;
 use crate::tools::{AnyDeps, FromDeps, ToolError};
 
 /// Why an answer is not taken. The model is told, and asked again within `retries.output`.
@@ -48,7 +49,7 @@ pub struct OutputContext<D = AnyDeps> {
 pub(crate) struct Known {
     pub(crate) run_id: RunId,
     pub(crate) agent: AgentName,
-    pub(crate) deps: Option<RawJson>,
+    pub(crate) deps: Given,
     pub(crate) retry: u32,
     pub(crate) max_retries: u32,
 }
@@ -101,7 +102,7 @@ impl Validators {
         let function = move |output: &Value, known: &Known| -> Result<(), ToolError> {
             let read = RawJson::from(output).read();
             let output: O = read.map_err(|error| ToolError::Retry(error.to_string()))?;
-            let deps = D::from_deps(known.deps.as_ref())?;
+            let deps = D::from_deps(known.deps.whole())?;
             let context = OutputContext { deps, known: known.clone() };
             validate(&output, &context).map_err(|Reject(why)| ToolError::Retry(why))
         };

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axon_kernel::event::{PauseReason, Paused, Resolved, RunEvent};
-use axon_kernel::ids::{RunId, ToolCallId};
+use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use axon_kernel::run::Standing;
 use axon_kernel::time::Timestamp;
 use axon_kernel::wire::DeferredRequest;
 use tokio::time::Duration;
 
-use super::Resume;
 use super::driver::{Driver, Stuck};
+use super::{LiveRun, Resume};
 use crate::clock;
 use crate::records::RunRecords;
 use crate::services::Services;
@@ -70,12 +70,12 @@ impl Driver {
 }
 
 /// Goes on with a run that has paused here as soon as its pause is over, if nobody has decided.
-pub(super) fn see_to_expiry(services: &Arc<Services>, run: &RunId, end: &RunEvent) {
+pub(super) fn see_to_expiry(services: &Arc<Services>, live: &LiveRun, end: &RunEvent) {
     let RunEvent::Paused(Paused { expires: Some(expiry), .. }) = end else { return };
     if !services.recovers {
         return;
     }
-    let (run, at) = (run.clone(), expiry.at);
+    let (run, at, deps) = (live.log.run_id().clone(), expiry.at, live.deps.clone());
     let services = Arc::downgrade(services);
     tokio::spawn(async move {
         until(at).await;
@@ -84,7 +84,8 @@ pub(super) fn see_to_expiry(services: &Arc<Services>, run: &RunId, end: &RunEven
         if !replay.is_ok_and(|replay| !replay.expired(clock::now()).is_empty()) {
             return;
         }
-        if let Err(error) = Resume::new(services, run.clone()).patiently().start().await {
+        let resume = Resume::new(services, run.clone()).with_deps(deps).patiently();
+        if let Err(error) = resume.start().await {
             tracing::warn!(%run, %error, "a run whose pause is over does not go on yet");
         }
     });

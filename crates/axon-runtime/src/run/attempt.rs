@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axon_kernel::breaker::Answer;
 use axon_kernel::event::{
-    AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, RunEvent, StateChanged,
-    TextDelta, ToolCalled, ToolOutcome, ToolReturned, millis,
+    AttemptBegun, Checkpoint, Completed, LogLine, ModelEvent, PartialValue, RunEvent, TextDelta,
+    ToolCalled, ToolOutcome, ToolReturned, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::json::{RawJson, excerpt};
@@ -26,6 +26,7 @@ use super::journal::With;
 use super::model_event::{self, Meaning};
 use super::steering::next_steer;
 use crate::agent::{Death, Lease};
+use crate::carried::Carried;
 
 /// How long the news of a runner's exit may take after its connection broke.
 const EXIT_NEWS: Duration = Duration::from_millis(500);
@@ -71,6 +72,8 @@ impl Driver {
         let mut elsewhere = 0;
         loop {
             let lease = self.take_runner().await?;
+            // What was changed and is on no record did not happen.
+            self.state_here = Carried::holding(self.live.state.now());
             let end = match self.begin(&lease).await {
                 Ok(Ok(stream)) => self.follow(stream, &lease).await,
                 Ok(Err(not_taken)) if elsewhere < MAX_ELSEWHERE => {
@@ -81,10 +84,10 @@ impl Driver {
                 Ok(Err(not_taken)) => Err(not_taken.into_failure().into()),
                 Err(error) => Err(error),
             };
-            // Calls that nobody waits for any more; what they may have done is in doubt.
-            self.calls_here = Calls::of(&self.launcher.spec);
             let end = self.judge(end, &lease).await;
             self.lease = None;
+            self.see_out().await?;
+            self.calls_here = Calls::of(&self.launcher.spec);
             return end;
         }
     }
@@ -363,7 +366,7 @@ impl Driver {
                 Ok(self.emit(RunEvent::Log(line)).await?)
             }
             RunnerEvent::ToolRequestCancelled { tool_call_id } => {
-                self.calls_here.call_off(&tool_call_id);
+                self.call_off(&tool_call_id);
                 Ok(())
             }
             RunnerEvent::AttemptStarted(_)
@@ -407,11 +410,10 @@ impl Driver {
     }
 
     async fn tool_finished(&mut self, finished: ToolFinished) -> Result<(), AttemptError> {
-        if let Some(patch) = finished.state {
-            self.live.state.apply(&patch);
-            let tool_call_id = finished.tool_call_id.clone();
-            self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
+        if let Some(patch) = &finished.state {
+            self.state_here.apply(patch);
         }
+        let patches = finished.state.into_iter().collect();
         let outcome = match finished.outcome.as_str() {
             "retry" => ToolOutcome::Retry,
             "failed" => ToolOutcome::Failed,
@@ -424,7 +426,7 @@ impl Driver {
             outcome,
             result: finished.result,
         };
-        Ok(self.has_returned(returned, With::default()).await?)
+        Ok(self.has_returned(returned, (patches, Vec::new())).await?)
     }
 
     async fn checkpoint(

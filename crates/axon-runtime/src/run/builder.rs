@@ -188,7 +188,7 @@ impl RunBuilder {
     ///
     /// [`Refusal`] if the request is invalid, or the agent is full, stopped or unavailable.
     pub async fn start(mut self) -> Result<RunHandle, Refusal> {
-        self.check().await?;
+        self.check()?;
         if let Some(left) = self.request.budget.time_left() {
             self.request.timeout = self.request.timeout.min(left);
         }
@@ -202,10 +202,13 @@ impl RunBuilder {
         self.check_conversation().await?;
         let services = self.agent.services.clone();
         let admission = self.agent.admit()?;
+        // Only now: a run that is refused costs nothing.
+        self.request.instructions = self.instructions().await?;
         let turn = self.join()?;
         let terms = self.terms();
         let log = Arc::new(RunLog::new(self.run_id));
-        let (live, steered) = LiveRun::new(log, self.agent.name().clone());
+        let (mut live, steered) = LiveRun::new(log, self.agent.name().clone());
+        live.deps = self.request.deps.clone();
         live.state.set(self.state.unwrap_or_default());
         let accepted = Accepted {
             agent: self.agent.name().clone(),
@@ -310,7 +313,7 @@ impl RunBuilder {
         Ok(run.outcome().await)
     }
 
-    async fn check(&mut self) -> Result<(), Refusal> {
+    fn check(&mut self) -> Result<(), Refusal> {
         if let Some(problem) = self.invalid.take() {
             return Err(Refusal::Invalid { problem });
         }
@@ -328,9 +331,7 @@ impl RunBuilder {
             return Err(Refusal::Invalid { problem });
         }
         self.check_approve()?;
-        self.check_deps()?;
-        self.request.instructions = self.instructions().await?;
-        Ok(())
+        self.check_deps()
     }
 
     /// Refuses to approve a tool that the agent does not have, where that can be known.
@@ -365,7 +366,8 @@ impl RunBuilder {
         };
         schema.validate(&deps).map_err(|violations| {
             let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
-            Refusal::Invalid { problem: format!("deps break their schema: {}", found.join("; ")) }
+            let found = self.request.deps.redact(&found.join("; "));
+            Refusal::Invalid { problem: format!("deps break their schema: {found}") }
         })
     }
 }
@@ -380,7 +382,8 @@ impl AgentHandle {
         let mut run = RunBuilder::new(self.clone(), Prompt(request.prompt.clone()));
         run.run_id = run_id.clone();
         run.request = Request { model: None, approve: BTreeSet::new(), ..request.clone() };
-        run.check().await?;
+        run.check()?;
+        run.request.instructions = run.instructions().await?;
         Ok(run.request)
     }
 }

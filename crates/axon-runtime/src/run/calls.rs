@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axon_kernel::event::RunEvent;
 use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
-use axon_kernel::spec::AgentSpec;
+use axon_kernel::spec::{AgentSpec, Effect};
 use futures_util::FutureExt;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,14 +21,38 @@ use crate::tools::{Call, ToolError};
 /// How many events of calls may wait until the run shows them; more are dropped, or wait.
 const TOLD: usize = 64;
 
+/// A call that is to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    pub(super) call: ToolCallId,
+    pub(super) name: String,
+    pub(super) by: By,
+    /// When it has to have ended.
+    pub(super) deadline: Instant,
+    /// What tells it that it is called off.
+    pub(super) cancelled: CancellationToken,
+}
+
+/// Who makes a call.
+#[derive(Clone, Debug)]
+pub(super) enum By {
+    /// A Rust function.
+    Tool { call: Arc<Call>, effect: Effect },
+    /// Another agent.
+    Agent,
+    /// The validators of the answer.
+    Validators,
+}
+
 /// A call that has ended.
 #[derive(Debug)]
 pub(super) struct Called {
     pub(super) call: ToolCallId,
     pub(super) name: String,
-    pub(super) end: Result<Value, Ended>,
-    /// Who made it.
     pub(super) by: By,
+    pub(super) end: Result<Value, Ended>,
+    /// What the run has used that another agent made of it.
+    pub(super) usage: Option<RawJson>,
 }
 
 /// How a call ended that gave no result.
@@ -45,19 +70,6 @@ impl From<ToolError> for Ended {
     }
 }
 
-/// Who makes a call.
-#[derive(Debug)]
-pub(super) enum By {
-    /// A Rust function.
-    Tool(Arc<Call>),
-    /// Another agent, in a run that has used this.
-    Agent { usage: Option<RawJson> },
-    /// The validators of the answer.
-    Validators,
-    /// It went before it could say what it leaves.
-    Lost,
-}
-
 /// What has come of the calls.
 #[derive(Debug)]
 pub(super) enum News {
@@ -71,10 +83,10 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Calls {
     tasks: JoinSet<Called>,
-    /// What calls it off, and which task makes it. Bounded by the tool calls of one response.
+    /// Bounded by the tool calls of one response.
     under_way: Vec<UnderWay>,
     /// How many may be under way at once.
-    room: Arc<Semaphore>,
+    room: usize,
     /// How long one that is called off may take to end.
     grace: Duration,
     told: (mpsc::Sender<RunEvent>, mpsc::Receiver<RunEvent>),
@@ -82,23 +94,25 @@ pub(super) struct Calls {
 
 #[derive(Debug)]
 struct UnderWay {
-    call: ToolCallId,
-    cancelled: CancellationToken,
+    begun: Begun,
     task: AbortHandle,
 }
 
 impl Calls {
     /// Makes the calls of one attempt of an agent.
     pub(super) fn of(agent: &AgentSpec) -> Self {
-        let room = agent.limits.parallel_tools.get() as usize;
-        let grace = agent.runner.cancel_grace;
         Self {
             tasks: JoinSet::new(),
             under_way: Vec::new(),
-            room: Arc::new(Semaphore::new(room)),
-            grace,
+            room: agent.limits.parallel_tools.get() as usize,
+            grace: agent.runner.cancel_grace,
             told: mpsc::channel(TOLD),
         }
+    }
+
+    /// Returns whether one more call may be made now.
+    pub(super) fn has_room(&self) -> bool {
+        self.under_way.len() < self.room
     }
 
     /// Returns where a call tells how far it is.
@@ -106,36 +120,39 @@ impl Calls {
         self.told.0.clone()
     }
 
-    /// Begins a call. It waits for room, and has until `deadline` for both.
-    pub(super) fn begin<F>(
-        &mut self,
-        (call, name): (ToolCallId, String),
-        cancelled: CancellationToken,
-        deadline: Instant,
-        work: F,
-    ) where
-        F: Future<Output = (Result<Value, Ended>, By)> + Send + 'static,
+    /// Begins a call. One that is not over at its deadline is told so, and dropped if it has not
+    /// ended within the grace.
+    pub(super) fn begin<F>(&mut self, begun: Begun, work: F)
+    where
+        F: Future<Output = (Result<Value, Ended>, Option<RawJson>)> + Send + 'static,
     {
-        let (room, id) = (self.room.clone(), call.clone());
+        let (kept, grace) = (begun.clone(), self.grace);
         let task = self.tasks.spawn(async move {
-            let made = async {
-                // Nobody closes it.
-                let _place = room.acquire_owned().await;
-                AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+            let Begun { call, name, by, deadline, cancelled } = begun;
+            let mut made = pin!(AssertUnwindSafe(work).catch_unwind());
+            let made = match tokio::time::timeout_at(deadline, &mut made).await {
+                Ok(made) => Some(made),
+                Err(_elapsed) => {
+                    cancelled.cancel();
+                    tokio::time::timeout(grace, made).await.ok()
+                }
+            };
+            let (end, usage) = match made {
+                Some(Ok(made)) => made,
+                Some(Err(panic)) => {
                     let message = crate::panics::message(panic.as_ref());
                     let broken = ToolError::Broken(format!("the tool panicked: {message}").into());
-                    (Err(broken.into()), By::Lost)
-                })
+                    (Err(broken.into()), None)
+                }
+                None => (Err(late().into()), None),
             };
-            let (end, by) = tokio::time::timeout_at(deadline, made)
-                .await
-                .unwrap_or_else(|_elapsed| (Err(late().into()), By::Lost));
-            Called { call, name, end, by }
+            Called { call, name, by, end, usage }
         });
-        self.under_way.push(UnderWay { call: id, cancelled, task });
+        self.under_way.push(UnderWay { begun: kept, task });
     }
 
-    /// Waits until there is something new; for ever if there are no calls.
+    /// Waits until there is something new; for ever if there are no calls. What a call has told
+    /// comes before its end.
     pub(super) async fn next(&mut self) -> News {
         if self.tasks.is_empty() {
             return std::future::pending().await;
@@ -144,35 +161,35 @@ impl Calls {
             biased;
             // The sender lives in `self`, so the channel cannot close.
             Some(told) = self.told.1.recv() => News::Told(Box::new(told)),
-            Some(ended) = self.tasks.join_next_with_id() => match ended {
-                Ok((id, called)) => {
-                    self.under_way.retain(|under_way| under_way.task.id() != id);
-                    News::Ended(called)
-                }
-                // Its panics are caught: so it was called off, and nobody waits for it.
-                Err(error) => {
-                    let at = self.under_way.iter().position(|call| call.task.id() == error.id());
-                    let call = at.map(|at| self.under_way.swap_remove(at).call);
-                    let call = call.unwrap_or_else(|| ToolCallId::new(""));
-                    let end = Err(ToolError::Failed("the call was called off".to_owned()).into());
-                    let (name, by) = (String::new(), By::Lost);
-                    News::Ended(Called { call, name, end, by })
-                }
-            },
+            called = ended(&mut self.tasks, &mut self.under_way) => News::Ended(called),
         }
     }
 
     /// Calls a call off: it is told, and dropped if it has not ended within the grace.
     pub(super) fn call_off(&self, call: &ToolCallId) {
-        for under_way in self.under_way.iter().filter(|under_way| under_way.call == *call) {
+        for under_way in self.under_way.iter().filter(|under_way| under_way.begun.call == *call) {
             under_way.call_off(self.grace);
         }
+    }
+
+    /// Waits for the calls that must not be made again, until their own deadlines: what they return
+    /// counts, whether or not somebody waits for it. The others are called off.
+    pub(super) async fn see_out(&mut self) -> Vec<Called> {
+        let once = |begun: &Begun| matches!(begun.by, By::Tool { effect: Effect::Once, .. });
+        for under_way in self.under_way.iter().filter(|under_way| !once(&under_way.begun)) {
+            under_way.call_off(self.grace);
+        }
+        let mut seen_out = Vec::new();
+        while self.under_way.iter().any(|under_way| once(&under_way.begun)) {
+            seen_out.push(ended(&mut self.tasks, &mut self.under_way).await);
+        }
+        seen_out
     }
 }
 
 impl UnderWay {
     fn call_off(&self, grace: Duration) {
-        self.cancelled.cancel();
+        self.begun.cancelled.cancel();
         let task = self.task.clone();
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
@@ -192,6 +209,27 @@ impl Drop for Calls {
         }
         // Within the grace they may clean up.
         self.tasks.detach_all();
+    }
+}
+
+/// Waits for the next end of a call.
+async fn ended(tasks: &mut JoinSet<Called>, under_way: &mut Vec<UnderWay>) -> Called {
+    loop {
+        let Some(ended) = tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let at = under_way.iter().position(|call| call.task.id() == id);
+        let known = at.map(|at| under_way.swap_remove(at).begun);
+        match (ended, known) {
+            (Ok((_, called)), _) => return called,
+            // Its panics are caught: so it was called off, and nobody waits for it.
+            (Err(_aborted), Some(Begun { call, name, by, .. })) => {
+                let off = ToolError::Failed("the call was called off".to_owned());
+                return Called { call, name, by, end: Err(off.into()), usage: None };
+            }
+            (Err(_aborted), None) => {}
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axon_kernel::event::{Delegated, Parent, PauseReason, Paused, RunEvent};
 use axon_kernel::ids::{RunId, delegated_run};
+use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS};
 use axon_kernel::store::StoreError;
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::AttemptError;
-use super::calls::{By, Ended};
+use super::calls::{Begun, By, Ended};
 use super::driver::Driver;
 use super::{
     Given, Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome,
@@ -69,8 +70,14 @@ impl Driver {
         // Its run is begun once, whatever that does: so the call may be made again.
         self.intend(&request, Effect::Idempotent).await?;
         self.delegated.insert(call.clone(), delegation.run.clone());
-        let (which, deadline) = ((call, request.name), self.deadline());
-        self.calls_here.begin(which, CancellationToken::new(), deadline, delegation.answer());
+        let begun = Begun {
+            call,
+            name: request.name,
+            by: By::Agent,
+            deadline: self.deadline(),
+            cancelled: CancellationToken::new(),
+        };
+        self.calls_here.begin(begun, delegation.answer());
         Ok(())
     }
 
@@ -129,24 +136,22 @@ fn fitting(agent: &AgentHandle, deps: Given) -> Given {
 }
 
 impl Delegation {
-    async fn answer(self) -> (Result<Value, Ended>, By) {
+    async fn answer(self) -> (Result<Value, Ended>, Option<RawJson>) {
         let ended = match self.join().await {
             Ok(ended) => ended,
-            Err(end) => return (Err(end), By::Agent { usage: None }),
+            Err(end) => return (Err(end), None),
         };
         match ended.outcome {
             Outcome::Completed(completed) => {
-                let usage = Some(completed.usage);
-                (completed.output.decode().map_err(|error| broken(&error)), By::Agent { usage })
+                (completed.output.decode().map_err(|error| broken(&error)), Some(completed.usage))
             }
             Outcome::Failed(failed) | Outcome::Rejected(failed) => {
-                (Err(self.failed(&failed.failure.to_string())), By::Agent { usage: None })
+                (Err(self.failed(&failed.failure.to_string())), None)
             }
             Outcome::Cancelled(cancelled) => {
-                let why = format!("it was cancelled: {}", cancelled.reason);
-                (Err(self.failed(&why)), By::Agent { usage: None })
+                (Err(self.failed(&format!("it was cancelled: {}", cancelled.reason))), None)
             }
-            Outcome::Paused(paused) => (Err(self.waits(paused).await), By::Agent { usage: None }),
+            Outcome::Paused(paused) => (Err(self.waits(&paused)), None),
         }
     }
 
@@ -247,7 +252,7 @@ impl Delegation {
     }
 
     /// Returns what the person has to know who is asked on the run's behalf.
-    async fn waits(&self, paused: Paused) -> Ended {
+    fn waits(&self, paused: &Paused) -> Ended {
         let requests = match &paused.reason {
             PauseReason::Approval { requests } => requests.decode().unwrap_or_default(),
             PauseReason::Ambiguous { .. }

@@ -1,6 +1,6 @@
 //! Drives one run through its attempts to exactly one end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use axon_kernel::event::{
@@ -14,7 +14,7 @@ use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunStatus, Standing};
 use axon_kernel::spec::{AgentPath, Effect};
 use axon_kernel::store::{Store, StoreError};
-use axon_kernel::wire::DeferredRequest;
+use axon_kernel::wire::{DeferredRequest, ToolRequested};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use super::suspicion::Suspicion;
 use super::transcript::Transcript;
 use super::{Refusal, Request};
 use crate::agent::{Admission, AgentHandle, Lease, Slot};
+use crate::carried::Carried;
 use crate::clock::Clock;
 use crate::conversations::{Place, Turn};
 use crate::launch::Launcher;
@@ -84,6 +85,10 @@ pub(crate) struct Driver {
     pub(super) due: Option<Instant>,
     /// The calls that are made in this process.
     pub(super) calls_here: Calls,
+    /// Calls that wait for room. Bounded by the tool calls of one model response.
+    pub(super) waiting_calls: VecDeque<ToolRequested>,
+    /// The state as the calls of the live attempt see it; what is on record has the live run.
+    pub(super) state_here: Carried,
     /// The agents from the top-level run down to this one's.
     pub(super) path: AgentPath,
     /// The runs that this one has handed work to, by call.
@@ -208,6 +213,8 @@ impl Driver {
             approvals: Approvals::default(),
             due: None,
             calls_here,
+            waiting_calls: VecDeque::new(),
+            state_here: Carried::default(),
             path,
             delegated: BTreeMap::new(),
             journal,
@@ -280,7 +287,7 @@ impl Driver {
         self.slot = None;
         // What is recorded now is recorded whole, whoever cancels meanwhile.
         let paused = matches!(end, RunEvent::Paused(_));
-        see_to_expiry(&self.agent.services, self.log().run_id(), &end);
+        see_to_expiry(&self.agent.services, &self.live, &end);
         if let RunEvent::Completed(completed) = end {
             self.complete(completed).await;
         } else {

@@ -1,7 +1,7 @@
 //! What a caller gives to tools and prompts.
 
 use axon_kernel::json::RawJson;
-use axon_kernel::secret::{self, Encoded, Whole};
+use axon_kernel::secret::{self, Encoded, MASK, Whole};
 use serde::Serialize;
 
 /// What a caller gives to tools and prompts: as tools get it, and as everybody else does.
@@ -35,6 +35,13 @@ impl Given {
 
     pub(crate) fn has_secrets(&self) -> bool {
         self.whole.is_some()
+    }
+
+    /// Returns `text` without the secrets.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let secrets = self.whole.iter().flat_map(Whole::secrets);
+        let secrets = secrets.filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
     }
 
     /// Returns the secrets, for whoever has to keep them out of what is shown.

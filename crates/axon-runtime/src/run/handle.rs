@@ -6,9 +6,10 @@ use axon_kernel::event::{Cancelled, Resolution, RunEvent};
 use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Prompt, Resume, ResumeError, RunOutcome};
+use super::{Given, Prompt, Resume, ResumeError, RunOutcome};
 use crate::carried::Carried;
 use crate::log::{RunEvents, RunLog};
 use crate::records::RunRecords;
@@ -64,8 +65,10 @@ pub(crate) struct Steer {
 pub(crate) struct LiveRun {
     pub(crate) log: Arc<RunLog>,
     pub(crate) cancel: Cancel,
-    /// The state that the run carries.
+    /// The state that the run carries, as it is on record.
     pub(crate) state: Carried,
+    /// What the run's tools get, so that it can go on here with secrets that are on no record.
+    pub(crate) deps: Given,
     agent: Arc<watch::Sender<AgentName>>,
     steer: mpsc::Sender<Steer>,
 }
@@ -83,7 +86,7 @@ impl LiveRun {
         let (steer, steered) = mpsc::channel(STEERING);
         let cancel = Cancel(Arc::new(watch::Sender::new(None)));
         let (state, agent) = (Carried::default(), Arc::new(watch::Sender::new(agent)));
-        (Self { log, cancel, state, agent, steer }, steered)
+        (Self { log, cancel, state, deps: Given::default(), agent, steer }, steered)
     }
 
     /// Says which agent answers now: a fallback may have taken over.
@@ -189,6 +192,42 @@ impl RunHandle {
         self.resolve_as(call, resolution, "").await
     }
 
+    /// Lets a call be made that the paused run waits with, as [`RunHandle::resolve`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the run waits for no approval of it, or cannot go on.
+    pub async fn approve(&mut self, call: &ToolCallId) -> Result<Vec<ToolCallId>, ResumeError> {
+        self.resolve(call, Resolution::approve()).await
+    }
+
+    /// Refuses a call that the paused run waits with, and tells its model `why`.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the run does not wait with it, or cannot go on.
+    pub async fn deny(
+        &mut self,
+        call: &ToolCallId,
+        why: impl Into<String>,
+    ) -> Result<Vec<ToolCallId>, ResumeError> {
+        self.resolve(call, Resolution::Deny { message: Some(why.into()) }).await
+    }
+
+    /// Answers a question that the paused run waits with.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] if the run waits for no such answer, or cannot go on.
+    pub async fn answer(
+        &mut self,
+        call: &ToolCallId,
+        answer: impl Into<Value>,
+    ) -> Result<Vec<ToolCallId>, ResumeError> {
+        let result = answer.into().into();
+        self.resolve(call, Resolution::Answer { result }).await
+    }
+
     /// Does what [`RunHandle::resolve`] does, and records that `by` decided.
     ///
     /// # Errors
@@ -215,7 +254,8 @@ impl RunHandle {
     ///
     /// [`ResumeError`] if it cannot go on, or another process has gone on with it.
     pub async fn resume(&mut self) -> Result<(), ResumeError> {
-        *self = Resume::new(self.services.clone(), self.id().clone()).start().await?;
+        let resume = Resume::new(self.services.clone(), self.id().clone());
+        *self = resume.with_deps(self.live.deps.clone()).start().await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::AttemptError;
-use super::calls::{By, Called, Ended};
+use super::calls::{Begun, By, Called, Ended};
 use super::driver::Driver;
 use super::rust_tools::broken;
 use crate::agent::Lease;
@@ -20,23 +20,28 @@ impl Driver {
         let known = Known {
             run_id: self.log().run_id().clone(),
             agent: self.agent.name().clone(),
-            deps: self.request.whole_deps().cloned(),
+            deps: self.request.deps.clone(),
             retry: check.retry,
             max_retries: check.max_retries,
         };
         let validators = self.launcher.code.validators.clone();
         let spec = self.launcher.spec.output.clone();
-        let which = (check.check_id, "the validators".to_owned());
-        let deadline = self.deadline();
-        self.calls_here.begin(which, CancellationToken::new(), deadline, async move {
+        let begun = Begun {
+            call: check.check_id,
+            name: "the validators".to_owned(),
+            by: By::Validators,
+            deadline: self.deadline(),
+            cancelled: CancellationToken::new(),
+        };
+        self.calls_here.begin(begun, async move {
             let read = |said: &RawJson| -> Result<Value, ToolError> {
                 Ok(match &spec {
-                    Some(spec) => spec.unwrap(said)?.decode()?,
+                    Some(spec) => spec.unwrap(said)?.read()?,
                     None => said.decode()?,
                 })
             };
             let checked = read(&check.output).and_then(|output| validators.check(&output, &known));
-            (checked.map(|()| Value::Null).map_err(Ended::Tool), By::Validators)
+            (checked.map(|()| Value::Null).map_err(Ended::Tool), None)
         });
     }
 

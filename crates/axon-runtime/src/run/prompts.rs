@@ -52,7 +52,7 @@ impl RunBuilder {
             run_id: self.run_id.clone(),
             conversation: self.request.conversation.clone(),
             prompt: self.request.prompt.clone(),
-            deps: self.request.whole_deps().cloned(),
+            deps: self.request.deps.clone(),
             provided: launcher.code.provided.clone(),
         };
         let own = &launcher.code.prompts;
@@ -62,7 +62,7 @@ impl RunBuilder {
         let what = format!("the prompt function `{name}`");
         match told {
             Ok(told) => told.map_err(|error| Refusal::Invalid {
-                problem: format!("{what} failed: {}", error.chain()),
+                problem: format!("{what} failed: {}", self.request.deps.redact(&error.chain())),
             }),
             Err(_elapsed) => {
                 Err(Refusal::Invalid { problem: format!("{what} gave nothing in time") })

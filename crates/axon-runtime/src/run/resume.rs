@@ -243,7 +243,8 @@ impl Resume {
         let paused = replay.pause.is_some();
         let seq = replay.seq + if paused { 0 } else { TAKEOVER };
         let log = Arc::new(RunLog::after(self.run.clone(), seq, replay.attempt));
-        let (live, steered) = LiveRun::new(log, agent.name().clone());
+        let (mut live, steered) = LiveRun::new(log, agent.name().clone());
+        live.deps = self.deps_of(&replay)?;
         let opening = self.opening(&replay, &agent);
         let services = agent.services.clone();
         live.state.set(replay.state.clone());

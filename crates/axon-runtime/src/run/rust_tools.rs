@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use axon_kernel::event::{RunEvent, StateChanged, ToolCalled, ToolOutcome, ToolReturned};
+use axon_kernel::event::{
+    RunEvent, StateChanged, StatePatch, ToolCalled, ToolOutcome, ToolReturned,
+};
 use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{Effect, ToolSpec, ToolTarget};
-use axon_kernel::store::StoreError;
+use axon_kernel::store::{StoreError, Write};
 use axon_kernel::wire::{ToolAnswer, ToolRequested, ToolResultRequest};
 use axon_runner::RequestError;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::AttemptError;
-use super::calls::{By, Called, Ended, News};
+use super::calls::{Begun, By, Called, Ended, News};
 use super::driver::{Driver, Stuck};
 use super::journal::With;
 use crate::agent::Lease;
@@ -32,6 +34,11 @@ impl Driver {
         let Some(tool) = spec.tools.iter().find(|tool| tool.name.as_str() == request.name) else {
             return self.refuse(request, lease).await;
         };
+        if !self.calls_here.has_room() {
+            // It is not made yet, so nothing about it is recorded.
+            self.waiting_calls.push_back(request);
+            return Ok(());
+        }
         if let ToolTarget::Agent(agent) = &tool.target {
             return match problem(tool, &request.args) {
                 Some(message) => self.answer(call, ToolAnswer::Retry { message }, lease).await,
@@ -86,7 +93,7 @@ impl Driver {
             tool_call_id: request.tool_call_id.clone(),
             step: request.step,
             args: request.args,
-            deps: self.request.whole_deps().cloned(),
+            deps: self.request.deps.clone(),
             retry: request.retry,
             max_retries: request.max_retries,
             approved: request.approved,
@@ -95,15 +102,15 @@ impl Driver {
             budget: self.request.budget.clone(),
             cancelled: cancelled.clone(),
             told: Some(self.calls_here.told()),
-            state: self.live.state.clone(),
+            state: self.state_here.clone(),
             provided: self.launcher.code.provided.clone(),
             left: Mutex::new(Left::default()),
         });
-        let which = (request.tool_call_id, request.name);
-        self.calls_here.begin(which, cancelled, deadline, async move {
-            let end = function.call(call.clone()).await.map_err(Ended::Tool);
-            (end, By::Tool(call))
-        });
+        let by = By::Tool { call: call.clone(), effect: tool.effect };
+        let (id, name) = (request.tool_call_id, request.name);
+        let begun = Begun { call: id, name, by, deadline, cancelled };
+        self.calls_here
+            .begin(begun, async move { (function.call(call).await.map_err(Ended::Tool), None) });
     }
 
     /// Takes in what has come of the calls.
@@ -113,8 +120,31 @@ impl Driver {
             News::Ended(called) if matches!(called.by, By::Validators) => {
                 self.output_checked(called, lease).await
             }
-            News::Ended(called) => self.call_ended(called, lease).await,
+            News::Ended(called) => {
+                self.call_ended(called, lease).await?;
+                // There is room for one that waits.
+                match self.waiting_calls.pop_front() {
+                    Some(request) => self.tool_requested(request, lease).await,
+                    None => Ok(()),
+                }
+            }
         }
+    }
+
+    /// Calls off what the runner does not want any more.
+    pub(super) fn call_off(&mut self, call: &ToolCallId) {
+        self.waiting_calls.retain(|request| request.tool_call_id != *call);
+        self.calls_here.call_off(call);
+    }
+
+    /// Sees out what the attempt has left under way. What must not be made again is waited for, and
+    /// recorded: the next attempt is answered with it.
+    pub(super) async fn see_out(&mut self) -> Result<(), Stuck> {
+        self.waiting_calls.clear();
+        for called in self.calls_here.see_out().await {
+            self.record_end(called).await?;
+        }
+        Ok(())
     }
 
     /// Records that a call is about to be made.
@@ -135,58 +165,63 @@ impl Driver {
 
     /// Records how a call ended, with what it leaves, and only then tells the runner.
     async fn call_ended(&mut self, called: Called, lease: &Lease) -> Result<(), AttemptError> {
-        let Called { call, name, end, by } = called;
-        let mut answer = answer_of(end, &by);
-        let (Left { mut writes, patches }, usage) = match by {
-            By::Tool(made) => (made.take(), None),
-            By::Agent { usage } => (Left::default(), usage),
-            By::Validators | By::Lost => (Left::default(), None),
+        let (tool_call_id, usage) = (called.call.clone(), called.usage.clone());
+        let (answer, patches) = self.record_end(called).await?;
+        if let Some(usage) = &usage {
+            self.spending.spent_elsewhere(usage);
+        }
+        let result =
+            ToolResultRequest { attempt: self.attempt, tool_call_id, answer, patches, usage };
+        self.send(result, lease).await
+    }
+
+    /// Records how a call ended, with what it leaves, and returns what the runner is to be told.
+    async fn record_end(&mut self, called: Called) -> Result<(ToolAnswer, Vec<StatePatch>), Stuck> {
+        let Called { call, name, end, by, usage: _ } = called;
+        let answer = self.answer_of(end, &by);
+        let Left { mut writes, patches } = match by {
+            By::Tool { call, .. } => call.take(),
+            By::Agent | By::Validators => Left::default(),
         };
         if !matches!(answer, ToolAnswer::Ok { .. }) {
             writes.clear();
         }
-        for patch in &patches {
-            let (tool_call_id, patch) = (call.clone(), patch.clone());
-            self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
-        }
-        match self.returned(&call, &name, &answer, writes).await {
+        let returned = returned(&call, name, &answer);
+        let name = returned.name.clone();
+        match self.has_returned(returned, (patches.clone(), writes)).await {
             Err(Stuck::Store(
                 error @ (StoreError::Changes { .. }
                 | StoreError::Write { .. }
                 | StoreError::ReadOnly { .. }),
             )) => {
-                answer = broken(error.to_string());
-                self.returned(&call, &name, &answer, Vec::new()).await?;
+                let answer = broken(error.to_string());
+                let refused = self::returned(&call, name, &answer);
+                self.has_returned(refused, (Vec::new(), Vec::new())).await?;
+                Ok((answer, patches))
             }
-            Err(stuck) => return Err(stuck.into()),
-            Ok(()) => {}
+            Err(stuck) => Err(stuck),
+            Ok(()) => Ok((answer, patches)),
         }
-        if let Some(usage) = &usage {
-            self.spending.spent_elsewhere(usage);
-        }
-        let result =
-            ToolResultRequest { attempt: self.attempt, tool_call_id: call, answer, patches, usage };
-        self.send(result, lease).await
     }
 
-    async fn returned(
-        &mut self,
-        call: &ToolCallId,
-        name: &str,
-        answer: &ToolAnswer,
-        writes: Vec<axon_kernel::store::Write>,
-    ) -> Result<(), Stuck> {
-        let (outcome, result) = match answer {
-            ToolAnswer::Ok { content } => (ToolOutcome::Ok, content.clone()),
-            ToolAnswer::Retry { message } => (ToolOutcome::Retry, message.clone().into()),
-            ToolAnswer::NeedsApproval { metadata } => (ToolOutcome::Deferred, metadata.clone()),
-            ToolAnswer::Failed { message } | ToolAnswer::Error { message, .. } => {
-                (ToolOutcome::Failed, message.clone().into())
-            }
-        };
-        let (tool_call_id, name, result) = (call.clone(), name.to_owned(), RawJson::from(&result));
-        let returned = ToolReturned { tool_call_id, name, outcome, result };
-        self.has_returned(returned, With { writes, ..With::default() }).await
+    /// Returns what the runner is told of a call that ended. No error shows a secret of the deps.
+    fn answer_of(&self, end: Result<Value, Ended>, by: &By) -> ToolAnswer {
+        let told = |message: &str| self.request.deps.redact(message);
+        match end {
+            Ok(content) => ToolAnswer::Ok { content },
+            Err(Ended::Waits(metadata)) => ToolAnswer::NeedsApproval { metadata },
+            Err(Ended::Tool(ToolError::Retry(why))) => ToolAnswer::Retry { message: told(&why) },
+            Err(Ended::Tool(ToolError::Failed(why))) => ToolAnswer::Failed { message: told(&why) },
+            Err(Ended::Tool(ToolError::NeedsApproval(why))) => match by {
+                By::Tool { call, .. } if call.approved => {
+                    broken(format!("it asks for an approval that it has: {}", told(&why)))
+                }
+                By::Tool { .. } | By::Agent | By::Validators => {
+                    ToolAnswer::NeedsApproval { metadata: json!({ "reason": told(&why) }) }
+                }
+            },
+            Err(Ended::Tool(error @ ToolError::Broken(_))) => broken(told(&error.chain())),
+        }
     }
 
     pub(super) async fn answer(
@@ -222,21 +257,27 @@ impl Driver {
         self.emit(RunEvent::ToolCalled(called)).await
     }
 
-    /// Records how a call ended, whoever made it.
+    /// Records how a call ended, whoever made it, with what it changed in the run's state and what it
+    /// writes in the store.
     pub(super) async fn has_returned(
         &mut self,
         returned: ToolReturned,
-        with: With,
+        (patches, writes): (Vec<StatePatch>, Vec<Write>),
     ) -> Result<(), Stuck> {
         let call = returned.tool_call_id.clone();
         let Some(effect) = self.status.awaited(&call) else { return Ok(()) };
         let outcome = returned.outcome;
         let result = (outcome == ToolOutcome::Ok).then(|| returned.result.clone());
-        if !with.writes.is_empty() {
+        if !writes.is_empty() {
             // What came before must not share the fate of these writes.
             self.journal.write(With::default(), Some(&self.clock)).await?;
         }
-        self.record(RunEvent::ToolReturned(returned), with).await?;
+        for patch in patches {
+            self.live.state.apply(&patch);
+            let tool_call_id = call.clone();
+            self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
+        }
+        self.record(RunEvent::ToolReturned(returned), With { writes, ..With::default() }).await?;
         self.committed |= effect == Effect::Once && outcome.was_made();
         if outcome == ToolOutcome::Deferred {
             self.results.remove(&call);
@@ -252,23 +293,17 @@ impl Driver {
     }
 }
 
-/// Returns what the runner is told of a call that ended.
-fn answer_of(end: Result<Value, Ended>, by: &By) -> ToolAnswer {
-    match end {
-        Ok(content) => ToolAnswer::Ok { content },
-        Err(Ended::Waits(metadata)) => ToolAnswer::NeedsApproval { metadata },
-        Err(Ended::Tool(ToolError::Retry(message))) => ToolAnswer::Retry { message },
-        Err(Ended::Tool(ToolError::Failed(message))) => ToolAnswer::Failed { message },
-        Err(Ended::Tool(ToolError::NeedsApproval(why))) => match by {
-            By::Tool(made) if made.approved => {
-                broken(format!("it asks for an approval that it has: {why}"))
-            }
-            By::Tool(_) | By::Agent { .. } | By::Validators | By::Lost => {
-                ToolAnswer::NeedsApproval { metadata: json!({ "reason": why }) }
-            }
-        },
-        Err(Ended::Tool(error @ ToolError::Broken(_))) => broken(error.chain()),
-    }
+/// Returns the event of a call that ended with `answer`.
+fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturned {
+    let (outcome, result) = match answer {
+        ToolAnswer::Ok { content } => (ToolOutcome::Ok, content.clone()),
+        ToolAnswer::Retry { message } => (ToolOutcome::Retry, message.clone().into()),
+        ToolAnswer::NeedsApproval { metadata } => (ToolOutcome::Deferred, metadata.clone()),
+        ToolAnswer::Failed { message } | ToolAnswer::Error { message, .. } => {
+            (ToolOutcome::Failed, message.clone().into())
+        }
+    };
+    ToolReturned { tool_call_id: call.clone(), name, outcome, result: RawJson::from(&result) }
 }
 
 /// Returns what is wrong with the arguments of a call.

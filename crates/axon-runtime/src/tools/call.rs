@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Provided;
 use crate::budget::Budget;
 use crate::carried::Carried;
+use crate::run::Given;
 
 /// One call of a Rust tool, as the run that makes it knows it.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct Call {
     pub(crate) tool_call_id: ToolCallId,
     pub(crate) step: u32,
     pub(crate) args: RawJson,
-    pub(crate) deps: Option<RawJson>,
+    pub(crate) deps: Given,
     pub(crate) retry: u32,
     pub(crate) max_retries: u32,
     pub(crate) approved: bool,

@@ -18,6 +18,7 @@ use super::call::{Call, Left};
 use super::{AnyDeps, FromDeps, Provided, ToolError};
 use crate::budget::Budget;
 use crate::carried::Carried;
+use crate::run::Given;
 
 /// How long a call has that is made outside of any run.
 const NO_RUN: Duration = Duration::from_secs(60 * 60);
@@ -33,9 +34,9 @@ pub struct ToolContext<D = AnyDeps> {
 impl<D: FromDeps> ToolContext<D> {
     /// Reads the deps of a call.
     pub(crate) fn of(call: Arc<Call>) -> Result<Self, ToolError> {
-        let deps = D::from_deps(call.deps.as_ref()).map_err(|error| {
-            let agent = &call.agent;
-            ToolError::Broken(format!("the deps of agent `{agent}` do not fit: {error}").into())
+        let deps = D::from_deps(call.deps.whole()).map_err(|error| {
+            let (agent, why) = (&call.agent, call.deps.redact(&error.to_string()));
+            ToolError::Broken(format!("the deps of agent `{agent}` do not fit: {why}").into())
         })?;
         let provided = call.provided.clone();
         Ok(Self { call, deps: Arc::new(deps), provided })
@@ -60,7 +61,7 @@ impl<D: FromDeps> ToolContext<D> {
             tool_call_id: ToolCallId::new("detached"),
             step: 0,
             args: RawJson::null(),
-            deps: None,
+            deps: Given::default(),
             retry: 0,
             max_retries: 0,
             approved: false,
@@ -177,8 +178,8 @@ impl<D> ToolContext<D> {
         &self.call.budget
     }
 
-    /// Resolves when the call is called off: it then has its agent's `cancel_grace` to end, and is
-    /// dropped after that.
+    /// Resolves when the call is called off, or its deadline has passed: it then has its agent's
+    /// `cancel_grace` to end, and is dropped after that.
     pub async fn cancelled(&self) {
         self.call.cancelled.cancelled().await;
     }
@@ -224,7 +225,11 @@ impl<D> ToolContext<D> {
     }
 
     /// Changes the state that the run carries, and returns what `change` does. No other call of the
-    /// run changes it meanwhile; the change is on record with what this call returns.
+    /// run changes it meanwhile.
+    ///
+    /// The change is on record together with how this call ends, and stands however that is. A call
+    /// that is lost with its runner and made again finds the state as it was before; one that asks
+    /// for an approval should do so before it changes anything.
     ///
     /// # Errors
     ///

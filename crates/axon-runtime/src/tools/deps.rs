@@ -1,12 +1,21 @@
 //! What a tool gets of the deps of its run.
 
+use std::fmt;
+
 use axon_kernel::json::RawJson;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The deps of a run as they were given, for tools that any agent can have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct AnyDeps(Option<RawJson>);
+
+/// Shows nothing of them: there may be secrets in them.
+impl fmt::Debug for AnyDeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyDeps")
+    }
+}
 
 impl AnyDeps {
     /// Returns the deps as JSON; `null` where the run has none.

@@ -45,6 +45,8 @@ type Function = dyn Fn(Arc<Call>) -> ToolFuture + Send + Sync;
 #[derive(Clone)]
 pub struct Tool {
     spec: ToolSpec,
+    /// Whether the author has said what a call does to the world.
+    effect_is_said: bool,
     function: Arc<Function>,
 }
 
@@ -119,7 +121,7 @@ impl Tool {
                 Ok(serde_json::to_value(returned)?)
             })
         };
-        Ok(Self { spec, function: Arc::new(called) })
+        Ok(Self { spec, effect_is_said: false, function: Arc::new(called) })
     }
 
     /// Tells the model what the tool does.
@@ -133,6 +135,7 @@ impl Tool {
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
         self.spec.effect = effect;
+        self.effect_is_said = true;
         self
     }
 
@@ -181,6 +184,11 @@ impl Tool {
     #[must_use]
     pub fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    /// Returns what a call may have done to the world, if the author has said it.
+    pub(crate) fn said_effect(&self) -> Option<Effect> {
+        self.effect_is_said.then_some(self.spec.effect)
     }
 
     pub(crate) fn call(&self, call: Arc<Call>) -> ToolFuture {

@@ -54,7 +54,9 @@ pub(super) fn check(spec: &RawJson, launch: &Launch) -> Result<Option<String>, R
     for tool in &spec.tools {
         if let Some(target) = tool.target.strip_prefix("python:") {
             registered(launch, Role::Tool, target)?;
-        } else if tool.target != "rust" && (tool.target != "module" || spec.module.is_none()) {
+        } else if !matches!(tool.target.as_str(), "rust" | "agent")
+            && (tool.target != "module" || spec.module.is_none())
+        {
             let message = format!("tool {}: `{}` is no target", tool.name, tool.target);
             return Err(Refusal::config(message));
         }
