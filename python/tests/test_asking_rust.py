@@ -134,6 +134,27 @@ def test_a_tool_that_a_person_has_to_approve_is_not_asked(runner: Runner) -> Non
     assert not stream.all("tool_request")
 
 
+def test_who_approved_a_tool_has_not_approved_what_it_asks(runner: Runner) -> None:
+    own = {"name": "asks_for", "target": "python:asking:asks_for", "requires_approval": True}
+    agent = spec(rust(timeout=5), own)
+    asked = call("asks_for", {"name": "balance", "args": {"include_pending": True}})
+    paused = runner.start(request([asked, text()], agent)).finish()
+    assert paused.kind == "attempt_paused"
+
+    approved = request(
+        None,
+        agent,
+        message_history=paused.data["new_messages"],
+        deferred_tool_results={"approvals": {"c1": True}},
+    )
+    stream = runner.start(approved)
+    metadata = {"reason": "it is a gold card"}
+    done = stream.finish(lambda _: {"status": "needs_approval", "metadata": metadata})
+    assert stream.all("tool_request")[0].data["approved"] is False
+    assert "a person has to approve" in stream.all("tool_finished")[0].data["result"]
+    assert done.kind == "attempt_completed"
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("asks_with_nan", "RustToolRefused"), ("stops_the_loop", "RuntimeError")],

@@ -2,8 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use anyhow::bail;
-use axon_runtime::kernel::event::{PauseReason, Resolution};
+use axon_runtime::kernel::event::PauseReason;
 use axon_runtime::kernel::wire::DeferredRequest;
 use axon_runtime::{Outcome, RunHandle, RunOutcome};
 
@@ -22,7 +21,7 @@ pub enum Approver {
 ///
 /// # Errors
 ///
-/// An error if there is nobody who could decide, or the run cannot go on. It is called off then.
+/// An error if the terminal cannot be read, or the run cannot go on.
 pub async fn end_of(run: &mut RunHandle, approver: Approver) -> anyhow::Result<RunOutcome> {
     loop {
         let outcome = run.outcome().await;
@@ -30,33 +29,37 @@ pub async fn end_of(run: &mut RunHandle, approver: Approver) -> anyhow::Result<R
         let PauseReason::Approval { requests } = &paused.reason else { return Ok(outcome) };
         let requests: Vec<DeferredRequest> = requests.decode()?;
         for request in requests {
-            let Some(approved) = approver.approves(&request)? else {
-                run.cancel("nobody was there to approve");
-                bail!("{} needs an approval: ask at a terminal, or with --yes", request.name);
+            let call = &request.tool_call_id;
+            match approver.refuses(&request)? {
+                None => run.approve(call).await?,
+                Some(why) => run.deny(call, why).await?,
             };
-            let resolution = if approved {
-                Resolution::Approve { args: None, always: false }
-            } else {
-                Resolution::Deny { message: Some("a clerk refused it".to_owned()) }
-            };
-            run.resolve(&request.tool_call_id, resolution).await?;
         }
     }
 }
 
 impl Approver {
-    fn approves(self, request: &DeferredRequest) -> std::io::Result<Option<bool>> {
+    /// Returns why a call is refused; nothing if it may be made.
+    fn refuses(self, request: &DeferredRequest) -> std::io::Result<Option<&'static str>> {
+        let mut terminal = std::io::stderr();
+        let (name, args) = (&request.name, request.args.get());
         match self {
-            Self::Everything => Ok(Some(true)),
-            Self::Nothing => Ok(Some(false)),
-            Self::Terminal if !std::io::stdin().is_terminal() => Ok(None),
+            Self::Everything => Ok(None),
+            Self::Nothing => Ok(Some("a clerk refused it")),
+            Self::Terminal if !std::io::stdin().is_terminal() => {
+                writeln!(
+                    terminal,
+                    "{name}({args}) is refused: nobody is there to approve it (--yes does)"
+                )?;
+                Ok(Some("nobody is there to approve it"))
+            }
             Self::Terminal => {
-                let mut terminal = std::io::stderr();
-                write!(terminal, "Let it call {}({})? [y/N] ", request.name, request.args.get())?;
+                write!(terminal, "Let it call {name}({args})? [y/N] ")?;
                 terminal.flush()?;
                 let mut answer = String::new();
                 std::io::stdin().lock().read_line(&mut answer)?;
-                Ok(Some(matches!(answer.trim(), "y" | "Y" | "yes")))
+                let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
+                Ok((!is_yes).then_some("a clerk refused it"))
             }
         }
     }

@@ -55,8 +55,7 @@ def hang_in_thread() -> str:
 
 def sleeps(path: str) -> str:
     """Sleeps in a thread until the file is there, and says so in another one."""
-    with open(f"{path}.begun", "w"):
-        pass
+    _begin(path)
     while not os.path.exists(path):
         time.sleep(0.01)
     return "awake"
@@ -64,10 +63,16 @@ def sleeps(path: str) -> str:
 
 async def clings(path: str) -> str:
     """Goes on after a cancel, until the file is there."""
+    _begin(path)
     while not _exists(path):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.01)
     return "released"
+
+
+def _begin(path: str) -> None:
+    with open(f"{path}.begun", "w"):
+        pass
 
 
 def _exists(path: str) -> bool:

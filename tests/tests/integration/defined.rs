@@ -3,6 +3,7 @@
 
 mod answers;
 mod delegation;
+mod lost;
 mod models;
 mod prompts;
 mod secrets;

@@ -188,7 +188,15 @@ fn the_wire_form_leaves_out_what_is_not_set() {
                   "parameters": { "type": "object" }, "sequential": true, "max_retries": 1,
                   "requires_approval": true },
                 { "name": "ask_fraud", "description": "Asks the fraud team", "target": "agent",
-                  "effect": "once" },
+                  "effect": "once", "parameters": {
+                    "type": "object",
+                    "properties": { "prompt": {
+                        "type": "string",
+                        "description": "What to ask, with everything that has to be known for it",
+                    } },
+                    "required": ["prompt"],
+                    "additionalProperties": false,
+                } },
             ],
             "output": {
                 "mode": "native", "name": "advice", "strict": true,

@@ -132,3 +132,33 @@ async fn a_run_with_secrets_goes_on_elsewhere_only_when_it_is_given_them_again()
     assert!(scene.sent().contains("true"), "{}", scene.sent());
     first.shutdown().await;
 }
+
+#[tokio::test]
+async fn errors_and_contexts_show_no_secret() {
+    let scene = Scene::new(calls(&["shows"])).await;
+    let shows = Tool::new("shows", async |ctx: ToolContext<Keyed>, _: Nothing| {
+        let shown = format!("{ctx:?}");
+        assert!(!shown.contains(CANARY), "{shown}");
+        Err::<(), _>(ToolError::Failed(format!("refused with {}", ctx.deps().key.expose())))
+    });
+    let any = Tool::new("any", async |ctx: ToolContext, _: Nothing| {
+        Ok::<_, ToolError>(format!("{:?}", ctx.deps()))
+    });
+    let desk = Agent::<Keyed>::builder("desk")
+        .model(MODEL)
+        .tool(shows.unwrap().effect(Effect::Pure))
+        .tool(any.unwrap().effect(Effect::Pure))
+        .instructions_fn("shown", async |ctx: axon_runtime::PromptContext<Keyed>| {
+            format!("{ctx:?}")
+        })
+        .build()
+        .unwrap();
+    let runtime = scene.start(scene.runtime().agent(&desk)).await;
+    assert_eq!(runtime.agent(&desk).run("Go").deps(&keyed()).await.unwrap().output, "done");
+    assert!(scene.sent().contains("refused with [secret]"), "{}", scene.sent());
+    assert!(!scene.sent().contains(CANARY), "{}", scene.sent());
+    let wrong = json!({ "customer": "x", "key": CANARY });
+    let refused = runtime.named("desk").unwrap().run("Go").deps(&wrong).wait().await.unwrap_err();
+    assert!(refused.to_string().contains("/customer"), "{refused}");
+    runtime.shutdown().await;
+}
