@@ -17,7 +17,7 @@ from pydantic_ai.toolsets.abstract import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 from pydantic_core import to_json
 
-from axon_runner import models, output, toolset
+from axon_runner import models, output, schemas, toolset
 from axon_runner.attempt import current_attempt
 from axon_runner.deps import Deps
 from axon_runner.launch import ConfigError
@@ -175,7 +175,9 @@ def _module_settings(spec: Spec, agent: Any) -> dict[str, Any]:
 
 
 def _deps(spec: Spec, registry: Registry, agent: AbstractAgent[Any, Any] | None) -> Deps:
-    check = None if spec.deps_schema is None else SchemaCheck(dict(spec.deps_schema), "the deps")
+    # Rust has checked them already; an environment of the user's may lack what it takes here.
+    checks = spec.deps_schema is not None and schemas.can_check()
+    check = SchemaCheck(dict(spec.deps_schema or {}), "the deps") if checks else None
     if spec.deps_factory is not None:
         return Deps(registry.get("deps_factory", spec.deps_factory).value, check=check)
     return Deps(deps_type=agent.deps_type if agent is not None else None, check=check)

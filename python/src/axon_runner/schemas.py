@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Any, Literal, NoReturn
 
 from pydantic_ai.exceptions import ModelRetry
@@ -13,6 +14,11 @@ from axon_runner.launch import ConfigError
 
 _SHOWN_ERRORS = 8
 _SHOWN_CHARS = 400
+
+
+def can_check() -> bool:
+    """Says whether this environment has what it takes to hold values to schemas."""
+    return find_spec("jsonschema_rs") is not None
 
 
 class SchemaCheck:
