@@ -216,6 +216,12 @@ impl AgentSpec {
         })
     }
 
+    /// Returns whether the tool called `name` asks another agent.
+    #[must_use]
+    pub fn asks_agent(&self, name: &str) -> bool {
+        self.tool(name).is_some_and(|tool| matches!(tool.target, ToolTarget::Agent(_)))
+    }
+
     /// Returns the tool called `name`.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {

@@ -6,18 +6,17 @@ mod waiting;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axon_kernel::event::{
-    Cancelled, PauseReason, Paused, Resolution, Resolved, RunEvent, Sequenced,
-};
+use axon_kernel::event::{PauseReason, Paused, Resolution, Resolved, RunEvent, Sequenced};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{RunId, ToolCallId};
-use axon_kernel::run::{Replay, ReplayError, RunState, RunStatus, Standing};
+use axon_kernel::run::{Replay, ReplayError, RunState, Standing};
 use axon_kernel::store::{Append, RunSummary, Store, StoreError};
 use axon_kernel::time::Timestamp;
-use axon_kernel::wire::{ArgsError, DeferredKind};
+use axon_kernel::wire::{ArgsError, DeferredKind, DeferredRequest};
 
 use crate::clock;
 
+pub(crate) use handed::UNWANTED;
 pub use waiting::WaitingRun;
 
 /// How far the numbers of a process that takes a run over are above the last recorded one: what the
@@ -114,13 +113,39 @@ pub enum RecordError {
         /// What was decided.
         given: &'static str,
     },
+    /// The call is handed to a run that waits with several calls, and what was decided fits one.
+    #[error(
+        "run `{run}` waits with {} calls, and `{given}` fits one only: decide there about {}",
+        calls.len(),
+        listed(calls)
+    )]
+    Several {
+        /// The run that the call is handed to.
+        run: RunId,
+        /// What that waits with.
+        calls: Vec<ToolCallId>,
+        /// What was decided.
+        given: &'static str,
+    },
+    /// The run answers a call of another one, and that has ended.
+    #[error("run `{run}` answers a call of run `{parent}`, which has ended: nobody waits for it")]
+    Unwanted {
+        /// The run.
+        run: RunId,
+        /// The run that asked for it.
+        parent: RunId,
+    },
+}
+
+fn listed(calls: &[ToolCallId]) -> String {
+    let calls: Vec<String> = calls.iter().map(|call| format!("`{call}`")).collect();
+    calls.join(", ")
 }
 
 fn waits(undecided: &[ToolCallId]) -> String {
-    let calls: Vec<String> = undecided.iter().map(|call| format!("`{call}`")).collect();
-    match calls.as_slice() {
+    match undecided {
         [] => ": it waits for none".to_owned(),
-        calls => format!("; it waits with {}", calls.join(", ")),
+        calls => format!("; it waits with {}", listed(calls)),
     }
 }
 
@@ -131,7 +156,10 @@ impl RecordError {
         match self {
             Self::Store(error) => error.code(),
             Self::Unreadable { .. } => "storage_damaged",
-            Self::NotAsked { .. } | Self::OtherKind { .. } => "invalid_decision",
+            Self::NotAsked { .. } | Self::OtherKind { .. } | Self::Several { .. } => {
+                "invalid_decision"
+            }
+            Self::Unwanted { .. } => "run_ended",
             Self::InvalidArgs { .. } => "invalid_arguments",
             Self::Expired { .. } => "decision_too_late",
             Self::Decided { .. } => "already_decided",
@@ -240,47 +268,41 @@ impl RunRecords {
         resolution: Resolution,
         by: &str,
     ) -> Result<Vec<ToolCallId>, RecordError> {
-        let resolution = self.hand_down(run, call, resolution, by).await?;
-        let resolved = Resolved { tool_call_id: call.clone(), resolution, by: by.to_owned() };
-        self.claimed(run, async |replay| {
-            let mut events = Vec::new();
-            if replay.pause.is_none() {
-                self.check_open(run, &replay, call)?;
-                events.push(interrupted(call.clone()));
-            }
-            check_kind(run, &replay, &resolved)?;
-            let others = also_decided(&replay, &resolved);
-            events.extend([resolved].into_iter().chain(others).map(RunEvent::Resolved));
-            let (after, owned) = self.append(run, replay, events).await?;
-            Ok((after.undecided(), owned))
-        })
-        .await
+        self.decide(run, call, (resolution, by)).await
     }
 
     /// Records what becomes of the calls of a run that this process has claimed, if their time is
-    /// over and nobody has decided about them.
-    pub(crate) async fn expire(&self, run: &RunId, replay: Replay) -> Result<Replay, RecordError> {
+    /// over and nobody has decided about them. Runs that they are handed to end then; those of them
+    /// that somebody drives are returned, and have to be told.
+    pub(crate) async fn expire(
+        &self,
+        run: &RunId,
+        replay: Replay,
+    ) -> Result<(Replay, Vec<RunId>), RecordError> {
         let expired = replay.expired(clock::now());
         if expired.is_empty() {
-            return Ok(replay);
+            return Ok((replay, Vec::new()));
         }
         tracing::warn!(%run, calls = expired.len(), "nobody decided in time");
+        let calls: Vec<ToolCallId> = expired.iter().map(|over| over.tool_call_id.clone()).collect();
+        let handed = self.handed_of(run, &replay, &calls).await?;
         let events = expired.into_iter().map(RunEvent::Resolved).collect();
-        Ok(self.append(run, replay, events).await?.0)
+        let (replay, _) = self.append(run, replay, events).await?;
+        Ok((replay, self.cancel_all(handed).await))
     }
 
-    /// Ends a run that nobody drives: one that waits for a person, or whose process has gone.
+    /// Ends a run that nobody drives: one that waits for a person, or whose process has gone. The
+    /// runs that it has handed work to end, too, as far as nobody drives them.
     ///
     /// # Errors
     ///
     /// [`RecordError`] if the run has ended, or another process drives it.
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<(), RecordError> {
-        let cancelled = RunEvent::Cancelled(Cancelled { reason: reason.to_owned() });
-        self.claimed(run, async |replay| {
-            let (_, owned) = self.append(run, replay, vec![cancelled]).await?;
-            Ok(((), owned))
-        })
-        .await
+        let driven = self.cancel_tree(run, reason).await?;
+        for below in driven {
+            tracing::warn!(%run, %below, "a run that nobody wants is driven elsewhere");
+        }
+        Ok(())
     }
 
     /// Records why a run that nobody drives waits for a person.
@@ -308,19 +330,6 @@ impl RunRecords {
         }
         claim.give_up().await;
         done.map(|(done, _)| done)
-    }
-
-    fn check_open(
-        &self,
-        run: &RunId,
-        replay: &Replay,
-        call: &ToolCallId,
-    ) -> Result<(), RecordError> {
-        let doubted = replay.doubts.contains(call);
-        match matches!(replay.status, RunStatus::Running { .. }) && doubted {
-            true => Ok(()),
-            false => Err(not_asked(run, replay, call)),
-        }
     }
 
     async fn append(
@@ -373,8 +382,12 @@ fn not_asked(run: &RunId, replay: &Replay, call: &ToolCallId) -> RecordError {
     RecordError::NotAsked { run: run.clone(), call: call.clone(), undecided: replay.undecided() }
 }
 
-fn check_kind(run: &RunId, replay: &Replay, resolved: &Resolved) -> Result<(), RecordError> {
-    let call = &resolved.tool_call_id;
+/// Checks that a call still waits to be decided about, and returns what was asked about it.
+fn check_undecided(
+    run: &RunId,
+    replay: &Replay,
+    call: &ToolCallId,
+) -> Result<Option<DeferredRequest>, RecordError> {
     let requests = replay.pause.as_ref().map(axon_kernel::run::Pause::requests).unwrap_or_default();
     let request = requests.into_iter().find(|request| request.tool_call_id == *call);
     let doubted = replay.doubts.contains(call);
@@ -388,6 +401,14 @@ fn check_kind(run: &RunId, replay: &Replay, resolved: &Resolved) -> Result<(), R
         let (run, call) = (run.clone(), request.tool_call_id.clone());
         return Err(RecordError::Expired { run, call, at: expiry.at });
     }
+    Ok(request)
+}
+
+/// Checks that a call waits for a decision of this kind.
+fn check_kind(run: &RunId, replay: &Replay, resolved: &Resolved) -> Result<(), RecordError> {
+    let call = &resolved.tool_call_id;
+    let request = check_undecided(run, replay, call)?;
+    let doubted = replay.doubts.contains(call);
     if let (Some(request), Resolution::Approve { args: Some(args), .. }) =
         (&request, &resolved.resolution)
         && request.kind == DeferredKind::Approval

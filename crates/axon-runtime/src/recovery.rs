@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use axon_kernel::event::{PauseReason, Paused, RunEvent};
 use axon_kernel::ids::RunId;
-use axon_kernel::run::RunState;
+use axon_kernel::run::{Replay, RunState};
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{RunQuery, RunSummary, StoreError};
 use futures_util::{TryStreamExt, stream};
@@ -123,6 +123,12 @@ fn may_go_on(services: &Services, run: &RunSummary) -> bool {
     is_here
 }
 
+/// Returns whether a paused run only waits for somebody to go on with it: everything is decided, or
+/// its time is over.
+fn is_decided(replay: &Replay) -> bool {
+    replay.undecided().is_empty() || !replay.expired(clock::now()).is_empty()
+}
+
 /// The agent takes no runs any more.
 #[derive(Debug)]
 struct Closed;
@@ -141,19 +147,33 @@ impl Lane {
     }
 
     async fn consider(&self, found: Found) -> Result<(), Closed> {
-        if found.paused && !self.is_decided(&found.run).await {
+        let records = RunRecords::new(self.services.store.clone());
+        let replay = records.replay(&found.run).await;
+        if found.paused && replay.is_err() {
             return Ok(());
+        }
+        // What else cannot be read is told when it is gone on with.
+        if let Ok(replay) = replay {
+            if matches!(records.gone_parent(&replay).await, Ok(Some(_))) {
+                self.services.cancel_unwanted(vec![found.run]).await;
+                return Ok(());
+            }
+            if found.paused && !is_decided(&replay) {
+                return Ok(());
+            }
+            if !found.paused && self.is_awaited(&replay).await {
+                return Ok(());
+            }
         }
         self.go_on(found.run).await
     }
 
-    /// Returns whether a paused run only waits for somebody to go on with it: everything is decided,
-    /// or its time is over.
-    async fn is_decided(&self, run: &RunId) -> bool {
-        let replay = RunRecords::new(self.services.store.clone()).replay(run).await;
-        replay.is_ok_and(|replay| {
-            replay.undecided().is_empty() || !replay.expired(clock::now()).is_empty()
-        })
+    /// Returns whether another run has asked for this one and is under way, or will be: that one goes
+    /// on with this one, within its own time and budget.
+    async fn is_awaited(&self, replay: &Replay) -> bool {
+        let Some(parent) = &replay.accepted.terms.parent else { return false };
+        let asked = self.services.store.run(&parent.run_id).await;
+        asked.is_ok_and(|asked| matches!(asked.state, RunState::Queued | RunState::Running))
     }
 
     /// Ends a run that nobody can go on with who has not its secrets, once its time is over.

@@ -1,9 +1,9 @@
 //! The names of the runtime: one owner writes, anybody looks up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axon_kernel::spec::AgentName;
+use axon_kernel::spec::{AgentName, AgentPath};
 use tokio::sync::watch;
 
 use crate::agent::AgentHandle;
@@ -53,6 +53,26 @@ impl Registry {
 
     pub(crate) fn all(&self) -> Vec<AgentHandle> {
         self.entries.borrow().values().cloned().collect()
+    }
+
+    /// Returns whether work that is handed to `agent` may come back to one of those above it: `path`
+    /// goes down to `agent`.
+    pub(crate) fn comes_back(&self, agent: &AgentHandle, path: &AgentPath) -> bool {
+        let above: Vec<&str> = path.agents().rev().skip(1).collect();
+        let mut seen = BTreeSet::from([agent.name().clone()]);
+        let mut next = vec![agent.clone()];
+        while let Some(agent) = next.pop() {
+            if above.contains(&agent.name().as_str()) {
+                return true;
+            }
+            let spec = agent.spec();
+            for name in spec.delegates().chain(&spec.fallback.agent) {
+                if seen.insert(name.clone()) {
+                    next.extend(self.find(name.as_str()));
+                }
+            }
+        }
+        false
     }
 
     /// Returns the registered name that looks most like `name`.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use axon_kernel::ids::RunId;
 use axon_kernel::store::Store;
 
 use crate::agents::Agents;
@@ -11,6 +12,7 @@ use crate::define::AgentCode;
 use crate::events::Events;
 use crate::launchers::Launchers;
 use crate::models::Models;
+use crate::records::{RunRecords, UNWANTED};
 use crate::registry::Registry;
 use crate::runs::Runs;
 
@@ -31,6 +33,31 @@ pub(crate) struct Services {
     pub(crate) recovers: bool,
     /// The supervisors, which hold these services: hence weak.
     pub(crate) agents: OnceLock<Weak<Agents>>,
+}
+
+impl Services {
+    /// Ends runs that nobody waits for any more, and those below them.
+    pub(crate) async fn cancel_unwanted(&self, runs: Vec<RunId>) {
+        let mut at_rest = Vec::new();
+        for run in runs {
+            match self.runs.find(&run).await {
+                Some(live) => live.cancel.now(UNWANTED),
+                None => at_rest.push(run),
+            }
+        }
+        let driven = RunRecords::new(self.store.clone()).cancel_all(at_rest).await;
+        self.cancel_driven(driven).await;
+    }
+
+    /// Ends runs that somebody drives.
+    pub(crate) async fn cancel_driven(&self, runs: Vec<RunId>) {
+        for run in runs {
+            match self.runs.find(&run).await {
+                Some(live) => live.cancel.now(UNWANTED),
+                None => tracing::warn!(%run, "a run that nobody wants is driven elsewhere"),
+            }
+        }
+    }
 }
 
 /// Shows nothing of it: its registry holds handles that hold it.

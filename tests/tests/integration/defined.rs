@@ -3,6 +3,7 @@
 
 mod answers;
 mod delegation;
+mod handed;
 mod lost;
 mod models;
 mod prompts;

@@ -105,6 +105,13 @@ impl From<RecordError> for Report {
             RecordError::InvalidArgs { .. } => Self::new(code, Exit::USAGE, error.to_string())
                 .caused_by(&error)
                 .because("nothing was decided: the call still waits"),
+            RecordError::Several { ref run, .. } => Self::new(code, Exit::USAGE, error.to_string())
+                .because("nothing was decided: the calls still wait")
+                .todo(format!("axon runs show {}", short(run))),
+            RecordError::Unwanted { ref parent, .. } => {
+                Self::new(code, Exit::USAGE, error.to_string())
+                    .todo(format!("axon runs show {}", short(parent)))
+            }
             RecordError::OtherKind { .. } => Self::new(code, Exit::USAGE, error.to_string())
                 .todo("`axon runs show ID` says what it waits for, and the commands that go on"),
         }

@@ -64,6 +64,15 @@ pub enum Rule {
         /// The effect of the tool.
         effect: Effect,
     },
+    /// A key is about calls in doubt, and the calls of another agent never are.
+    #[error(
+        "`{key}` says nothing of a tool that asks an agent: its run is begun once, and says itself \
+         which of its calls are in doubt; leave `{key}` out"
+    )]
+    AgentTool {
+        /// The key.
+        key: &'static str,
+    },
     /// A key says of a tool of the agent defined in Python what only that one can say.
     #[error(
         "`{key}` of a tool that the Python agent brings is said there: leave it out, or give \
@@ -269,7 +278,11 @@ impl AgentSpec {
             if tool.target == ToolTarget::Own {
                 self.check_own_tool(index, tool, broken);
             }
-            if tool.effect != Effect::Once {
+            if let ToolTarget::Agent(_) = &tool.target {
+                for key in about_doubt(tool) {
+                    broken.add(format!("/tools/{index}/{key}"), Rule::AgentTool { key });
+                }
+            } else if tool.effect != Effect::Once {
                 for key in about_doubt(tool) {
                     let effect = tool.effect;
                     let rule = Rule::NeverAmbiguous { key, effect };

@@ -219,10 +219,13 @@ pub struct ToolFile {
     /// The Rust function to call, as the service registered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rust: Option<ToolName>,
-    /// The agent to ask.
+    /// The agent to ask. It gets the deps of this agent's run, secrets and all, where it takes deps
+    /// and these fit its schema; give `parameters` with a property `deps` to have the model choose
+    /// them instead, beside the `prompt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
-    /// What a call may have done to the world (`once`).
+    /// What a call may have done to the world (`once`). It says nothing of a tool that asks an
+    /// agent: what that one's own tools do counts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub effect: Effect,
     /// What happens when nobody knows whether a call with effect `once` took effect: `ask` a

@@ -162,6 +162,11 @@ impl AgentPath {
         self.0.split('/').count()
     }
 
+    /// Returns the names of the agents on it, from the top-level run's on.
+    pub fn agents(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
     /// Returns the path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -157,6 +157,20 @@ impl ToolSpec {
         self.parameters.as_ref().map(|schema| schema.raw().clone()).or_else(asked)
     }
 
+    /// Returns the schema of the arguments, as far as it is known here: as the definition has it, and
+    /// of another agent as the model gets it.
+    #[must_use]
+    pub fn arguments(&self) -> Option<Schema> {
+        self.parameters.clone().or_else(|| Schema::new(self.wire_parameters()?).ok())
+    }
+
+    /// Returns whether the definition lets the model choose the deps of the agent that it asks.
+    #[must_use]
+    pub fn takes_deps(&self) -> bool {
+        let properties = self.parameters.as_ref().and_then(|schema| schema.raw().get("properties"));
+        properties.is_some_and(|properties| properties.get("deps").is_some())
+    }
+
     /// Makes a tool with every other property at its default.
     #[must_use]
     pub fn new(name: ToolName, target: ToolTarget) -> Self {

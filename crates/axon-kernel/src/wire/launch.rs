@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{LogRecord, PROTOCOL};
 use crate::failure::Failure;
 use crate::ids::Generation;
-use crate::spec::{AgentSpec, Callable, DEFAULT_HEARTBEAT};
+use crate::spec::{AgentSpec, Callable, DEFAULT_HEARTBEAT, MAX_DELEGATIONS};
 
 /// The launch data: it fixes what this generation of the runner may call.
 ///
@@ -91,7 +91,7 @@ impl Launch {
             callables: spec.callables(),
             env: BTreeMap::new(),
             limits: LaunchLimits {
-                attempts: spec.limits.concurrency.get().saturating_mul(2).max(4),
+                attempts: attempts(spec),
                 body_bytes: crate::json::MAX_BODY_BYTES,
                 event_bytes: crate::json::MAX_EVENT_BYTES,
                 json_depth: crate::json::MAX_DEPTH,
@@ -138,4 +138,12 @@ pub struct ReadyRecord {
     /// Versions of the runner, the interpreter and pydantic-ai.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
+}
+
+/// Returns how many attempts a runner may have at once: of the runs under way, beside each of them
+/// one that it has given up, and of those below that come back to the agent without a place.
+fn attempts(spec: &AgentSpec) -> u32 {
+    let levels = if spec.delegates().next().is_some() { MAX_DELEGATIONS + 1 } else { 1 };
+    let levels = u32::try_from(levels).unwrap_or(u32::MAX);
+    spec.limits.concurrency.get().saturating_mul(2).max(4).saturating_mul(levels)
 }

@@ -189,6 +189,13 @@ impl Drop for Slot {
 }
 
 impl Admission {
+    /// Lets a run in beside all others: it takes no place, and is not counted.
+    pub(crate) fn beside() -> Self {
+        let counted = Counted(Arc::new(watch::Sender::new(1)));
+        let slots = Arc::new(Semaphore::new(1));
+        Self { slots, counted, recovered: None, held_ms: Arc::default() }
+    }
+
     /// Keeps the room of a run that was accepted long ago for as long as the run is let in.
     pub(crate) fn in_room(self, recovered: Recovered) -> Self {
         Self { recovered: Some(recovered), ..self }

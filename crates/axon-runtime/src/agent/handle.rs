@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use axon_kernel::event::Parent;
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Generation, RunId};
 use axon_kernel::json::RawJson;
@@ -223,20 +224,7 @@ impl AgentHandle {
 
     /// Lets a run in, unless the agent is full or takes none.
     pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
-        match self.agent.standing() {
-            Standing::Open => {}
-            // Another agent takes over, which the run decides and tells.
-            Standing::Parked { .. } if self.spec().fallback.agent.is_some() => {}
-            Standing::Parked { cause, retry_at } => {
-                let agent = self.name().clone();
-                let retry_after = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-                return Err(Refusal::Unavailable { agent, cause, retry_after });
-            }
-            Standing::Draining | Standing::Drained => {
-                return Err(Refusal::Draining { agent: self.name().clone() });
-            }
-            Standing::Stopped => return Err(self.stopped()),
-        }
+        self.check_open()?;
         self.agent.gate.admit().map_err(|full| Refusal::Overloaded {
             agent: self.name().clone(),
             in_flight: full.in_flight,
@@ -245,9 +233,43 @@ impl AgentHandle {
         })
     }
 
+    /// Lets a run in that another one may have asked for. That one keeps its place while it waits,
+    /// so where work may come back to an agent above, nobody below waits for a place: whoever waits
+    /// for one then waits for runs that wait for none of its own kind.
+    pub(crate) fn admit_below(&self, parent: Option<&Parent>) -> Result<Admission, Refusal> {
+        if !parent.is_some_and(|parent| self.services.registry.comes_back(self, &parent.path)) {
+            return self.admit();
+        }
+        self.check_open()?;
+        Ok(Admission::beside())
+    }
+
+    fn check_open(&self) -> Result<(), Refusal> {
+        match self.agent.standing() {
+            Standing::Open => Ok(()),
+            // Another agent takes over, which the run decides and tells.
+            Standing::Parked { .. } if self.spec().fallback.agent.is_some() => Ok(()),
+            Standing::Parked { cause, retry_at } => {
+                let agent = self.name().clone();
+                let retry_after = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+                Err(Refusal::Unavailable { agent, cause, retry_after })
+            }
+            Standing::Draining | Standing::Drained => {
+                Err(Refusal::Draining { agent: self.name().clone() })
+            }
+            Standing::Stopped => Err(self.stopped()),
+        }
+    }
+
     /// Lets a run in that was accepted long ago: half of the places at most go to such runs, and
     /// where the agent is full of new ones, it waits without being sent away.
-    pub(crate) async fn admit_patiently(&self) -> Result<Admission, Refusal> {
+    pub(crate) async fn admit_patiently(
+        &self,
+        parent: Option<&Parent>,
+    ) -> Result<Admission, Refusal> {
+        if parent.is_some_and(|parent| self.services.registry.comes_back(self, &parent.path)) {
+            return self.admit_below(parent);
+        }
         let room = self.agent.gate.room_for_recovered().await;
         loop {
             match self.admit() {

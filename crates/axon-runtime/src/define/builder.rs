@@ -174,6 +174,10 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
 
     /// Gives the agent another one as a tool, for what `description` says. Its answer is the result
     /// of the call; its usage and events are the run's own.
+    ///
+    /// It gets the deps of the run that asks, [`Secret`](crate::Secret)s and all, if it takes deps
+    /// and these fit its schema. Where they do not, the call fails: write the tool in an
+    /// `agent.toml`, with `parameters` that have a property `deps`, and the model chooses them.
     pub fn delegate(mut self, agent: &str, description: impl Into<String>) -> Self {
         let names = || -> Result<(ToolName, AgentName), NameError> {
             Ok((ToolName::try_from(agent)?, AgentName::try_from(agent)?))

@@ -452,6 +452,11 @@ impl Driver {
         self.resolutions.clear();
         self.doubts.clear();
         self.calls.clear();
+        if !matches!(before, Before::End) {
+            // The model is told of every call: a run below that goes on answers none. At the end the
+            // run may pause, and wait for those.
+            self.cancel_delegated().await;
+        }
         self.messages.delivered(&checkpoint.delivered);
         self.charge(&checkpoint.usage);
         self.model_answered();

@@ -201,7 +201,7 @@ impl RunBuilder {
         }
         self.check_conversation().await?;
         let services = self.agent.services.clone();
-        let admission = self.agent.admit()?;
+        let admission = self.agent.admit_below(self.request.parent.as_ref())?;
         // Only now: a run that is refused costs nothing.
         self.request.instructions = self.instructions().await?;
         let turn = self.join()?;

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use axon_kernel::event::{Delegated, Parent, PauseReason, Paused, RunEvent};
+use axon_kernel::event::{Delegated, Parent, PauseReason, Paused, RunEvent, ToolCalled};
 use axon_kernel::ids::{RunId, delegated_run};
 use axon_kernel::json::RawJson;
-use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS};
+use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS, ToolSpec};
 use axon_kernel::store::StoreError;
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::AttemptError;
@@ -26,9 +26,12 @@ use super::{
 use crate::agent::{AgentHandle, Lease};
 use crate::budget::Budget;
 use crate::log::RunUpdate;
-use crate::records::RecordError;
+use crate::records::{RecordError, RunRecords, UNWANTED};
 use crate::services::Services;
 use crate::tools::ToolError;
+
+/// How soon it is looked again for a run that somebody else is about to go on with.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a model says to another agent.
 #[derive(Deserialize)]
@@ -36,6 +39,14 @@ struct Asked {
     prompt: Value,
     #[serde(default)]
     deps: Option<Value>,
+}
+
+/// A run that has been handed work.
+#[derive(Debug)]
+pub(super) struct Handed {
+    run: RunId,
+    /// Nobody wants its answer any more: it must not begin, and ends if it has.
+    unwanted: CancellationToken,
 }
 
 /// A call that another agent is to answer.
@@ -48,20 +59,38 @@ struct Delegation {
     deps: Given,
     budget: Budget,
     deadline: Instant,
+    /// How long the other agent may take.
+    timeout: Option<Duration>,
     stream: bool,
     told: mpsc::Sender<RunEvent>,
+    unwanted: CancellationToken,
+    /// This attempt waits no longer; a later one may.
+    left: CancellationToken,
+}
+
+impl Handed {
+    /// Returns the run that answers the call, if that is handed to another agent.
+    pub(super) fn by(run: &RunId, called: &ToolCalled) -> Self {
+        delegated_run(run, called.step, &called.tool_call_id).into()
+    }
+}
+
+impl From<RunId> for Handed {
+    fn from(run: RunId) -> Self {
+        Self { run, unwanted: CancellationToken::new() }
+    }
 }
 
 impl Driver {
     /// Hands a call to another agent.
     pub(super) async fn delegate(
         &mut self,
-        agent: &AgentName,
+        (tool, agent): (&ToolSpec, &AgentName),
         request: ToolRequested,
         lease: &Lease,
     ) -> Result<(), AttemptError> {
         let call = request.tool_call_id.clone();
-        let delegation = match self.delegation(agent, &request) {
+        let delegation = match self.delegation((tool, agent), &request) {
             Ok(delegation) => delegation,
             Err(message) => {
                 return self.answer(call, ToolAnswer::Failed { message }, lease).await;
@@ -69,20 +98,25 @@ impl Driver {
         };
         // Its run is begun once, whatever that does: so the call may be made again.
         self.intend(&request, Effect::Idempotent).await?;
-        self.delegated.insert(call.clone(), delegation.run.clone());
+        let (run, unwanted) = (delegation.run.clone(), delegation.unwanted.clone());
+        self.delegated.insert(call.clone(), Handed { run, unwanted });
         let begun = Begun {
             call,
             name: request.name,
             by: By::Agent,
             deadline: self.deadline(),
-            cancelled: CancellationToken::new(),
+            cancelled: delegation.left.clone(),
         };
         self.calls_here.begin(begun, delegation.answer());
         Ok(())
     }
 
     /// Puts together what the other agent is asked, or says why it cannot be asked.
-    fn delegation(&self, name: &AgentName, request: &ToolRequested) -> Result<Delegation, String> {
+    fn delegation(
+        &self,
+        (tool, name): (&ToolSpec, &AgentName),
+        request: &ToolRequested,
+    ) -> Result<Delegation, String> {
         let services = self.agent.services.clone();
         let agent = services.registry.find(name.as_str());
         let agent = agent.ok_or_else(|| format!("there is no agent `{name}` here"))?;
@@ -93,11 +127,12 @@ impl Driver {
             ));
         }
         let Asked { prompt, deps } = request.args.decode().map_err(|error| error.to_string())?;
-        let deps = match deps {
+        let deps = match deps.filter(|_| tool.takes_deps()) {
             Some(deps) => Given::of_json(deps.into()),
-            None => self.request.deps.clone(),
+            None => fitting(&agent, self.request.deps.clone())?,
         };
         let run_id = self.log().run_id();
+        let unwanted = CancellationToken::new();
         Ok(Delegation {
             run: delegated_run(run_id, request.step, &request.tool_call_id),
             parent: Parent {
@@ -105,98 +140,199 @@ impl Driver {
                 tool_call_id: request.tool_call_id.clone(),
                 path: self.path.down_to(name),
             },
-            deps: fitting(&agent, deps),
+            deps,
             agent,
             prompt,
             budget: self.request.budget.clone(),
             deadline: self.deadline(),
+            timeout: tool.timeout.or(self.launcher.spec.tool_timeout),
             stream: self.request.stream,
             told: self.calls_here.told(),
+            left: unwanted.child_token(),
+            unwanted,
             services,
         })
     }
 
-    /// Cancels the runs that this one has handed work to: it has ended, and nobody waits for them.
+    /// Cancels the runs that this one has handed work to and that still have no answer: nobody waits
+    /// for them.
     pub(super) async fn cancel_delegated(&mut self) {
-        for (_, run) in std::mem::take(&mut self.delegated) {
-            if let Some(live) = self.services().runs.find(&run).await {
-                live.cancel.now("the run that asked for it has ended");
+        let mut runs = Vec::new();
+        for Handed { run, unwanted } in std::mem::take(&mut self.delegated).into_values() {
+            unwanted.cancel();
+            runs.push(run);
+        }
+        self.services().cancel_unwanted(runs).await;
+    }
+
+    /// Notes whether a run below has made a call with effect `once`: an agent that takes over from
+    /// here would begin with the prompt, and have it made again.
+    pub(super) async fn note_effects_below(&mut self) {
+        if self.committed || self.launcher.spec.fallback.agent.is_none() {
+            return;
+        }
+        let records = RunRecords::new(self.store().clone());
+        let mut made = records.has_effects_below(self.log().run_id()).await;
+        // What was handed on since the last write is on no record of this run.
+        for handed in self.delegated.values() {
+            if matches!(made, Ok(false)) {
+                made = records.has_effects(&handed.run).await;
             }
         }
+        self.committed = made.unwrap_or_else(|error| {
+            let run = self.log().run_id();
+            tracing::warn!(%run, %error, "it cannot be read what was done below: it may be much");
+            true
+        });
     }
 }
 
-/// Returns the deps that the other agent gets: none if it takes none.
-fn fitting(agent: &AgentHandle, deps: Given) -> Given {
-    if agent.spec().deps.schema.is_some() || agent.spec().runner.module.is_some() {
-        deps
-    } else {
-        Given::default()
-    }
+/// Returns the deps that the other agent gets where the model chooses none: the caller's, as far as
+/// it takes any.
+fn fitting(agent: &AgentHandle, deps: Given) -> Result<Given, String> {
+    let spec = agent.spec();
+    let Some(schema) = &spec.deps.schema else {
+        // What an agent that Python defines takes is known there.
+        return Ok(if spec.runner.module.is_some() { deps } else { Given::default() });
+    };
+    let value = deps.whole().map_or(Ok(Value::Null), RawJson::decode);
+    let Err(violations) = schema.validate(&value.map_err(|error| error.to_string())?) else {
+        return Ok(deps);
+    };
+    // The places only: what is there may be secret.
+    let places: Vec<String> = violations
+        .into_iter()
+        .map(|violation| match violation.pointer.is_empty() {
+            true => "(top level)".to_owned(),
+            false => violation.pointer,
+        })
+        .collect();
+    Err(format!(
+        "agent `{}` takes other deps than this run has (see {}): give this run deps that fit, or \
+         declare `deps` in the parameters of the tool, and the model gives them",
+        spec.name,
+        places.join(", ")
+    ))
 }
 
 impl Delegation {
     async fn answer(self) -> (Result<Value, Ended>, Option<RawJson>) {
-        let ended = match self.join().await {
-            Ok(ended) => ended,
-            Err(end) => return (Err(end), None),
+        let too_long = async {
+            match self.timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
         };
-        match ended.outcome {
+        let (end, is_over) = tokio::select! {
+            biased;
+            () = self.left.cancelled() => (Err(self.failed("the call was called off")), false),
+            joined = self.join() => match joined {
+                Ok(ended) => self.take(ended.outcome).await,
+                Err(end) => (Err(end), false),
+            },
+            () = too_long => {
+                self.unwanted.cancel();
+                self.services.cancel_unwanted(vec![self.run.clone()]).await;
+                (Err(self.failed("it took too long, and was cancelled")), true)
+            }
+        };
+        let usage = if is_over { self.used().await } else { None };
+        (end, usage)
+    }
+
+    /// Returns what the end of the run means for the call, and whether it is one.
+    async fn take(&self, outcome: Outcome) -> (Result<Value, Ended>, bool) {
+        match outcome {
             Outcome::Completed(completed) => {
-                (completed.output.decode().map_err(|error| broken(&error)), Some(completed.usage))
+                (completed.output.decode().map_err(|error| broken(&error)), true)
             }
             Outcome::Failed(failed) | Outcome::Rejected(failed) => {
-                (Err(self.failed(&failed.failure.to_string())), None)
+                (Err(self.failed(&failed.failure.to_string())), true)
             }
             Outcome::Cancelled(cancelled) => {
-                (Err(self.failed(&format!("it was cancelled: {}", cancelled.reason))), None)
+                let why = format!("it was cancelled: {}", cancelled.reason);
+                (Err(self.failed(&why)), true)
             }
-            Outcome::Paused(paused) => (Err(self.waits(&paused)), None),
+            Outcome::Paused(paused) => (Err(self.waits(&paused)), false),
         }
+    }
+
+    /// Returns what the run has used, as far as that is on record: however it ended.
+    async fn used(&self) -> Option<RawJson> {
+        let records = self.services.store.records(&self.run, 0).await;
+        let records = records.inspect_err(|error| {
+            tracing::warn!(run = %self.run, %error, "it cannot be read what a run has used");
+        });
+        records.ok()?.into_iter().rev().find_map(|record| {
+            if let RunEvent::Completed(completed) = record.event {
+                Some(completed.usage)
+            } else if let RunEvent::Checkpoint(checkpoint) = record.event {
+                Some(checkpoint.usage)
+            } else {
+                None
+            }
+        })
     }
 
     /// Joins the run that answers the call: as it ended, under way, or begun now.
     async fn join(&self) -> Result<RunOutcome, Ended> {
-        match self.services.store.run(&self.run).await {
-            Ok(known) if !known.state.is_open() => self.recorded().await,
-            Ok(_) => match self.services.runs.find(&self.run).await {
-                Some(live) => self.follow(RunHandle::new(live, self.services.clone(), false)).await,
-                None => self.resume().await,
-            },
-            Err(StoreError::NotFound(_)) => self.begin().await,
-            Err(error) => Err(broken(&error)),
+        loop {
+            let (wait, error) = match self.services.store.run(&self.run).await {
+                Ok(known) if !known.state.is_open() => return self.recorded().await,
+                Ok(_) => {
+                    if let Some(live) = self.services.runs.find(&self.run).await {
+                        return self
+                            .follow(RunHandle::new(live, self.services.clone(), false))
+                            .await;
+                    }
+                    match self.resume().await {
+                        Ok(handle) => return self.follow(handle).await,
+                        // It still waits for a person, or has ended meanwhile.
+                        Err(
+                            ResumeError::Undecided { .. }
+                            | ResumeError::Record(RecordError::Store(StoreError::Ended { .. })),
+                        ) => return self.recorded().await,
+                        Err(error) => (again(&error), error.to_string()),
+                    }
+                }
+                Err(StoreError::NotFound(_)) => match self.begin().await {
+                    Ok(handle) => return self.follow(handle).await,
+                    Err(refusal) => (full(&refusal), refusal.to_string()),
+                },
+                Err(error) => return Err(broken(&error)),
+            };
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(self.failed(&error)),
+            }
         }
     }
 
-    async fn begin(&self) -> Result<RunOutcome, Ended> {
-        loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
-            let (agent, run) = (self.agent.clone(), self.run.clone());
-            let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
-            match run.budget(&self.budget).watched(self.stream, left).start().await {
-                Ok(handle) => return self.follow(handle).await,
-                Err(Refusal::Overloaded { retry_after, .. }) => {
-                    tokio::time::sleep(retry_after).await;
-                }
-                Err(refusal) => return Err(self.failed(&refusal.to_string())),
-            }
-        }
+    /// Begins the run. In a task of its own: whoever begins one sees to it that somebody wants it.
+    async fn begin(&self) -> Result<RunHandle, Refusal> {
+        let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
+        let (agent, run) = (self.agent.clone(), self.run.clone());
+        let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
+        let run = run.budget(&self.budget).watched(self.stream, self.time_left());
+        let unwanted = self.unwanted.clone();
+        let begun = tokio::spawn(async move { wanted(run.start().await?, &unwanted) });
+        let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };
+        begun.await.unwrap_or_else(|_panicked| Err(stopped()))
     }
 
     /// Goes on with the run: its process has gone, or somebody has decided what it waited for.
-    async fn resume(&self) -> Result<RunOutcome, Ended> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let resume = Resume::new(self.services.clone(), self.run.clone()).timeout(left);
-        match resume.with_deps(self.deps.clone()).start().await {
-            Ok(handle) => self.follow(handle).await,
-            // It still waits for a person.
-            Err(ResumeError::Undecided { .. }) => self.recorded().await,
-            Err(ResumeError::Record(RecordError::Store(StoreError::Ended { .. }))) => {
-                self.recorded().await
-            }
-            Err(error) => Err(self.failed(&error.to_string())),
-        }
+    async fn resume(&self) -> Result<RunHandle, ResumeError> {
+        let resume = Resume::new(self.services.clone(), self.run.clone());
+        let resume = resume.timeout(self.time_left());
+        let resume = resume.with_deps(self.deps.clone()).within(self.budget.clone());
+        let unwanted = self.unwanted.clone();
+        let resumed = tokio::spawn(async move { wanted(resume.start().await?, &unwanted) });
+        let lost = || StoreError::NotFound(self.run.clone()).into();
+        resumed.await.unwrap_or_else(|_panicked| Err(lost()))
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Reads how the run ended, or what it waits for.
@@ -267,6 +403,32 @@ impl Delegation {
             "requests": requests,
         }))
     }
+}
+
+/// Cancels a run that nobody has wanted since before it was under way.
+fn wanted<E>(handle: RunHandle, unwanted: &CancellationToken) -> Result<RunHandle, E> {
+    if unwanted.is_cancelled() {
+        handle.cancel(UNWANTED);
+    }
+    Ok(handle)
+}
+
+/// Returns when the run may be gone on with, if only others are in the way.
+fn again(error: &ResumeError) -> Option<Duration> {
+    match error {
+        ResumeError::Refused(refusal) => full(refusal),
+        ResumeError::Record(RecordError::Store(StoreError::Owned { .. })) => Some(AGAIN),
+        ResumeError::Record(_)
+        | ResumeError::Undecided { .. }
+        | ResumeError::Changed { .. }
+        | ResumeError::Quarantined { .. }
+        | ResumeError::Secrets { .. } => None,
+    }
+}
+
+/// Returns when there may be room, if there is none now.
+fn full(refusal: &Refusal) -> Option<Duration> {
+    if let Refusal::Overloaded { retry_after, .. } = refusal { Some(*retry_after) } else { None }
 }
 
 fn broken(error: &dyn std::error::Error) -> Ended {

@@ -8,7 +8,7 @@ use axon_kernel::event::{
     Started, ToolCalled, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{Attempt, Generation, RunId, ToolCallId};
+use axon_kernel::ids::{Attempt, Generation, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::policy::Chain;
 use axon_kernel::run::{IllegalEvent, RunStatus, Standing};
@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant};
 use super::approval::{Approvals, see_to_expiry};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::calls::Calls;
-use super::delegation::path_of;
+use super::delegation::{Handed, path_of};
 use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
 use super::journal::{Journal, Turned, With};
@@ -92,7 +92,7 @@ pub(crate) struct Driver {
     /// The agents from the top-level run down to this one's.
     pub(super) path: AgentPath,
     /// The runs that this one has handed work to, by call.
-    pub(super) delegated: BTreeMap<ToolCallId, RunId>,
+    pub(super) delegated: BTreeMap<ToolCallId, Handed>,
     pub(super) journal: Journal,
     pub(super) clock: Arc<Clock>,
     /// The end, if it is recorded and nobody has seen it yet.

@@ -103,8 +103,12 @@ impl LiveRun {
         let (records, log) = (RunRecords::new(services.store.clone()), self.log.clone());
         tokio::spawn(async move {
             let run = log.run_id();
-            let Err(error) = records.cancel(run, &reason).await else {
-                return log.push(RunEvent::Cancelled(Cancelled { reason }));
+            let error = match records.cancel_tree(run, &reason).await {
+                Ok(driven) => {
+                    log.push(RunEvent::Cancelled(Cancelled { reason }));
+                    return services.cancel_driven(driven).await;
+                }
+                Err(error) => error,
             };
             match services.runs.find(run).await {
                 // Somebody went on with it here.

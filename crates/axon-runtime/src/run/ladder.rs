@@ -20,6 +20,7 @@ impl Driver {
         death: Option<Death>,
     ) -> Result<Option<RunEvent>, Stuck> {
         let attempt = self.attempt;
+        self.note_effects_below().await;
         let seen = self.seen();
         self.emit(RunEvent::AttemptFailed(AttemptFailure { failure: failure.clone() })).await?;
         if let Some(death) = &death {
@@ -129,6 +130,7 @@ impl Driver {
     ) -> Result<Option<RunEvent>, Stuck> {
         let fallback = self.launcher.spec.fallback.agent.clone();
         let used = self.chain.tried(failure.kind).fallback_agent;
+        self.note_effects_below().await;
         // Whoever takes over begins with the prompt, and would make the same effect again.
         let clean = matches!(self.seen(), Seen::Nothing | Seen::Text);
         if let (Some(agent), false, true) = (fallback, used, clean) {
@@ -199,6 +201,7 @@ impl Driver {
     ) -> Result<Option<RunEvent>, Stuck> {
         match self.enter_other(name).await {
             Ok(()) => {
+                self.cancel_delegated().await;
                 self.results.clear();
                 self.doubts.clear();
                 self.calls.clear();

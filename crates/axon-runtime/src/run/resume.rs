@@ -14,11 +14,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::delegation::Handed;
 use super::driver::{Origin, failed};
 use super::steering::Messages;
 use super::transcript::Transcript;
 use super::{Driver, Entrance, Given, LiveRun, Refusal, Request, RunHandle};
 use crate::agent::{Admission, AgentHandle};
+use crate::budget::Budget;
 use crate::clock;
 use crate::log::RunLog;
 use crate::records::{RecordError, RunRecords, TAKEOVER};
@@ -36,6 +38,8 @@ pub struct Resume {
     recoveries: Option<u32>,
     /// What the run's tools get, given again because it holds secrets.
     deps: Option<Result<Given, String>>,
+    /// What the run's usage is taken out of; the runtime's budget by default.
+    budget: Option<Budget>,
 }
 
 /// Why a run does not go on. It stays as it is.
@@ -109,7 +113,15 @@ impl ResumeError {
 
 impl Resume {
     pub(crate) fn new(services: Arc<Services>, run: RunId) -> Self {
-        Self { services, run, allow_changed: false, timeout: None, recoveries: None, deps: None }
+        Self {
+            services,
+            run,
+            allow_changed: false,
+            timeout: None,
+            recoveries: None,
+            deps: None,
+            budget: None,
+        }
     }
 
     /// Goes on although the agent is defined otherwise by now.
@@ -132,6 +144,12 @@ impl Resume {
 
     pub(super) fn with_deps(mut self, deps: Given) -> Self {
         self.deps = Some(Ok(deps));
+        self
+    }
+
+    /// Takes what the run uses out of `budget`.
+    pub(super) fn within(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -165,11 +183,19 @@ impl Resume {
         let agent = self.open().await?;
         let (replay, agent) = match agent {
             Ok(opened) => opened,
-            Err(error) => return Err(self.give_up(error).await),
+            Err(error) => {
+                let unwanted = matches!(&error, ResumeError::Record(RecordError::Unwanted { .. }));
+                let error = self.give_up(error).await;
+                if unwanted {
+                    self.services.cancel_unwanted(vec![self.run.clone()]).await;
+                }
+                return Err(error);
+            }
         };
+        let parent = replay.accepted.terms.parent.as_ref();
         let admitted = match self.recoveries {
-            Some(_) => agent.admit_patiently().await,
-            None => agent.admit(),
+            Some(_) => agent.admit_patiently(parent).await,
+            None => agent.admit_below(parent),
         };
         let admission = match admitted {
             Ok(admission) => admission,
@@ -187,13 +213,23 @@ impl Resume {
         let records = RunRecords::new(self.services.store.clone());
         self.services.store.claim(&self.run).await?;
         let opened = match records.replay(&self.run).await {
-            Ok(replay) => match records.expire(&self.run, replay).await {
-                Ok(replay) => self.check(&replay).map(|agent| (replay, agent)),
-                Err(error) => Err(error.into()),
-            },
+            Ok(replay) => self.look_at(replay, &records).await,
             Err(error) => Err(error.into()),
         };
         Ok(opened)
+    }
+
+    async fn look_at(
+        &self,
+        replay: Replay,
+        records: &RunRecords,
+    ) -> Result<(Replay, AgentHandle), ResumeError> {
+        if let Some(parent) = records.gone_parent(&replay).await? {
+            return Err(RecordError::Unwanted { run: self.run.clone(), parent }.into());
+        }
+        let (replay, driven) = records.expire(&self.run, replay).await?;
+        self.services.cancel_driven(driven).await;
+        self.check(&replay).map(|agent| (replay, agent))
     }
 
     fn check(&self, replay: &Replay) -> Result<AgentHandle, ResumeError> {
@@ -300,7 +336,8 @@ impl Resume {
         live: LiveRun,
     ) -> Result<Driver, ResumeError> {
         let deps = self.deps_of(&replay)?;
-        let mut request = request_of(&self.run, (&replay, deps), &agent).await?;
+        let mut request =
+            request_of(&self.run, (&replay, deps), &agent, self.budget.as_ref()).await?;
         request.timeout = self.given(&replay);
         let policy = Policy::of(&agent.spec());
         let mut driver = Driver::new(agent, request, live, Instant::now());
@@ -314,12 +351,14 @@ async fn request_of(
     run: &RunId,
     (replay, deps): (&Replay, Given),
     agent: &AgentHandle,
+    budget: Option<&Budget>,
 ) -> Result<Request, Refusal> {
     let (accepted, terms) = (&replay.accepted, &replay.accepted.terms);
     let limits = terms.usage_limits.as_ref().and_then(|limits| limits.decode().ok());
     let usage_limits: Map<String, Value> = limits.unwrap_or_default();
     let own = Allowance::of_usage_limits(&usage_limits);
-    let budget = agent.services.budget.child(Allowance { tool_calls: None, ..own });
+    let above = budget.unwrap_or(&agent.services.budget);
+    let budget = above.child(Allowance { tool_calls: None, ..own });
     let asked = replay.fallback_model.as_ref().or(terms.model.as_ref());
     let request = Request {
         prompt: accepted.prompt.clone(),
@@ -355,6 +394,14 @@ impl Driver {
         self.committed = replay.committed;
         self.resolutions = replay.resolutions;
         self.approvals.standing = replay.standing;
+        let (run, spec) = (self.log().run_id().clone(), self.agent.spec());
+        for called in replay.calls.values().filter(|called| spec.asks_agent(&called.name)) {
+            self.delegated.insert(called.tool_call_id.clone(), Handed::by(&run, called));
+        }
+        for asked in replay.requests.iter().filter(|asked| spec.asks_agent(&asked.name)) {
+            let handed = asked.handed_to().map(|run| (asked.tool_call_id.clone(), run.into()));
+            self.delegated.extend(handed);
+        }
         self.calls = replay.calls;
         self.requests = replay.requests;
         self.messages = Messages::taken_over(replay.told, replay.untold);

@@ -42,7 +42,7 @@ impl Driver {
         if let ToolTarget::Agent(agent) = &tool.target {
             return match problem(tool, &request.args) {
                 Some(message) => self.answer(call, ToolAnswer::Retry { message }, lease).await,
-                None => self.delegate(agent, request, lease).await,
+                None => self.delegate((tool, agent), request, lease).await,
             };
         }
         if let Some(content) = self.results.get(&call) {
@@ -168,6 +168,8 @@ impl Driver {
         let (tool_call_id, usage) = (called.call.clone(), called.usage.clone());
         let (answer, patches) = self.record_end(called).await?;
         if let Some(usage) = &usage {
+            // The other run has ended.
+            self.delegated.remove(&tool_call_id);
             self.spending.spent_elsewhere(usage);
         }
         let result =
@@ -308,7 +310,7 @@ fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturne
 
 /// Returns what is wrong with the arguments of a call.
 fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
-    let schema = tool.parameters.as_ref()?;
+    let schema = tool.arguments()?;
     let value: Value = match args.decode() {
         Ok(value) => value,
         Err(error) => return Some(error.to_string()),

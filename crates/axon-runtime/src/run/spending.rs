@@ -71,9 +71,15 @@ pub(super) struct Spending {
 impl Spending {
     /// Counts from what is recorded on: from nothing, as a runner does that begins with the prompt.
     pub(super) fn begin(&mut self, recorded: Option<&RawJson>) {
+        self.begin_attempt(recorded);
+        self.tools_paid = false;
+    }
+
+    /// Counts from what is recorded on, as the runner of an attempt does: what others have used
+    /// since then it is told again.
+    fn begin_attempt(&mut self, recorded: Option<&RawJson>) {
         let counted: Option<Counted> = recorded.and_then(|usage| usage.decode().ok());
         self.charged = counted.unwrap_or_default().usage();
-        self.tools_paid = false;
     }
 
     /// Counts what a run has used that answered a tool call, and has paid for out of the same
@@ -104,6 +110,7 @@ impl Driver {
         self.spending.asked = Some(key.clone());
         self.spending.answered = false;
         self.spending.under_way = Cost::default();
+        self.spending.begin_attempt(self.transcript.usage.as_ref());
         // Resumed in the middle of its tool calls, the attempt asks for a permit before it asks
         // the model.
         if !self.resumes_with_tools() {

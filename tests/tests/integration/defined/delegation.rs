@@ -17,30 +17,32 @@ use super::{Customer, MODEL, Scene};
 use crate::support::{follow, kill_9, output};
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// The support agent asks the fraud desk, and answers with what that said; the fraud desk calls
 /// `tool`, if there is one, and answers.
-fn script(tool: Option<&'static str>) -> Script {
-    Script::function(move |body| {
-        let request = ChatRequest::new(body);
-        let system = body["messages"][0]["content"].as_str().unwrap_or_default();
-        let returned = |name: &str| request.tool_return(name);
-        if system.contains("fraud desk") {
-            return match (tool, tool.and_then(returned)) {
-                (Some(tool), None) => Reply::tool_calls([(tool, json!({}))]),
-                (_, said) => Reply::text(format!(
-                    "fraud says {} to {}",
-                    said.unwrap_or_else(|| "no".into()),
-                    request.user_prompt()
-                )),
-            };
-        }
-        match returned("fraud") {
-            None => Reply::tool_calls([("fraud", json!({ "prompt": "Is it fraud?" }))]),
-            Some(said) => Reply::text(format!("told: {said}")),
-        }
-    })
+pub(super) fn script(tool: Option<&'static str>) -> Script {
+    Script::function(move |body| reply(tool, body))
+}
+
+pub(super) fn reply(tool: Option<&str>, body: &Value) -> Reply {
+    let request = ChatRequest::new(body);
+    let system = body["messages"][0]["content"].as_str().unwrap_or_default();
+    let returned = |name: &str| request.tool_return(name);
+    if system.contains("fraud desk") {
+        return match (tool, tool.and_then(returned)) {
+            (Some(tool), None) => Reply::tool_calls([(tool, json!({}))]),
+            (_, said) => Reply::text(format!(
+                "fraud says {} to {}",
+                said.unwrap_or_else(|| "no".into()),
+                request.user_prompt()
+            )),
+        };
+    }
+    match returned("fraud") {
+        None => Reply::tool_calls([("fraud", json!({ "prompt": "Is it fraud?" }))]),
+        Some(said) => Reply::text(format!("told: {said}")),
+    }
 }
 
 fn support() -> Agent<Customer> {
@@ -52,7 +54,7 @@ fn support() -> Agent<Customer> {
         .unwrap()
 }
 
-fn fraud(tool: Option<Tool>) -> Agent<Customer> {
+pub(super) fn fraud(tool: Option<Tool>) -> Agent<Customer> {
     let fraud = Agent::<Customer>::builder("fraud")
         .model(MODEL)
         .instructions("You are the fraud desk of {{ deps.id }}.");
@@ -62,14 +64,14 @@ fn fraud(tool: Option<Tool>) -> Agent<Customer> {
     }
 }
 
-async fn start(scene: &Scene, fraud: &Agent<Customer>) -> (Runtime, RunHandle) {
+pub(super) async fn start(scene: &Scene, fraud: &Agent<Customer>) -> (Runtime, RunHandle) {
     let support = support();
     let runtime = scene.start(scene.runtime().agent(&support).agent(fraud)).await;
     let run = runtime.agent(&support).run("Someone used my card").deps(&Customer { id: 7 });
     (runtime.clone(), run.start().await.unwrap())
 }
 
-fn usage(outcome: &Outcome) -> Value {
+pub(super) fn usage(outcome: &Outcome) -> Value {
     let Outcome::Completed(completed) = outcome else { panic!("{outcome:?}") };
     completed.usage.decode().unwrap()
 }
