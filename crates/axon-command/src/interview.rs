@@ -13,7 +13,7 @@ use axon_kernel::wire::{DeferredKind, DeferredRequest};
 use axon_runtime::{RecordError, ResumeError, RunHandle, RunRecords};
 
 use crate::decide::result;
-use crate::report::Report;
+use crate::report::{Report, wanted_there};
 use crate::runs::{now, until};
 use crate::session::Session;
 use crate::show::readable;
@@ -219,6 +219,9 @@ async fn over(at: Option<Timestamp>) {
 
 /// Says who wants to call what with which arguments.
 fn introduce(agent: &AgentName, request: &DeferredRequest) {
+    if let Some(handed) = request.handed() {
+        return terminal::say(&styled(BOLD, &printable(&wanted_there(&handed))));
+    }
     let DeferredRequest { name: tool, args, kind, metadata, .. } = request;
     let what = match kind {
         DeferredKind::Approval => "wants to call",

@@ -2,6 +2,7 @@
 
 mod failure;
 mod pause;
+pub(crate) use pause::wanted_there;
 mod sources;
 mod store;
 

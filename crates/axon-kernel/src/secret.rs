@@ -23,7 +23,8 @@ thread_local! {
 /// logs, the events and the prompts of templates get [`MASK`]: that is how it is written by serde,
 /// and shown by `Debug`. It has no `Display`.
 ///
-/// A run whose deps hold secrets goes on in another process only when it is given them again.
+/// A run whose deps hold secrets goes on in another process only when it is given them again. What
+/// a tool returns, and what a panic prints to stderr, is the tool's own: keep the secret out of it.
 ///
 /// ```
 /// use axon_kernel::secret::Secret;
@@ -37,6 +38,11 @@ thread_local! {
 pub struct Secret(SecretString);
 
 impl Secret {
+    /// Makes a secret of a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+
     /// Returns the text, for whoever it was meant for.
     #[must_use]
     pub fn expose(&self) -> &str {

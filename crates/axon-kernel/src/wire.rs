@@ -10,7 +10,7 @@ mod reconcile;
 mod requests;
 
 pub use deferred::{
-    Approval, ArgsError, CallAnswer, DeferredKind, DeferredRequest, DeferredResults,
+    Approval, ArgsError, CallAnswer, DeferredKind, DeferredRequest, DeferredResults, Handed,
 };
 pub use events::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,

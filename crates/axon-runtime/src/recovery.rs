@@ -180,7 +180,9 @@ impl Lane {
     async fn end_if_over(&self, run: &RunId) {
         let records = RunRecords::new(self.services.store.clone());
         let Ok(replay) = records.replay(run).await else { return };
-        if replay.pause.is_some() || !replay.deadline.since(clock::now()).is_zero() {
+        let is_over = replay.deadline.since(clock::now()).is_zero();
+        // What may have taken effect is for a person to settle, however late it is.
+        if replay.pause.is_some() || !replay.doubts.is_empty() || !is_over {
             tracing::debug!(%run, "an open run waits for whoever has the secrets in its deps");
             return;
         }

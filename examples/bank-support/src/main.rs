@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use axon_runtime::{Answer, Runtime};
 use bank_support::approval::{Approver, end_of};
 use bank_support::bank::Bank;
@@ -36,9 +37,11 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(folder) = options.db.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    let bank = Bank::open(&options.db).await?;
+    let bank = Bank::open(&options.db).await;
+    let bank = bank.with_context(|| format!("cannot open the bank at {}", options.db.display()))?;
     let support = support(bank, &options.model)?;
     let runtime = Runtime::builder().agent(&support).allow_offline().start().await?;
 

@@ -6,6 +6,7 @@ use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::excerpt;
 use axon_kernel::run::{Replay, RunState};
 use axon_kernel::store::RunSummary;
+use axon_kernel::wire::{DeferredRequest, Handed};
 
 use super::Report;
 use crate::exit::Exit;
@@ -92,15 +93,33 @@ impl Report {
     }
 }
 
-/// Returns what is wanted about a call.
-fn wanted(waiting: &Waiting) -> String {
-    let Waiting { call, tool, args, wants } = waiting;
+/// Returns what is wanted about a call: what is really to be decided, where another agent asks.
+pub(crate) fn wanted(waiting: &Waiting) -> String {
+    let Waiting { call, tool, args, wants, handed } = waiting;
+    if let Some(handed) = handed {
+        return format!("{} (call {call})", wanted_there(handed));
+    }
     let what = match wants {
         Wants::Approval => "it wants to call",
         Wants::Answer => "it waits for the result of",
         Wants::Certainty => "it may have called",
     };
     format!("{what} `{tool}` with {} (call {call})", excerpt(args.get(), SHOWN_BYTES))
+}
+
+/// Returns what the run of another agent waits for.
+pub(crate) fn wanted_there(handed: &Handed) -> String {
+    let agent = handed.agent.as_str().rsplit('/').next().unwrap_or_default();
+    let Some(requests) = &handed.requests else {
+        let (what, run) = (&handed.waits_for, short(&handed.run_id));
+        return format!("agent `{agent}` waits for a person in run {run} ({what})");
+    };
+    let asked = |request: &DeferredRequest| match request.handed() {
+        Some(deeper) => wanted_there(&deeper),
+        None => format!("`{}` with {}", request.name, excerpt(request.args.get(), SHOWN_BYTES)),
+    };
+    let asked: Vec<String> = requests.iter().map(asked).collect();
+    format!("agent `{agent}` wants to call {}", asked.join(", and "))
 }
 
 /// Returns what is behind a pause, beside the calls.

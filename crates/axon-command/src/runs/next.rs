@@ -5,7 +5,7 @@ use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::run::{Replay, RunState};
 use axon_kernel::store::{Owner, RunSummary};
-use axon_kernel::wire::{DeferredKind, DeferredRequest};
+use axon_kernel::wire::{DeferredKind, DeferredRequest, Handed};
 
 use super::find::short;
 use super::now;
@@ -18,6 +18,8 @@ pub(crate) struct Waiting {
     pub(crate) tool: String,
     pub(crate) args: RawJson,
     pub(crate) wants: Wants,
+    /// What waits, where the call is handed to another agent.
+    pub(crate) handed: Option<Handed>,
 }
 
 /// What has to be decided about a call.
@@ -33,9 +35,10 @@ pub(crate) enum Wants {
 
 impl From<DeferredRequest> for Waiting {
     fn from(requested: DeferredRequest) -> Self {
+        let handed = requested.handed();
         let DeferredRequest { tool_call_id: call, name: tool, args, kind, .. } = requested;
         let wants = if kind == DeferredKind::Approval { Wants::Approval } else { Wants::Answer };
-        Self { call, tool, args, wants }
+        Self { call, tool, args, wants, handed }
     }
 }
 
@@ -48,6 +51,7 @@ pub(crate) fn waiting(replay: &Replay) -> Vec<Waiting> {
             tool: called.map_or_else(|| "unknown".to_owned(), |called| called.name.clone()),
             args: called.map_or_else(RawJson::null, |called| called.args.clone()),
             wants: Wants::Certainty,
+            handed: None,
         }
     });
     doubts.chain(replay.open_requests().into_iter().map(Waiting::from)).collect()
@@ -116,6 +120,13 @@ pub(crate) fn out_of_pause(run: &RunId, replay: &Replay) -> Vec<String> {
 
 fn decisions(id: &str, waiting: &Waiting) -> Vec<String> {
     let call = &waiting.call;
+    if let Some(handed) = &waiting.handed
+        && handed.requests.is_none()
+    {
+        // It is decided there; then this run only has to go on.
+        let there = format!("axon runs show {}", short(&handed.run_id));
+        return vec![there, format!("axon approve {id} {call}")];
+    }
     match waiting.wants {
         Wants::Approval => {
             vec![format!("axon approve {id} {call}"), format!("axon deny {id} {call}")]

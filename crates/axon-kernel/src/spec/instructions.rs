@@ -23,7 +23,7 @@ pub enum Instruction {
 pub struct InstructionsFile(pub Vec<InstructionFile>);
 
 /// One part of the instructions as a file has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum InstructionFile {
     /// A minijinja template.
@@ -64,6 +64,31 @@ impl From<&[Instruction]> for InstructionsFile {
             }
         };
         Self(parts.iter().map(part).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for InstructionFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = InstructionFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or { rust = \"function\" }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InstructionFile, E> {
+                Ok(InstructionFile::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InstructionFile, A::Error> {
+                RustInstruction::deserialize(de::value::MapAccessDeserializer::new(map))
+                    .map(InstructionFile::Rust)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
     }
 }
 

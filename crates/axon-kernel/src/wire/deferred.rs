@@ -68,16 +68,28 @@ impl DeferredRequest {
     /// for is what has to be decided.
     #[must_use]
     pub fn handed_to(&self) -> Option<RunId> {
-        #[derive(Deserialize)]
-        struct Handed {
-            #[serde(rename = "agent")]
-            _agent: AgentPath,
-            run_id: RunId,
-        }
-
-        let handed: Handed = self.metadata.as_ref()?.decode().ok()?;
-        Some(handed.run_id)
+        Some(self.handed()?.run_id)
     }
+
+    /// Returns what waits, where the call is handed to another agent.
+    #[must_use]
+    pub fn handed(&self) -> Option<Handed> {
+        self.metadata.as_ref()?.decode().ok()
+    }
+}
+
+/// What the run of another agent waits for: the `metadata` of a call that is handed to that agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handed {
+    /// The agents from the top-level run down to that one.
+    pub agent: AgentPath,
+    /// Its run.
+    pub run_id: RunId,
+    /// What it waits for: `approval`, `ambiguous`, `changed` or `quarantined`.
+    pub waits_for: String,
+    /// The calls that it waits with, for an approval.
+    #[serde(default)]
+    pub requests: Option<Vec<DeferredRequest>>,
 }
 
 /// What a call waits for.

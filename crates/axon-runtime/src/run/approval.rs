@@ -39,6 +39,11 @@ impl Approvals {
     /// would do so for ever, and is left to a person.
     fn decide(&mut self, asked: &[DeferredRequest]) -> Vec<Resolved> {
         let mut decided = self.standing.decide(asked);
+        // What the other agent asks is decided there.
+        let handed = |call: &ToolCallId| {
+            asked.iter().any(|one| one.tool_call_id == *call && one.handed_to().is_some())
+        };
+        decided.retain(|resolved| !handed(&resolved.tool_call_id));
         decided.retain(|resolved| self.granted.insert(resolved.tool_call_id.clone()));
         decided
     }

@@ -78,6 +78,12 @@ impl RunBuilder {
         run
     }
 
+    /// Approves beforehand what was approved for the run that hands this one its work.
+    pub(super) fn approved(mut self, tools: &BTreeSet<String>) -> Self {
+        self.request.approve = tools.clone();
+        self
+    }
+
     /// Says whether somebody wants the events as they come, and bounds the time.
     pub(super) fn watched(mut self, stream: bool, at_most: Duration) -> Self {
         self.request.stream = stream;
@@ -175,8 +181,9 @@ impl RunBuilder {
         self
     }
 
-    /// Approves every call of `tool` in this run beforehand: nobody is asked about it, in whatever
-    /// process the run goes on. An agent to which the run falls back asks all the same.
+    /// Approves every call of `tool` in this run beforehand, and in the runs that it hands work to:
+    /// nobody is asked about it, in whatever process the run goes on. An agent to which the run
+    /// falls back asks all the same.
     pub fn approve(mut self, tool: impl Into<String>) -> Self {
         self.request.approve.insert(tool.into());
         self
@@ -336,18 +343,39 @@ impl RunBuilder {
 
     /// Refuses to approve a tool that the agent does not have, where that can be known.
     fn check_approve(&self) -> Result<(), Refusal> {
-        let spec = self.agent.spec();
-        if spec.runner.module.is_some() || !spec.capabilities.is_empty() {
+        // Whoever began the run at the top has named them, for all agents below.
+        if self.request.parent.is_some() {
             return Ok(());
         }
-        let Some(unknown) = self.request.approve.iter().find(|name| spec.tool(name).is_none())
-        else {
+        let Some(known) = self.tools_to_approve() else { return Ok(()) };
+        let Some(unknown) = self.request.approve.iter().find(|name| !known.contains(*name)) else {
             return Ok(());
         };
-        let near = nearest(unknown, spec.tools.iter().map(|tool| tool.name.as_str()));
+        let near = nearest(unknown, known.iter().map(String::as_str));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        let problem = format!("agent `{}` has no tool `{unknown}` to approve{hint}", spec.name);
+        let agent = self.agent.name();
+        let problem = format!("agent `{agent}` has no tool `{unknown}` to approve{hint}");
         Err(Refusal::Invalid { problem })
+    }
+
+    /// Returns the tools of the agent and of those that it hands work to; nothing if only Python
+    /// knows all of them.
+    fn tools_to_approve(&self) -> Option<BTreeSet<String>> {
+        let (mut known, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut agents = vec![self.agent.clone()];
+        while let Some(agent) = agents.pop() {
+            if !seen.insert(agent.name().clone()) {
+                continue;
+            }
+            let spec = agent.spec();
+            if spec.runner.module.is_some() || !spec.capabilities.is_empty() {
+                return None;
+            }
+            known.extend(spec.tools.iter().map(|tool| tool.name.to_string()));
+            let registry = &self.agent.services.registry;
+            agents.extend(spec.delegates().filter_map(|name| registry.find(name.as_str())));
+        }
+        Some(known)
     }
 
     fn check_deps(&self) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 //! The run of the other agent has an identity that follows from the call, so whoever makes the call
 //! again, after a crash or behind a pause, finds that run and joins it: it is never begun twice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axon_kernel::event::{Delegated, Parent, PauseReason, Paused, RunEvent, ToolCalled};
@@ -57,6 +58,8 @@ struct Delegation {
     parent: Parent,
     prompt: Value,
     deps: Given,
+    /// The tools whose calls nobody is asked about.
+    approve: BTreeSet<String>,
     budget: Budget,
     deadline: Instant,
     /// How long the other agent may take.
@@ -143,6 +146,7 @@ impl Driver {
             deps,
             agent,
             prompt,
+            approve: self.request.approve.clone(),
             budget: self.request.budget.clone(),
             deadline: self.deadline(),
             timeout: tool.timeout.or(self.launcher.spec.tool_timeout),
@@ -313,7 +317,8 @@ impl Delegation {
         let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
         let (agent, run) = (self.agent.clone(), self.run.clone());
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
-        let run = run.budget(&self.budget).watched(self.stream, self.time_left());
+        let run = run.budget(&self.budget).approved(&self.approve);
+        let run = run.watched(self.stream, self.time_left());
         let unwanted = self.unwanted.clone();
         let begun = tokio::spawn(async move { wanted(run.start().await?, &unwanted) });
         let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };

@@ -162,6 +162,30 @@ async fn agents_that_hand_on_for_ever_are_stopped_by_the_depth() {
 }
 
 #[tokio::test]
+async fn what_was_approved_beforehand_holds_for_the_agents_below_and_typing_errors_do_not() {
+    let scene = Scene::new(script(Some("check"))).await;
+    let check = Tool::new("check", async |ctx: ToolContext<Customer>, _: Nothing| {
+        match ctx.approved() {
+            true => Ok("checked"),
+            false => Err(ToolError::NeedsApproval("it costs money".into())),
+        }
+    });
+    let (support, fraud) = (support(), fraud(Some(check.unwrap())));
+    let runtime = scene.start(scene.runtime().agent(&support).agent(&fraud)).await;
+    let ask = |tool: &'static str| {
+        let run = runtime.agent(&support).run("Someone used my card").deps(&Customer { id: 7 });
+        run.with(|run| run.approve(tool))
+    };
+    assert_eq!(ask("check").await.unwrap().output, "told: fraud says checked to Is it fraud?");
+    let refused = ask("chekc").await.unwrap_err().to_string();
+    assert!(refused.contains("did you mean `check`"), "{refused}");
+    // To let an agent be asked is not to approve what it asks.
+    let run = ask("fraud").start().await.unwrap();
+    assert!(matches!(run.outcome().await.outcome, Outcome::Paused(_)));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_the_other_agent_asks_a_person_pauses_both_and_one_decision_goes_on_with_both() {
     let scene = Scene::new(script(Some("check"))).await;
     let check =
