@@ -162,6 +162,7 @@ async fn what_rust_does_for_a_tool_when_it_is_killed_is_seen_out_and_not_done_ag
     let mut run = scene.run("order").await;
     scene.kill_after(&mut run, "tool_called", 2).await;
     open.notify_one();
+    follow(&mut run).await;
     let ended = run.outcome().await;
     assert!(output(&ended.outcome).to_string().contains("ordered"), "{ended:?}");
     assert_eq!(scene.paid.load(Ordering::Relaxed), 1);

@@ -458,7 +458,7 @@ fn tool(index: usize) -> impl Strategy<Value = ToolSpec> {
             let mut tool = ToolSpec::new(name, called);
             (tool.strict, tool.sequential, tool.timeout, tool.requires_approval) = rest;
             (tool.effect, tool.description) = (effect, description);
-            if effect == Effect::Once {
+            if effect == Effect::Once && !matches!(tool.target, ToolTarget::Agent(_)) {
                 (tool.on_ambiguous, tool.reconcile) = doubt;
             }
             let schema = json!({ "type": "object", "default": examples, "examples": [null] });

@@ -164,12 +164,11 @@ async fn agents_that_hand_on_for_ever_are_stopped_by_the_depth() {
 #[tokio::test]
 async fn what_was_approved_beforehand_holds_for_the_agents_below_and_typing_errors_do_not() {
     let scene = Scene::new(script(Some("check"))).await;
-    let check = Tool::new("check", async |ctx: ToolContext<Customer>, _: Nothing| {
-        match ctx.approved() {
+    let check =
+        Tool::new("check", async |ctx: ToolContext<Customer>, _: Nothing| match ctx.approved() {
             true => Ok("checked"),
             false => Err(ToolError::NeedsApproval("it costs money".into())),
-        }
-    });
+        });
     let (support, fraud) = (support(), fraud(Some(check.unwrap())));
     let runtime = scene.start(scene.runtime().agent(&support).agent(&fraud)).await;
     let ask = |tool: &'static str| {

@@ -16,12 +16,12 @@ use axon_runtime::{Agent, Outcome, RecordError, RunHandle, Runtime, Tool, ToolCo
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
 
 use super::delegation::{Nothing, fraud, reply, script, start, usage};
 use super::{Customer, MODEL, Scene};
-use crate::support::{follow, kill_9, output, python_tool, until};
+use crate::support::{follow, kill_9, output, until};
 
 /// A tool that asks for an approval, and how often it was made.
 fn check() -> (Tool, Arc<AtomicU32>) {
@@ -190,7 +190,7 @@ async fn what_fits_one_call_is_refused_for_several_and_plain_consent_goes_to_all
     assert!(refused.to_string().contains("waits with 2 calls"), "{refused}");
     let child = below(&runtime).await;
     assert_eq!(records.replay(&child).await.unwrap().undecided().len(), 2);
-    assert_eq!(records.replay(run.id()).await.unwrap().undecided(), [call.clone()]);
+    assert_eq!(records.replay(run.id()).await.unwrap().undecided(), std::slice::from_ref(&call));
     assert!(run.resolve(&call, Resolution::approve()).await.unwrap().is_empty());
     assert_eq!(output(&run.outcome().await.outcome), json!("told: checked"));
     assert_eq!(made.load(Ordering::SeqCst), 2);
@@ -347,46 +347,6 @@ async fn a_run_below_whose_call_takes_too_long_ends() {
         runtime.shutdown().await;
     }
 }
-
-#[tokio::test]
-async fn a_run_below_that_a_tool_waits_for_no_longer_ends() {
-    let scene = Scene::new(Script::function(|body| {
-        let request = ChatRequest::new(body);
-        let system = body["messages"][0]["content"].as_str().unwrap_or_default();
-        match (system.contains("fraud desk"), request.tool_return("ask")) {
-            (true, _) => Reply::hang(),
-            (false, None) => Reply::tool_calls([("ask", json!({}))]),
-            (false, Some(said)) => Reply::text(said),
-        }
-    }))
-    .await;
-    scene.project.write("asking.py", ASKING);
-    let support = support_with(|spec| {
-        spec.tools.push(python_tool("ask", "asking:ask", Effect::Pure));
-    });
-    let fraud = fraud(None);
-    let runtime = scene.start(scene.runtime().agent(&support).agent(&fraud)).await;
-    let run = runtime.agent(&support).run("Someone used my card").deps(&Customer { id: 7 });
-    let answer = run.await.unwrap().output;
-    assert_eq!(answer, "nobody answers");
-    let child = below(&runtime).await;
-    until("the run below has ended", async || state(&runtime, &child).await == RunState::Cancelled)
-        .await;
-    scene.model.wait_until(|traffic| traffic.open_streams() == 0).await;
-    runtime.shutdown().await;
-}
-
-const ASKING: &str = r#"
-import asyncio
-
-from axon_runner import call_rust
-
-async def ask() -> str:
-    try:
-        return await asyncio.wait_for(call_rust("fraud", {"prompt": "Is it fraud?"}), 2)
-    except TimeoutError:
-        return "nobody answers"
-"#;
 
 #[test]
 fn what_is_about_calls_in_doubt_is_refused_of_an_agent() {
