@@ -82,7 +82,7 @@ pub struct AgentSpec {
     pub retries: Retries,
     /// What happens to tool calls beside a final answer.
     pub end_strategy: Option<EndStrategy>,
-    /// How long one call of a Python tool may take that names no time of its own.
+    /// How long one call of a tool may take that names no time of its own.
     pub tool_timeout: Option<Duration>,
     /// Settings handed to the model as they are.
     pub model_settings: Map<String, Value>,

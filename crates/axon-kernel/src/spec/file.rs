@@ -43,7 +43,7 @@ pub struct AgentFile {
     /// What happens to tool calls beside a final answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_strategy: Option<EndStrategy>,
-    /// How long one call of a Python tool may take that names no time of its own.
+    /// How long one call of a tool may take that names no time of its own.
     #[serde(with = "super::duration::option", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration::schema")]
     pub tool_timeout: Option<Duration>,

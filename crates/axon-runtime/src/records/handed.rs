@@ -113,7 +113,16 @@ impl RunRecords {
         check_undecided(run, replay, &call)?;
         if theirs.pause.is_some() && !theirs.undecided().is_empty() {
             Box::pin(self.prepare(&other, None, word, places)).await?;
+        } else if !matches!(resolution, Resolution::Approve { args: None, .. }) {
+            // It was decided there, and this run can only go on.
+            let decided = Resolution::approve().label();
+            return Err(RecordError::Decided { run: run.clone(), call, decided });
         }
+        // Here the call goes on, whatever was said about it: the other agent has the word.
+        let by = match resolution.label() {
+            "approve" => by,
+            said => format!("{by} ({said}, handed on)").trim_start().to_owned(),
+        };
         Ok(Resolved { tool_call_id: call, resolution: Resolution::approve(), by })
     }
 

@@ -80,7 +80,7 @@ impl Driver {
     }
 
     fn make(&mut self, tool: &ToolSpec, function: Tool, request: ToolRequested) {
-        let deadline = match tool.timeout {
+        let deadline = match tool.timeout.or(self.launcher.spec.tool_timeout) {
             Some(timeout) => self.deadline().min(Instant::now() + timeout),
             None => self.deadline(),
         };
