@@ -14,7 +14,7 @@ try:
 
     adapter = found if isinstance(found, TypeAdapter) else TypeAdapter(found)
     said = {"schema": adapter.json_schema(by_alias=True)}
-except BaseException as error:
+except BaseException as error:  # noqa: BLE001 - the boundary: whatever it is, Rust is told
     said = {"error": f"{type(error).__name__}: {error}"}
 report.write(json.dumps(said) + "\n")
 report.flush()
