@@ -42,7 +42,7 @@ const STAND_IN_UV: &str = r#"#!/bin/sh
 case "$1" in
   --version) echo "uv 0.0.0" ;;
   venv) exec "$3" -I -m venv --without-pip "$4" ;;
-  pip) exec "$5" -I - "$8" <<'PYTHON'
+  pip) exec "$5" -I - "$9" <<'PYTHON'
 import glob, re, sys, sysconfig, zipfile
 lock = open(sys.argv[1]).read()
 for wheel in glob.glob(re.search(r"--find-links (\S+)", lock).group(1) + "/*.whl"):
