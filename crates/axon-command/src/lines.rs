@@ -1,39 +1,62 @@
 //! What a person types, line by line.
 
 use std::io::{self, BufRead, Read};
+use std::sync::mpsc as std_mpsc;
 
 use axon_kernel::json::MAX_PROMPT_BYTES;
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc;
 
-/// The lines of stdin. Nothing is read before the first one is asked for.
+/// The lines of stdin. None is read before it is asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Option<mpsc::Receiver<String>>);
+pub(crate) struct Lines(Option<Reader>);
+
+/// The thread that reads, so that a signal never waits for a line.
+#[derive(Debug)]
+struct Reader {
+    ask: std_mpsc::Sender<()>,
+    lines: mpsc::Receiver<String>,
+    /// Whether a line that was asked for is still to come.
+    is_asked: bool,
+}
 
 impl Lines {
     /// Returns the next line; none at the end.
     pub(crate) async fn next(&mut self) -> Option<String> {
-        self.0.get_or_insert_with(read).recv().await
+        let reader = self.0.get_or_insert_with(Reader::start);
+        if !reader.is_asked {
+            reader.is_asked = reader.ask.send(()).is_ok();
+        }
+        let line = reader.lines.recv().await;
+        reader.is_asked = false;
+        line
     }
 
-    /// Forgets the lines that were typed before they were asked for.
+    /// Forgets what was typed at the terminal before it was asked for.
     pub(crate) fn forget(&mut self) {
-        while self.0.as_mut().is_some_and(|lines| lines.try_recv().is_ok()) {}
+        // What is no terminal has nothing that a person typed too early.
+        let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+        if let Some(reader) = &mut self.0
+            && reader.lines.try_recv().is_ok()
+        {
+            reader.is_asked = false;
+        }
     }
 }
 
-/// Reads stdin on a thread of its own, so that a signal never waits for a line.
-fn read() -> mpsc::Receiver<String> {
-    // One line ahead of the turn is as much as there is use for.
-    let (tell, lines) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut stdin = io::stdin().lock();
-        while let Ok(Some(line)) = next_line(&mut stdin) {
-            if tell.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
+impl Reader {
+    fn start() -> Self {
+        let (ask, asked) = std_mpsc::channel();
+        let (tell, lines) = mpsc::channel(1);
+        std::thread::spawn(move || {
+            let mut stdin = io::stdin().lock();
+            while asked.recv().is_ok()
+                && let Ok(Some(line)) = next_line(&mut stdin)
+                && tell.blocking_send(line).is_ok()
+            {}
+        });
+        Self { ask, lines, is_asked: false }
+    }
 }
 
 /// Reads one line. One that is longer than any prompt is cut just beyond that, and refused.

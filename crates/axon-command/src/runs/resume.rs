@@ -208,7 +208,13 @@ fn definition(replay: &Replay, session: &Session) -> Result<AgentDefinition, Rep
     let mut definition = match (session.load(replay.agent.as_str()), module) {
         // It was run as MODULE:ATTR: no file describes it.
         (Err(_), Some(module)) => session.find(module.as_ref())?,
-        (found, _) => found?,
+        (found, _) => found.map_err(|report| match report.exit() {
+            Exit::USAGE => report.because(
+                "no file here describes the agent of this run; if a Rust service defines it, \
+                 that service goes on with its runs (Runtime::resume)",
+            ),
+            _ => report,
+        })?,
     };
     if let (Some(model), true) = (&terms.model, is_first) {
         definition.spec.model = Some(model.clone());

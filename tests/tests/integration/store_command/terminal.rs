@@ -116,6 +116,18 @@ async fn a_person_at_the_terminal_is_asked_and_the_run_goes_on_there() {
 }
 
 #[tokio::test]
+async fn what_is_typed_before_the_question_is_no_consent() {
+    let desk = Desk::new([refund(10), Reply::text("Sorry.")]).await;
+    let mut at = Terminal::start(&desk, &RUN);
+    at.types("y\ny");
+    at.shows(PROMPT).await;
+    at.types("no Let me read it first.");
+    let (code, shown) = at.ends().await;
+    assert_eq!((code, shown.contains(PROMPT)), (0, false), "{shown}");
+    assert_eq!(desk.effects("refunds"), 0);
+}
+
+#[tokio::test]
 async fn always_is_asked_once_for_the_run() {
     let desk = Desk::new([refund(1), refund(2), refund(3), Reply::text("All of it.")]).await;
     let mut at = Terminal::start(&desk, &RUN);
