@@ -68,8 +68,8 @@ def cannot_be_asked(key: str, args: dict[str, Any]) -> None:
 
 
 def linger() -> str:
-    """Takes a second, whatever happens meanwhile."""
-    time.sleep(1)
+    """Takes three seconds, whatever happens meanwhile."""
+    time.sleep(3)
     return "at last"
 
 

@@ -148,7 +148,7 @@ async fn python_tool_that_outlives_its_attempt_is_told_until_it_ends(
         left.iter().map(|left| (&left["run_id"], left["tool"].as_str().unwrap_or(""))).collect();
     same("unfinished", told, vec![(&events.run, "linger")])?;
     holds(left[0]["seconds"].is_number(), "for how long it has been running", &left[0])?;
-    link.finished(Duration::from_secs(5)).await
+    link.finished(Duration::from_secs(20)).await
 }
 
 async fn tool_that_needs_approval_pauses_the_attempt(subject: &Subject<'_>) -> Verdict {
