@@ -17,6 +17,7 @@ pub mod budget;
 pub mod config;
 pub mod event;
 pub mod failure;
+pub mod flow;
 pub mod ids;
 pub mod json;
 pub mod policy;

@@ -30,7 +30,7 @@ mod tool;
 pub(crate) mod unknown;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub use limits::{Limits, MAX_DELEGATIONS, Usd, UsdError};
 pub use load::FileText;
 pub use names::{
     AgentName, AgentPath, EnvName, GroupName, ModelName, ModelSource, NameError, PromptName,
-    PythonTarget, ToolName,
+    PythonTarget, Tag, ToolName,
 };
 pub use output::{OutputMode, OutputSpec};
 pub use print::PrintError;
@@ -59,10 +59,11 @@ pub use runner::{
     RunnerLimits, RunnerProgram, RunnerSpec,
 };
 pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
-pub use tool::{Effect, OnAmbiguous, ToolSpec, ToolTarget};
+pub use tool::{Effect, HAND_OFF, OnAmbiguous, ToolSpec, ToolTarget};
 pub use wire::{Callable, Role};
 
 use crate::failure::FailureKind;
+use crate::flow::{Flow, FlowKind, Target};
 use crate::schema::Schema;
 
 /// What one agent is.
@@ -110,10 +111,58 @@ pub struct AgentSpec {
     pub supervision: Supervision,
     /// What a run does about each class of failure, where that departs from the default.
     pub policy: BTreeMap<FailureKind, PolicyRule>,
+    /// Words by which it is found beside its name.
+    pub tags: BTreeSet<Tag>,
+    /// What it does with a message, if it is a router or a pipeline: it has no runner then.
+    pub flow: Option<Flow>,
     /// Anything, kept with each run.
     pub metadata: Map<String, Value>,
     /// What was written where a variable was filled in, so that printing does not show its value.
     written: print::Written,
+}
+
+/// What takes messages under a name.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An agent, which has a model.
+    #[default]
+    Agent,
+    /// A router, which hands messages to others.
+    Router,
+    /// A pipeline, which has others answer in steps.
+    Pipeline,
+}
+
+impl Kind {
+    /// Returns the name used in data.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Router => "router",
+            Self::Pipeline => "pipeline",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
 }
 
 /// How often the model is asked again before the run fails.
@@ -185,6 +234,8 @@ impl AgentSpec {
             fallback: Fallback::default(),
             supervision: Supervision::default(),
             policy: BTreeMap::new(),
+            tags: BTreeSet::new(),
+            flow: None,
             metadata: Map::new(),
             written: print::Written::default(),
         }
@@ -208,12 +259,38 @@ impl AgentSpec {
         self.provider.as_ref().filter(|_| same)
     }
 
-    /// Returns the agents that it hands work to.
+    /// Returns those that it hands work to, and whose answer it waits for.
     pub fn delegates(&self) -> impl Iterator<Item = &AgentName> {
-        self.tools.iter().filter_map(|tool| match &tool.target {
+        let tools = self.tools.iter().filter_map(|tool| match &tool.target {
             ToolTarget::Agent(agent) => Some(agent),
-            ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
-        })
+            ToolTarget::Python(_)
+            | ToolTarget::Rust(_)
+            | ToolTarget::Handoff(_)
+            | ToolTarget::Own => None,
+        });
+        tools.chain(self.flow.iter().flat_map(Flow::targets))
+    }
+
+    /// Returns the agents that may go on with its runs in its place, as its model chooses.
+    pub fn successors(&self) -> impl Iterator<Item = &AgentName> {
+        let targets = self.tools.iter().flat_map(|tool| match &tool.target {
+            ToolTarget::Handoff(targets) => targets.as_slice(),
+            ToolTarget::Python(_)
+            | ToolTarget::Rust(_)
+            | ToolTarget::Agent(_)
+            | ToolTarget::Own => &[],
+        });
+        targets.flat_map(Target::agents)
+    }
+
+    /// Returns what it is called in lists and trees.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.flow.as_ref().map(|flow| flow.kind) {
+            None => Kind::Agent,
+            Some(FlowKind::Router) => Kind::Router,
+            Some(FlowKind::Pipeline) => Kind::Pipeline,
+        }
     }
 
     /// Returns whether the tool called `name` asks another agent.

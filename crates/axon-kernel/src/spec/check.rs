@@ -241,7 +241,7 @@ impl AgentSpec {
     }
 
     fn check_model(&self, broken: &mut Broke) {
-        if self.model.is_none() && self.runner.module.is_none() {
+        if self.model.is_none() && self.runner.module.is_none() && self.flow.is_none() {
             broken.add("/model", Rule::NoModel);
         }
         for (pointer, model) in [("/model", &self.model), ("/fallback/model", &self.fallback.model)]

@@ -36,7 +36,9 @@ impl AgentSpec {
         let instructions = json!(InstructionsFile::from(self.instructions.as_slice()));
         let deps = self.deps.schema.as_ref().map(|schema| schema.raw());
         // However its file orders the keys.
-        let told = sorted(json!([Value::Object(wire), instructions, deps]));
+        let mut told = vec![Value::Object(wire), instructions, json!(deps)];
+        told.extend(self.flow.as_ref().map(|flow| format!("{flow:?}").into()));
+        let told = sorted(told.into());
         let digest = Sha256::digest(told.to_string());
         digest.iter().take(16).fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.

@@ -1,7 +1,7 @@
 //! The raw form of `agent.toml`: what may be written, before files are read and rules are checked.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     AgentName, ApprovalsSpec, ConversationSpec, Effect, EndStrategy, EnvName, Fallback,
     InstructionsFile, LauncherMode, Limits, ModelName, OnAmbiguous, OutputMode, PolicyRule,
-    ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits, Supervision, ToolName,
+    ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits, Supervision, Tag, ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -68,6 +68,9 @@ pub struct AgentFile {
     /// The tools.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolFile>,
+    /// To whom the model may hand a run on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<HandoffFile>,
     /// How much the agent may do.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -87,6 +90,9 @@ pub struct AgentFile {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "policy_schema")]
     pub policy: BTreeMap<FailureKind, PolicyRule>,
+    /// Words by which the agent is found beside its name.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Tag>,
     /// Anything, kept with each run.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -201,6 +207,19 @@ pub struct OutputFile {
     /// Whether the provider is to enforce the schema while it generates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
+}
+
+/// The `[handoff]` of an `agent.toml`: the model gets a tool `hand_off`, and whom it names goes on
+/// with the run, with its history and deps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandoffFile {
+    /// Agents, and `human`: a person, whose answer comes back to this agent.
+    #[schemars(length(min = 1, max = 64))]
+    pub to: Vec<AgentName>,
+    /// What the tool does, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// One of the `[[tools]]` of an `agent.toml`. It calls exactly one of `python`, `rust` and `agent`;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Problem, SpecError, What};
-use super::file::{AgentFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
+use super::file::{AgentFile, HandoffFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
 use super::source::Source;
 use super::unknown::unknown_keys;
 use super::{
@@ -16,6 +16,7 @@ use super::{
     Instruction, InstructionFile, InstructionsFile, OutputSpec, Rule, RunnerProgram, RunnerSpec,
     ToolSpec, ToolTarget,
 };
+use crate::flow::Target;
 use crate::prompt::Template;
 use crate::schema::Schema;
 
@@ -82,6 +83,12 @@ pub(crate) fn open<'t, T: DeserializeOwned>(
     Ok((source, read))
 }
 
+fn handoff(file: HandoffFile) -> ToolSpec {
+    let mut tool = ToolSpec::hand_off(file.to.into_iter().map(Target::named).collect());
+    tool.description = file.description;
+    tool
+}
+
 fn file_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(AgentFile::schema)
@@ -119,6 +126,8 @@ impl Load<'_, '_> {
             .enumerate()
             .map(|(index, tool)| self.tool(index, tool, own))
             .collect();
+        spec.tools.extend(file.handoff.map(handoff));
+        spec.tags = file.tags;
         spec.limits = file.limits;
         spec.approvals = file.approvals;
         spec.conversation = file.conversation;

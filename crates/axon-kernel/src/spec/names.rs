@@ -112,7 +112,14 @@ name! {
 }
 
 name! {
-    /// The name of a Rust function that gives instructions, as its service registered it.
+    /// A word by which agents, routers and pipelines are found beside their names.
+    Tag, "^[a-z][a-z0-9_]{0,63}$", is_plain_name, "a tag",
+    "write a lower-case letter, then up to 63 of a-z, 0-9 and _"
+}
+
+name! {
+    /// The name of a Rust function that gives instructions or is a step of a flow, as its service
+    /// registered it.
     PromptName, "^[a-z][a-z0-9_]{0,63}$", is_plain_name, "a prompt function's name",
     "write a lower-case letter, then up to 63 of a-z, 0-9 and _"
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::file::{AgentFile, DepsFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
+use super::file::{
+    AgentFile, DepsFile, HandoffFile, OutputFile, RunnerFile, SchemaSource, ToolFile,
+};
 use super::interpolate::escape;
 use super::source::child;
 use super::{
-    AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, RunnerProgram,
-    ToolSpec, ToolTarget,
+    AgentName, AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT,
+    RunnerProgram, ToolSpec, ToolTarget,
 };
 
 /// A value that no TOML file can hold.
@@ -156,13 +158,15 @@ impl From<&AgentSpec> for AgentFile {
                 description: output.description.clone(),
                 strict: output.strict,
             }),
-            tools: spec.tools.iter().map(tool).collect(),
+            tools: spec.tools.iter().filter_map(tool).collect(),
+            handoff: spec.tools.iter().find_map(handoff),
             limits: spec.limits.clone(),
             approvals: spec.approvals,
             conversation: spec.conversation,
             fallback: spec.fallback.clone(),
             supervision: spec.supervision,
             policy: spec.policy.clone(),
+            tags: spec.tags.clone(),
             metadata: spec.metadata.clone(),
         }
     }
@@ -194,14 +198,21 @@ fn runner(spec: &AgentSpec) -> RunnerFile {
     }
 }
 
-fn tool(tool: &ToolSpec) -> ToolFile {
+fn handoff(tool: &ToolSpec) -> Option<HandoffFile> {
+    let ToolTarget::Handoff(targets) = &tool.target else { return None };
+    let names = targets.iter().filter_map(|target| AgentName::try_from(target.name()).ok());
+    Some(HandoffFile { to: names.collect(), description: tool.description.clone() })
+}
+
+fn tool(tool: &ToolSpec) -> Option<ToolFile> {
     let (python, rust, agent) = match tool.target.clone() {
         ToolTarget::Python(target) => (Some(target), None, None),
         ToolTarget::Rust(name) => (None, Some(name), None),
         ToolTarget::Agent(name) => (None, None, Some(name)),
         ToolTarget::Own => (None, None, None),
+        ToolTarget::Handoff(_) => return None,
     };
-    ToolFile {
+    Some(ToolFile {
         name: tool.name.clone(),
         description: tool.description.clone(),
         python,
@@ -216,5 +227,5 @@ fn tool(tool: &ToolSpec) -> ToolFile {
         timeout: tool.timeout,
         max_retries: tool.max_retries,
         requires_approval: tool.requires_approval,
-    }
+    })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::names::{AgentName, PythonTarget, ToolName};
+use crate::flow::Target;
 use crate::schema::Schema;
 
 /// What a call of a tool may have done to the world, and so whether it may be repeated.
@@ -94,9 +95,15 @@ pub enum ToolTarget {
     Rust(ToolName),
     /// Another agent, which gets the message and gives its output.
     Agent(AgentName),
+    /// One of these, which goes on with the run in this agent's place; a person answers, and this
+    /// agent goes on.
+    Handoff(Vec<Target>),
     /// The tool of this name that the agent defined in Python brings itself.
     Own,
 }
+
+/// The name of the tool with which a model hands its run on.
+pub const HAND_OFF: &str = "hand_off";
 
 /// One tool of an agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +139,11 @@ impl ToolSpec {
     pub(super) fn described(&self) -> Option<String> {
         let named = || match &self.target {
             ToolTarget::Agent(agent) => Some(format!("Asks the agent `{agent}`.")),
+            ToolTarget::Handoff(_) => Some(
+                "Hands the conversation to somebody who is better placed to answer. An agent goes \
+                 on in your place; the answer of `human`, a person, comes back to you."
+                    .to_owned(),
+            ),
             ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
         };
         self.description.clone().or_else(named)
@@ -152,6 +164,21 @@ impl ToolSpec {
                 "required": ["prompt"],
                 "additionalProperties": false,
             })),
+            ToolTarget::Handoff(targets) => Some(json!({
+                "type": "object",
+                "properties": {
+                    "to": {
+                        "enum": targets.iter().map(Target::name).collect::<Vec<_>>(),
+                        "description": "Who goes on",
+                    },
+                    "reason": {
+                        "type": "string",
+                        "description": "Why, and what has to be done; of a person: the question",
+                    },
+                },
+                "required": ["to", "reason"],
+                "additionalProperties": false,
+            })),
             ToolTarget::Python(_) | ToolTarget::Rust(_) | ToolTarget::Own => None,
         };
         self.parameters.as_ref().map(|schema| schema.raw().clone()).or_else(asked)
@@ -169,6 +196,18 @@ impl ToolSpec {
     pub fn takes_deps(&self) -> bool {
         let properties = self.parameters.as_ref().and_then(|schema| schema.raw().get("properties"));
         properties.is_some_and(|properties| properties.get("deps").is_some())
+    }
+
+    /// Makes the tool with which a model hands its run on to one of `targets`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the name is one.
+    #[must_use]
+    pub fn hand_off(targets: Vec<Target>) -> Self {
+        let name = ToolName::try_from(HAND_OFF).expect("the name keeps the rule of names");
+        let effect = Effect::Idempotent;
+        Self { effect, ..Self::new(name, ToolTarget::Handoff(targets)) }
     }
 
     /// Makes a tool with every other property at its default.

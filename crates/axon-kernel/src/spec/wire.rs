@@ -133,7 +133,7 @@ fn retries(retries: Retries) -> Option<Value> {
 fn wire_tool(tool: &ToolSpec) -> Map<String, Value> {
     let target = match &tool.target {
         ToolTarget::Python(target) => format!("python:{target}"),
-        ToolTarget::Rust(_) => "rust".to_owned(),
+        ToolTarget::Rust(_) | ToolTarget::Handoff(_) => "rust".to_owned(),
         ToolTarget::Agent(_) => "agent".to_owned(),
         ToolTarget::Own => "module".to_owned(),
     };

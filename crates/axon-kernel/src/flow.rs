@@ -1,0 +1,25 @@
+//! Flows: what routers and pipelines do, as data, and what comes next, as a pure function.
+//!
+//! A [`Flow`] is a graph of [`Step`]s. Whoever drives one keeps what has become of its calls, and
+//! asks [`Flow::advance`] what is wanted now: which calls are to be under way, or that it is done.
+//! The same results always want the same calls, under the same names. So a flow goes on after a
+//! crash from what is on record, and nothing that has a result is done again.
+//!
+//! To start reading: [`plan`] says what a flow is, [`advance`] what comes next, [`Condition`] and
+//! [`Expression`] what is decided on the way.
+
+mod advance;
+mod condition;
+mod expression;
+mod plan;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use advance::{Call, Functions, MAX_ITEMS, Message, NoFunctions, Progress, Settled, Whom};
+pub use condition::{Condition, Test};
+pub use expression::{Expression, ExpressionError, Given, TextTemplate};
+pub use plan::{
+    Arm, Ask, Balance, Does, Edge, Flow, FlowKind, Join, OnFailure, Over, Repeat, Route, Step,
+    StepName, Target, is_reserved,
+};
