@@ -234,7 +234,14 @@ impl Process {
         // It may be another one by now.
         let runner = self.runner("plain").context("no runner is up")?;
         let below = self.below();
-        kill(parent(runner).unwrap_or(self.launcher)).await?;
+        // A runner whose launcher has just died is somebody else's child, and that one is no launcher.
+        let host = self.child.id();
+        let ours = |pid: &u32| host.is_some() && parent(*pid).ok() == host;
+        if let Some(launcher) =
+            parent(runner).ok().filter(ours).or(Some(self.launcher).filter(ours))
+        {
+            kill(launcher).await?;
+        }
         for one in below {
             timeout(LEFT, gone(one)).await.context("something was left behind")??;
         }
