@@ -1,7 +1,9 @@
 //! `axon agents`: what agents there are, and what each of them is.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use axon_kernel::flow::Target;
 use axon_kernel::spec::{AgentSpec, RunnerProgram, ToolTarget};
 use axon_runtime::AgentDefinition;
 use serde_json::Value;
@@ -49,8 +51,15 @@ fn show(agent: &AgentDefinition, toml: bool) -> Result<Exit, Report> {
     Ok(Exit::OK)
 }
 
+/// Returns whom a flow may ask.
+fn asked(spec: &AgentSpec) -> String {
+    let names: BTreeSet<&str> = spec.delegates().map(|name| name.as_str()).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 fn model(spec: &AgentSpec) -> String {
     match (&spec.model, &spec.runner.module) {
+        _ if spec.flow.is_some() => spec.kind().to_string(),
         (Some(model), _) => model.to_string(),
         (None, Some(module)) => format!("as {module} says"),
         (None, None) => "no model".to_owned(),
@@ -71,8 +80,16 @@ fn describe(agent: &AgentDefinition) -> String {
     if let Some(folder) = &agent.folder {
         line("folder", folder.display().to_string());
     }
-    line("model", model(spec));
-    line("runs in", runner(spec));
+    if let Some(flow) = &spec.flow {
+        line("kind", flow.kind.to_string());
+        line("asks", asked(spec));
+    } else {
+        line("model", model(spec));
+        line("runs in", runner(spec));
+    }
+    if !spec.tags.is_empty() {
+        line("tags", spec.tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    }
     if let Some(schema) = &spec.deps.schema {
         line("deps", members(schema.raw()));
     }
@@ -111,6 +128,10 @@ fn target(target: &ToolTarget) -> String {
         ToolTarget::Python(target) => format!("Python {target}"),
         ToolTarget::Rust(name) => format!("Rust {name}"),
         ToolTarget::Agent(name) => format!("agent {name}"),
+        ToolTarget::Handoff(targets) => {
+            let names: Vec<&str> = targets.iter().map(Target::name).collect();
+            format!("hands the run on to {}", names.join(" or "))
+        }
         ToolTarget::Own => "the module's own".to_owned(),
     }
 }

@@ -274,7 +274,7 @@ impl Session {
         let mut at = 0;
         let mut next = Some(agent);
         while let Some(by) = next {
-            let (by, named) = (by.spec.name.clone(), others(&by.spec));
+            let (by, named) = (by.spec.name.clone(), by.spec.others());
             for (does, name) in named {
                 if name == agent.spec.name || found.iter().any(|known| known.spec.name == name) {
                     continue;
@@ -311,12 +311,6 @@ impl Session {
         };
         Err(cancelled(signal, ended).await)
     }
-}
-
-/// Returns the agents that one needs beside itself, and what for.
-pub(crate) fn others(spec: &AgentSpec) -> Vec<(&'static str, AgentName)> {
-    let fallback = spec.fallback.agent.iter().map(|name| ("falls back", name.clone()));
-    fallback.chain(spec.delegates().map(|name| ("hands work", name.clone()))).collect()
 }
 
 /// Waits until what was started half way has ended, and tells which signal called it off.

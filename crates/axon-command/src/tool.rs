@@ -97,7 +97,9 @@ fn registers(agent: &AgentDefinition, target: &PythonTarget) -> bool {
 fn python_tools(agent: &AgentDefinition) -> impl Iterator<Item = &PythonTarget> {
     agent.spec.tools.iter().filter_map(|tool| match &tool.target {
         ToolTarget::Python(target) => Some(target),
-        ToolTarget::Rust(_) | ToolTarget::Agent(_) | ToolTarget::Own => None,
+        ToolTarget::Rust(_) | ToolTarget::Agent(_) | ToolTarget::Handoff(_) | ToolTarget::Own => {
+            None
+        }
     })
 }
 

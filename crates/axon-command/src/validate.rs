@@ -7,7 +7,7 @@ use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, neare
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
 use crate::report::Report;
-use crate::session::{Session, others};
+use crate::session::Session;
 use crate::terminal;
 
 /// Checks one agent, or all of them and the settings: what is in order on stdout, what is not on
@@ -56,7 +56,7 @@ fn check(name: &str, session: &Session) -> Result<String, Report> {
 fn check_others(agent: &AgentDefinition, session: &Session) -> Result<(), Report> {
     let names = session.names();
     let missing = |name: &AgentName| names.iter().all(|known| known != name.as_str());
-    let mut others = others(&agent.spec).into_iter().filter(|(_, name)| missing(name));
+    let mut others = agent.spec.others().into_iter().filter(|(_, name)| missing(name));
     let Some((does, other)) = others.next() else { return Ok(()) };
     let name = &agent.spec.name;
     let report = Report::config(format!("agent `{name}` is broken"))

@@ -19,7 +19,7 @@ use crate::policy::Decision;
 use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
 use crate::time::Timestamp;
 
-pub use delegated::{Delegated, Parent};
+pub use delegated::{Delegated, Envelope, Parent};
 pub use pause::{Expiry, PauseReason, Paused};
 pub use resolution::Resolution;
 pub use state::{StateChanged, StatePatch};
@@ -123,6 +123,8 @@ run_events! {
     ToolReturned(ToolReturned) "tool_returned";
     /// A tool changed the state that the run carries.
     StateChanged(StateChanged) "state_changed";
+    /// The model handed the run on: another agent goes on with it behind the next checkpoint.
+    HandedOff(HandedOff) "handed_off";
     /// Something happened in a run that answers a tool call of this one.
     Delegated(Delegated) "delegated";
     /// An event of pydantic-ai's that has no name of its own here.
@@ -352,6 +354,17 @@ impl ToolOutcome {
     }
 }
 
+/// The model handed the run on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HandedOff {
+    /// The call with which it did.
+    pub tool_call_id: ToolCallId,
+    /// Who goes on.
+    pub to: AgentName,
+    /// Why, in the model's words.
+    pub reason: String,
+}
+
 /// An event of pydantic-ai's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelEvent {
@@ -384,6 +397,9 @@ pub struct Checkpoint {
     /// The messages to the run under way that no earlier checkpoint had.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delivered: Vec<MessageId>,
+    /// Whether the agent goes on from here that the run was handed to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hands_on: bool,
 }
 
 /// An attempt failed.
@@ -497,6 +513,7 @@ mod tests {
             messages: vec![RawJson::parse(r#"{"n":123456789012345678901234567890}"#).unwrap()],
             usage: RawJson::parse(r#"{"requests":1}"#).unwrap(),
             delivered: Vec::new(),
+            hands_on: false,
         });
         let text = serde_json::to_string(&event).unwrap();
         assert!(text.starts_with(r#"{"event":"checkpoint","#), "{text}");

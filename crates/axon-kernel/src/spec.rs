@@ -46,7 +46,7 @@ pub use error::{Position, Problem, SpecError, What};
 pub use fallback::Fallback;
 pub use file::AgentFile;
 pub use instructions::{Instruction, InstructionFile, InstructionsFile, RustInstruction};
-pub use limits::{Limits, MAX_DELEGATIONS, Usd, UsdError};
+pub use limits::{Limits, MAX_DELEGATIONS, MAX_HOPS, Usd, UsdError};
 pub use load::FileText;
 pub use names::{
     AgentName, AgentPath, EnvName, GroupName, ModelName, ModelSource, NameError, PromptName,
@@ -283,6 +283,16 @@ impl AgentSpec {
         targets.flat_map(Target::agents)
     }
 
+    /// Returns those that it needs beside itself, and what for: what it does to them.
+    #[must_use]
+    pub fn others(&self) -> Vec<(&'static str, AgentName)> {
+        let fallback = self.fallback.agent.iter().map(|name| ("falls back", name));
+        let handed = self.delegates().map(|name| ("hands work", name));
+        let handed_on = self.successors().map(|name| ("hands its runs on", name));
+        let all = fallback.chain(handed).chain(handed_on);
+        all.map(|(does, name)| (does, name.clone())).collect()
+    }
+
     /// Returns what it is called in lists and trees.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -293,10 +303,11 @@ impl AgentSpec {
         }
     }
 
-    /// Returns whether the tool called `name` asks another agent.
+    /// Returns whether the tool called `name` asks another agent, as every call of a flow does.
     #[must_use]
     pub fn asks_agent(&self, name: &str) -> bool {
-        self.tool(name).is_some_and(|tool| matches!(tool.target, ToolTarget::Agent(_)))
+        self.flow.is_some()
+            || self.tool(name).is_some_and(|tool| matches!(tool.target, ToolTarget::Agent(_)))
     }
 
     /// Returns the tool called `name`.

@@ -121,6 +121,10 @@ fn wire_of(spec: &AgentSpec, code: &AgentCode) -> RawJson {
     Value::Object(wire).into()
 }
 
+fn seats_of(spec: &AgentSpec) -> usize {
+    if spec.flow.is_some() { 0 } else { spec.runner.replicas.get() as usize }
+}
+
 /// A runner that is ready and has built the agent.
 #[derive(Debug)]
 pub(crate) struct Launched {
@@ -144,11 +148,14 @@ impl Launcher {
         definition::check(&spec, &host, folder.as_deref())?;
         code.complete(&mut spec, &surroundings.code)?;
         code.provided.complete(&surroundings.code.provided);
-        let program = Program::find(&spec, folder.clone(), &host, &surroundings).await?;
+        let program = match spec.flow {
+            Some(_) => Program::none(),
+            None => Program::find(&spec, folder.clone(), &host, &surroundings).await?,
+        };
         let wire = wire_of(&spec, &code);
         let Surroundings { allow_offline, starts, launchers, .. } = surroundings;
         let (generations, living) = (Arc::default(), Living::default());
-        let sockets = Sockets::below(&host.sockets, spec.runner.replicas.get() as usize);
+        let sockets = Sockets::below(&host.sockets, seats_of(&spec));
         let spec = Arc::new(spec);
         Ok(Self {
             spec,
@@ -167,12 +174,17 @@ impl Launcher {
         })
     }
 
+    /// Returns how many runners the agent is to have; routers and pipelines have none.
+    pub(crate) fn seats(&self) -> usize {
+        seats_of(&self.spec)
+    }
+
     /// Counts on where the agent's former definition was.
     pub(crate) fn following(mut self, before: &Self) -> Self {
         self.generations = before.generations.clone();
         self.living = before.living.clone();
         self.sockets = before.sockets.clone();
-        self.sockets.keep(self.spec.runner.replicas.get() as usize);
+        self.sockets.keep(self.seats());
         self
     }
 

@@ -30,6 +30,7 @@ mod conversations;
 mod define;
 mod definition;
 mod direct;
+mod edges;
 mod events;
 mod group;
 mod host;
@@ -64,8 +65,8 @@ pub use axon_macros::tool;
 pub use axon_runner::{embedded, environment};
 pub use budget::Budget;
 pub use define::{
-    Agent, AgentBuilder, AgentCode, DefinitionError, Deps, IntoInstructions, Output, OutputContext,
-    PromptContext, Reject,
+    Addressable, Agent, AgentBuilder, AgentCode, DefinitionError, Deps, IntoInstructions, Named,
+    Output, OutputContext, Pipeline, PromptContext, Reject, named,
 };
 pub use direct::{Completion, DirectModel, ModelError, TextStream};
 pub use events::{Observed, RecycleReason, RuntimeEvent, RuntimeEvents};

@@ -272,6 +272,7 @@ fn size_of_event(event: &RunEvent) -> usize {
         RunEvent::ToolCalled(called) => called.args.get().len(),
         RunEvent::ToolProgress(progress) => progress.data.get().len(),
         RunEvent::ToolReturned(returned) => returned.result.get().len(),
+        RunEvent::HandedOff(handed) => handed.reason.len(),
         RunEvent::StateChanged(changed) => size_of_patch(&changed.patch),
         RunEvent::Delegated(delegated) => size_of_event(&delegated.inner),
         RunEvent::Completed(completed) => completed.output.get().len(),

@@ -26,6 +26,11 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Returns that of those that have no runner.
+    pub(crate) fn none() -> Self {
+        Self { command: Vec::new(), launcher: None, fork: false }
+    }
+
     /// Finds the program of an agent, building the Python environment if need be.
     pub(crate) async fn find(
         spec: &AgentSpec,

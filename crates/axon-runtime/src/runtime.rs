@@ -24,6 +24,7 @@ use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_config};
 use crate::budget::Budget;
 use crate::define::{Agent as DefinedAgent, AgentCode, DefinitionError};
 use crate::direct::DirectModels;
+use crate::edges::Edges;
 use crate::events::{Events, RuntimeEvents};
 use crate::group::Group;
 use crate::host::Host;
@@ -144,6 +145,7 @@ impl Runtime {
             code: surroundings.code.clone(),
             launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
+            edges: Edges::default(),
             models: Models::new(config.breaker, &config.rate_limits, events.clone()),
             events,
             budget: Budget::of_all(config.budget),
@@ -425,9 +427,8 @@ fn check_names(agents: &[AgentDefinition], config: &Config) -> Result<(), StartE
 }
 
 fn check_others(spec: &AgentSpec, names: &[&AgentName]) -> Result<(), StartError> {
-    let fallback = spec.fallback.agent.iter().map(|name| ("falls back", name));
-    let handed = spec.delegates().map(|name| ("hands work", name));
-    let Some((does, name)) = fallback.chain(handed).find(|(_, name)| !names.contains(name)) else {
+    let mut others = spec.others().into_iter();
+    let Some((does, name)) = others.find(|(_, name)| !names.contains(&name)) else {
         return Ok(());
     };
     let message = format!("it {does} to the agent `{name}`, which is not there");

@@ -9,6 +9,7 @@ use crate::agents::Agents;
 use crate::budget::Budget;
 use crate::conversations::Conversations;
 use crate::define::AgentCode;
+use crate::edges::Edges;
 use crate::events::Events;
 use crate::launchers::Launchers;
 use crate::models::Models;
@@ -27,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,
     pub(crate) models: Models,
+    /// The ways that messages of routers and pipelines go.
+    pub(crate) edges: Edges,
     /// What all runs together may use.
     pub(crate) budget: Budget,
     /// Whether runs go on by themselves whose process has gone, or whose pause is over.

@@ -386,6 +386,8 @@ def _unwrap(result: ToolResult, call: Call) -> Any:
             raise ToolFailed(result.message or "The tool failed.")
         case "needs_approval":
             raise ApprovalRequired(result.metadata)
+        case "needs_answer":
+            raise CallDeferred(result.metadata)
         case "error":
             remote = {"class": result.kind or "ToolError", "retryable": result.retryable}
             raise ToolBroken(call, result.message or "", remote)

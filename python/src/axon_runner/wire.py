@@ -161,7 +161,7 @@ class ToolResult(_Wire):
 
     attempt: Integer
     tool_call_id: str
-    status: Literal["ok", "retry", "failed", "needs_approval", "error"]
+    status: Literal["ok", "retry", "failed", "needs_approval", "needs_answer", "error"]
     content: Any = None
     message: str | None = None
     metadata: dict[str, Any] | None = None

@@ -20,6 +20,7 @@ mod durable;
 mod effects;
 mod failures;
 mod floods;
+mod flows;
 mod fresh_crate;
 mod full_disk;
 mod groups;

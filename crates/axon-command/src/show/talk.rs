@@ -171,6 +171,10 @@ fn look(event: &RunEvent, attempt: Attempt) -> Look {
         RunEvent::Retracted(_) => {
             Look::Line(YELLOW, "  forget what that attempt said: it does not count".to_owned())
         }
+        RunEvent::HandedOff(handed) => {
+            let reason = excerpt(&handed.reason, SHOWN_BYTES);
+            Look::Line(CYAN, format!("⇒ {} goes on: {reason}", handed.to))
+        }
         RunEvent::Steered(_) => Look::Line(DIM, "the run was told something more".to_owned()),
         RunEvent::Resumed(_) => Look::Line(DIM, "the run goes on".to_owned()),
         RunEvent::Recovered(_) => Look::Line(DIM, "the run is taken over here".to_owned()),

@@ -39,6 +39,7 @@ impl RunEvent {
             | Self::Log(_)
             | Self::ToolProgress(_)
             | Self::StateChanged(_)
+            | Self::HandedOff(_)
             | Self::Delegated(_) => false,
             // The end follows.
             Self::Decided(decided) => {

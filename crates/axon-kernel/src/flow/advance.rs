@@ -234,7 +234,10 @@ impl<'a> Walk<'a> {
             Does::Steps(steps) => self.steps(steps, path, scope),
             Does::Code(name) => match scope.call(name) {
                 Ok(value) => Came::Done(value, 0),
-                Err(error) => error.into(),
+                Err(error) => {
+                    let message = at_step(path, &error.to_string());
+                    Came::Failed(Failure::new(FailureKind::Tool, message))
+                }
             },
         }
     }

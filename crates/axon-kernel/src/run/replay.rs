@@ -77,6 +77,10 @@ pub struct Replay {
     pub told: Vec<Steered>,
     /// How often the run was taken over since it last got any further.
     pub recoveries: u32,
+    /// The hand-offs that were made, from whom to whom.
+    pub handoffs: Vec<(AgentName, AgentName)>,
+    /// Who goes on behind the next checkpoint.
+    pub next_agent: Option<AgentName>,
     /// The state that the run carries, as its tools have left it.
     pub state: Map<String, Value>,
 }
@@ -168,6 +172,8 @@ impl Replay {
             untold: Vec::new(),
             told: Vec::new(),
             recoveries: 0,
+            handoffs: Vec::new(),
+            next_agent: None,
             state: accepted.terms.state.as_ref().and_then(|s| s.decode().ok()).unwrap_or_default(),
             accepted_at: first.at,
             accepted,
@@ -212,6 +218,10 @@ impl Replay {
             }
             E::Steered(steered) => self.untold.push(steered.clone()),
             E::StateChanged(changed) => changed.patch.apply(&mut self.state),
+            E::HandedOff(handed) => {
+                self.handoffs.push((self.agent.clone(), handed.to.clone()));
+                self.next_agent = Some(handed.to.clone());
+            }
             E::Accepted(_)
             | E::Started(_)
             | E::TextDelta(_)
@@ -287,6 +297,13 @@ impl Replay {
         self.told.extend(told);
         self.checkpoints.push(checkpoint.clone());
         self.step_over();
+        if checkpoint.hands_on
+            && let Some(next) = self.next_agent.take()
+        {
+            self.agent = next;
+            self.fallback_model = None;
+            self.standing = Standing::beforehand(&self.accepted.terms.approve);
+        }
         self.recoveries = 0;
         self.attempted = false;
     }
@@ -312,6 +329,7 @@ impl Replay {
             }
             Decision::Fallback { to: FallbackTo::Agent(agent) } => {
                 self.agent = agent.clone();
+                self.next_agent = None;
                 self.fallback_model = None;
                 self.checkpoints.clear();
                 self.standing.clear();

@@ -1,6 +1,6 @@
 //! Approvals that hold for every call of a tool, as long as a run lasts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Resolution, Resolved, RunTerms};
 use crate::wire::{DeferredKind, DeferredRequest};
@@ -16,8 +16,14 @@ impl Standing {
     /// Returns the approvals that a run begins with.
     #[must_use]
     pub fn of(terms: &RunTerms) -> Self {
+        Self::beforehand(&terms.approve)
+    }
+
+    /// Returns the approvals of tools that were given beforehand.
+    #[must_use]
+    pub fn beforehand(tools: &BTreeSet<String>) -> Self {
         let by = |tool: &String| (tool.clone(), "whoever asked for the run".to_owned());
-        Self(terms.approve.iter().map(by).collect())
+        Self(tools.iter().map(by).collect())
     }
 
     /// Takes in what was decided about one of `requests`.

@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 /// How deep work is handed on from agent to agent, below the agent of the top-level run.
 pub const MAX_DELEGATIONS: usize = 8;
 
+/// How often one message is handed on: from run to run, and within a run from agent to agent.
+pub const MAX_HOPS: u32 = 16;
+
 /// How much one agent may do: at once, waiting, and per run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

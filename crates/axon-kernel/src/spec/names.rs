@@ -163,6 +163,15 @@ impl AgentPath {
         Self(format!("{}/{agent}", self.0))
     }
 
+    /// Returns the path with another agent in place of the last one.
+    #[must_use]
+    pub fn beside(&self, agent: &AgentName) -> Self {
+        match self.0.rsplit_once('/') {
+            Some((above, _)) => Self(format!("{above}/{agent}")),
+            None => Self::of(agent),
+        }
+    }
+
     /// Returns how many agents are on it.
     #[must_use]
     pub fn depth(&self) -> usize {

@@ -151,6 +151,11 @@ pub enum ToolAnswer {
         /// What whoever decides has to know.
         metadata: serde_json::Value,
     },
+    /// A person has to answer: the answer is the result of the call.
+    NeedsAnswer {
+        /// What whoever answers has to know.
+        metadata: serde_json::Value,
+    },
     /// The attempt ends as a `tool` failure.
     Error {
         /// What happened.

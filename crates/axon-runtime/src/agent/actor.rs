@@ -192,10 +192,14 @@ impl State {
 
     /// Begins anew, with as many vacant seats as the definition wants, and launches for each.
     pub(super) fn launch_all(&mut self) {
-        let replicas = self.agent.launcher().spec.runner.replicas.get();
+        let seats = self.agent.launcher().seats();
         self.mode = Mode::Serving;
         self.recycling = Recycling::default();
-        self.seats = (0..replicas).map(|_| Seat::vacant()).collect();
+        self.seats = (0..seats).map(|_| Seat::vacant()).collect();
+        if seats == 0 {
+            self.agent.settle(Ok(()));
+            self.agent.reopen();
+        }
         self.launch_vacant();
     }
 

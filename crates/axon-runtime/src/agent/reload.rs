@@ -73,13 +73,13 @@ impl State {
     }
 
     fn redefine(&mut self, launcher: Arc<Launcher>, first: Arc<Tenancy>) {
-        let replicas = launcher.spec.runner.replicas.get();
+        let seats = launcher.seats();
         self.agent.redefine(launcher);
         self.agent.stand(Standing::Open);
         self.trouble = Trouble::default();
         let before = std::mem::take(&mut self.seats);
         self.mode = Mode::Serving;
-        self.seats = (0..replicas).map(|_| Seat::vacant()).collect();
+        self.seats = (0..seats).map(|_| Seat::vacant()).collect();
         let generation = first.generation;
         let condition = Condition::Up { tenancy: first.clone(), reserved: false };
         self.seats[0] = Seat { generation, condition, launch: None };

@@ -123,6 +123,11 @@ impl Agent {
         self.gate.close();
     }
 
+    /// Returns whether it takes runs now.
+    pub(crate) fn takes_runs(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Open)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(*self.standing.borrow(), Standing::Stopped)
     }

@@ -171,7 +171,7 @@ impl State {
                 AgentState::Parked { cause: cause.to_string(), retry_in_ms: Some(0) }
             }
             Mode::Resting => AgentState::Drained,
-            Mode::Serving if self.is_up() => AgentState::Up,
+            Mode::Serving if self.is_up() || self.seats.is_empty() => AgentState::Up,
             Mode::Serving if self.seats.iter().any(Seat::is_launching) => AgentState::Starting,
             Mode::Serving => {
                 let last = self.seats.iter().find_map(|seat| match &seat.condition {

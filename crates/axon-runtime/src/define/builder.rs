@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axon_kernel::flow::Target;
 use axon_kernel::prompt::Template;
 use axon_kernel::spec::{
     AgentName, AgentSpec, Effect, Instruction, Limits, ModelName, NameError, OutputMode,
@@ -186,6 +187,30 @@ impl<D: Deps, O: Output> AgentBuilder<D, O> {
             let mut tool = ToolSpec::new(name, ToolTarget::Agent(agent));
             tool.description = Some(description.into());
             self.spec.tools.push(tool);
+        }
+        self
+    }
+
+    /// Lets the model hand its run on to one of `names`: that agent goes on with it, with the same
+    /// history, deps, deadline and budget. `human` is a person, whose answer comes back.
+    ///
+    /// ```
+    /// # use axon_runtime::Agent;
+    /// # fn example() -> Result<(), axon_runtime::DefinitionError> {
+    /// let fraud = Agent::<u32>::builder("fraud")
+    ///     .model("openai:gpt-5")
+    ///     .hand_off_to(["support", "human"])
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    pub fn hand_off_to<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        let names: Result<Vec<AgentName>, NameError> =
+            names.into_iter().map(AgentName::try_from).collect();
+        if let Some(names) = self.note(names) {
+            let targets = names.into_iter().map(Target::named).collect();
+            self.spec.tools.push(ToolSpec::hand_off(targets));
         }
         self
     }

@@ -1,9 +1,10 @@
 //! The Rust code of an agent: what its definition names, and no file can hold.
 
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::flow::Flow;
 use axon_kernel::spec::{AgentSpec, Effect, Instruction, ToolSpec, ToolTarget};
 
-use super::{Prompts, Validators};
+use super::{Both, Prompts, StepFunctions, Validators};
 use crate::tools::{Provided, Tool, Tools};
 
 /// The Rust functions of an agent, its tools, prompts and validators, and what they work with.
@@ -12,6 +13,7 @@ pub struct AgentCode {
     pub(crate) tools: Tools,
     pub(crate) prompts: Prompts,
     pub(crate) validators: Validators,
+    pub(crate) steps: StepFunctions,
     pub(crate) provided: Provided,
 }
 
@@ -26,6 +28,12 @@ impl AgentCode {
     pub(crate) fn take_in(&mut self, of_all: &Self) {
         self.tools.take_in(&of_all.tools);
         self.prompts.take_in(&of_all.prompts);
+        self.steps.take_in(&of_all.steps);
+    }
+
+    /// Returns the functions that are steps of a flow: its own, and those that the service has for all.
+    pub(crate) fn functions<'a>(&'a self, of_all: &'a Self) -> Both<'a> {
+        Both(&self.steps, &of_all.steps)
     }
 
     /// Fills in what the definition leaves to the functions that it names: what a tool does, and
@@ -47,6 +55,11 @@ impl AgentCode {
             {
                 let what = format!("the instructions name the Rust function `{name}`");
                 return Err(missing(&what));
+            }
+        }
+        for name in spec.flow.iter().flat_map(Flow::functions) {
+            if !self.steps.has(name) && !of_all.steps.has(name) {
+                return Err(missing(&format!("a step names the Rust function `{name}`")));
             }
         }
         for tool in &mut spec.tools {

@@ -51,6 +51,8 @@ pub(super) enum AttemptError {
     Told(Box<Failure>),
     /// No runner can be had: the agent has already done what it can.
     Unavailable(Box<Failure>),
+    /// It is over, and no failure: another agent goes on with the run.
+    HandedOn,
     /// The run cannot go on.
     Stuck(Stuck),
 }
@@ -124,7 +126,7 @@ impl Driver {
         lease: &Lease,
     ) -> Result<AttemptEnd, AttemptError> {
         match &end {
-            Ok(_) => self.report(Answer::Success),
+            Ok(_) | Err(AttemptError::HandedOn) => self.report(Answer::Success),
             Err(AttemptError::Failed(failure, _) | AttemptError::Told(failure)) => {
                 self.report(Answer::Failure(failure));
             }
@@ -443,7 +445,9 @@ impl Driver {
             );
             return Err(Failure::new(FailureKind::Decode, message).into());
         }
-        let checkpoint = Checkpoint { base, messages, usage, delivered };
+        // One that has answered all the same, or waits for a person, goes on itself.
+        let hands_on = self.handoffs.next.is_some() && !matches!(before, Before::End);
+        let checkpoint = Checkpoint { base, messages, usage, delivered, hands_on };
         self.transcript.apply(&checkpoint);
         // What finished is in the messages now. Kept longer, a result could answer the call of a
         // later step that has the same id.
@@ -465,6 +469,9 @@ impl Driver {
         self.record(RunEvent::Checkpoint(checkpoint), with).await?;
         self.shown = false;
         let told = |failure| AttemptError::Told(Box::new(failure));
+        if hands_on {
+            return Err(AttemptError::HandedOn);
+        }
         match before {
             Before::End => return Ok(()),
             Before::Tools => self.before_tools().map_err(told)?,

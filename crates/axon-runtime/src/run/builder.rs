@@ -78,6 +78,12 @@ impl RunBuilder {
         run
     }
 
+    /// Says what was said before, where anything was.
+    pub(super) fn told_before(mut self, history: Vec<RawJson>) -> Self {
+        self.request.history = (!history.is_empty()).then_some(history);
+        self
+    }
+
     /// Approves beforehand what was approved for the run that hands this one its work.
     pub(super) fn approved(mut self, tools: &BTreeSet<String>) -> Self {
         self.request.approve = tools.clone();
@@ -373,7 +379,8 @@ impl RunBuilder {
             }
             known.extend(spec.tools.iter().map(|tool| tool.name.to_string()));
             let registry = &self.agent.services.registry;
-            agents.extend(spec.delegates().filter_map(|name| registry.find(name.as_str())));
+            let others = spec.delegates().chain(spec.successors());
+            agents.extend(others.filter_map(|name| registry.find(name.as_str())));
         }
         Some(known)
     }

@@ -6,9 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use axon_kernel::event::RunEvent;
+use axon_kernel::failure::Failure;
 use axon_kernel::ids::ToolCallId;
-use axon_kernel::json::RawJson;
-use axon_kernel::spec::{AgentSpec, Effect};
+use axon_kernel::spec::{AgentName, AgentSpec, Effect};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::delegation::Spent;
 use crate::tools::{Call, ToolError};
 
 /// How many events of calls may wait until the run shows them; more are dropped, or wait.
@@ -52,7 +53,7 @@ pub(super) struct Called {
     pub(super) by: By,
     pub(super) end: Result<Value, Ended>,
     /// What the run has used that another agent made of it.
-    pub(super) usage: Option<RawJson>,
+    pub(super) spent: Option<Spent>,
 }
 
 /// How a call ended that gave no result.
@@ -60,6 +61,13 @@ pub(super) struct Called {
 pub(super) enum Ended {
     /// As it said itself.
     Tool(ToolError),
+    /// The agent that it was handed to gave no answer.
+    Other {
+        /// Who.
+        agent: AgentName,
+        /// Why.
+        failure: Box<Failure>,
+    },
     /// The run that it was handed to waits for a person: what for.
     Waits(Value),
 }
@@ -115,6 +123,11 @@ impl Calls {
         self.under_way.len() < self.room
     }
 
+    /// Returns whether no call is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// Returns where a call tells how far it is.
     pub(super) fn told(&self) -> mpsc::Sender<RunEvent> {
         self.told.0.clone()
@@ -124,7 +137,7 @@ impl Calls {
     /// ended within the grace.
     pub(super) fn begin<F>(&mut self, begun: Begun, work: F)
     where
-        F: Future<Output = (Result<Value, Ended>, Option<RawJson>)> + Send + 'static,
+        F: Future<Output = (Result<Value, Ended>, Option<Spent>)> + Send + 'static,
     {
         let (kept, grace) = (begun.clone(), self.grace);
         let task = self.tasks.spawn(async move {
@@ -137,7 +150,7 @@ impl Calls {
                     tokio::time::timeout(grace, made).await.ok()
                 }
             };
-            let (end, usage) = match made {
+            let (end, spent) = match made {
                 Some(Ok(made)) => made,
                 Some(Err(panic)) => {
                     let message = crate::panics::message(panic.as_ref());
@@ -146,7 +159,7 @@ impl Calls {
                 }
                 None => (Err(late().into()), None),
             };
-            Called { call, name, by, end, usage }
+            Called { call, name, by, end, spent }
         });
         self.under_way.push(UnderWay { begun: kept, task });
     }
@@ -226,7 +239,7 @@ async fn ended(tasks: &mut JoinSet<Called>, under_way: &mut Vec<UnderWay>) -> Ca
             // Its panics are caught: so it was called off, and nobody waits for it.
             (Err(_aborted), Some(Begun { call, name, by, .. })) => {
                 let off = ToolError::Failed("the call was called off".to_owned());
-                return Called { call, name, by, end: Err(off.into()), usage: None };
+                return Called { call, name, by, end: Err(off.into()), spent: None };
             }
             (Err(_aborted), None) => {}
         }

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axon_kernel::event::{Delegated, Parent, PauseReason, Paused, RunEvent, ToolCalled};
-use axon_kernel::ids::{RunId, delegated_run};
+use axon_kernel::event::{Delegated, Envelope, Parent, PauseReason, Paused, RunEvent, ToolCalled};
+use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::{RunId, ToolCallId, delegated_run};
 use axon_kernel::json::RawJson;
-use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS, ToolSpec};
+use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS, MAX_HOPS, ToolSpec};
 use axon_kernel::store::StoreError;
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
 use serde::Deserialize;
@@ -22,7 +23,8 @@ use super::attempt::AttemptError;
 use super::calls::{Begun, By, Ended};
 use super::driver::Driver;
 use super::{
-    Given, Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome,
+    Given, Outcome, Prompt, Refusal, Request, Resume, ResumeError, RunBuilder, RunHandle,
+    RunOutcome,
 };
 use crate::agent::{AgentHandle, Lease};
 use crate::budget::Budget;
@@ -45,18 +47,41 @@ struct Asked {
 /// A run that has been handed work.
 #[derive(Debug)]
 pub(super) struct Handed {
-    run: RunId,
+    pub(super) run: RunId,
     /// Nobody wants its answer any more: it must not begin, and ends if it has.
     unwanted: CancellationToken,
 }
 
+/// What another agent is asked to do.
+pub(super) struct Work {
+    pub(super) agent: AgentHandle,
+    /// The call that it answers.
+    pub(super) call: ToolCallId,
+    pub(super) step: u32,
+    pub(super) prompt: Value,
+    pub(super) deps: Given,
+    /// How long it may take.
+    pub(super) timeout: Option<Duration>,
+    /// What was said before.
+    pub(super) history: Vec<RawJson>,
+}
+
+/// What a run has used that answers a call, and whose word its answer is.
+#[derive(Clone, Debug)]
+pub(super) struct Spent {
+    pub(super) usage: RawJson,
+    /// The model that answered, and whether it only plays one.
+    pub(super) model: Option<(String, bool)>,
+}
+
 /// A call that another agent is to answer.
-struct Delegation {
+pub(super) struct Delegation {
     services: Arc<Services>,
     agent: AgentHandle,
     run: RunId,
     parent: Parent,
     prompt: Value,
+    history: Vec<RawJson>,
     deps: Given,
     /// The tools whose calls nobody is asked about.
     approve: BTreeSet<String>,
@@ -101,17 +126,23 @@ impl Driver {
         };
         // Its run is begun once, whatever that does: so the call may be made again.
         self.intend(&request, Effect::Idempotent).await?;
+        self.begin_delegated(request.name, delegation);
+        Ok(())
+    }
+
+    /// Has another agent begin with what it was handed.
+    pub(super) fn begin_delegated(&mut self, name: String, delegation: Delegation) {
         let (run, unwanted) = (delegation.run.clone(), delegation.unwanted.clone());
+        let call = delegation.parent.tool_call_id.clone();
         self.delegated.insert(call.clone(), Handed { run, unwanted });
         let begun = Begun {
             call,
-            name: request.name,
+            name,
             by: By::Agent,
             deadline: self.deadline(),
             cancelled: delegation.left.clone(),
         };
         self.calls_here.begin(begun, delegation.answer());
-        Ok(())
     }
 
     /// Puts together what the other agent is asked, or says why it cannot be asked.
@@ -120,42 +151,70 @@ impl Driver {
         (tool, name): (&ToolSpec, &AgentName),
         request: &ToolRequested,
     ) -> Result<Delegation, String> {
-        let services = self.agent.services.clone();
-        let agent = services.registry.find(name.as_str());
-        let agent = agent.ok_or_else(|| format!("there is no agent `{name}` here"))?;
-        if self.path.depth() > MAX_DELEGATIONS {
-            return Err(format!(
-                "`{}` is as deep as work is handed on: answer without agent `{name}`",
-                self.path
-            ));
-        }
+        let agent = self.other(name)?;
         let Asked { prompt, deps } = request.args.decode().map_err(|error| error.to_string())?;
         let deps = match deps.filter(|_| tool.takes_deps()) {
             Some(deps) => Given::of_json(deps.into()),
             None => fitting(&agent, self.request.deps.clone())?,
         };
+        Ok(self.hand_to(Work {
+            agent,
+            call: request.tool_call_id.clone(),
+            step: request.step,
+            prompt,
+            deps,
+            timeout: tool.timeout.or(self.launcher.spec.tool_timeout),
+            history: Vec::new(),
+        }))
+    }
+
+    /// Finds one that work may be handed to from here.
+    pub(super) fn other(&self, name: &AgentName) -> Result<AgentHandle, String> {
+        if self.path.depth() > MAX_DELEGATIONS || self.envelope.hops >= MAX_HOPS {
+            return Err(format!(
+                "`{}` is as deep as work is handed on: answer without agent `{name}`",
+                self.path
+            ));
+        }
+        let agent = self.agent.services.registry.find(name.as_str());
+        agent.ok_or_else(|| format!("there is no agent `{name}` here"))
+    }
+
+    /// Hands work to another agent, within this run's own deadline and budget.
+    pub(super) fn hand_to(&self, work: Work) -> Delegation {
+        let Work { agent, call, step, prompt, deps, timeout, history } = work;
         let run_id = self.log().run_id();
         let unwanted = CancellationToken::new();
-        Ok(Delegation {
-            run: delegated_run(run_id, request.step, &request.tool_call_id),
+        Delegation {
+            run: delegated_run(run_id, step, &call),
             parent: Parent {
                 run_id: run_id.clone(),
-                tool_call_id: request.tool_call_id.clone(),
-                path: self.path.down_to(name),
+                tool_call_id: call,
+                path: self.path.down_to(agent.name()),
+                envelope: self.envelope.further(),
             },
-            deps,
+            services: self.agent.services.clone(),
             agent,
             prompt,
+            history,
+            deps,
             approve: self.request.approve.clone(),
             budget: self.request.budget.clone(),
             deadline: self.deadline(),
-            timeout: tool.timeout.or(self.launcher.spec.tool_timeout),
+            timeout,
             stream: self.request.stream,
             told: self.calls_here.told(),
             left: unwanted.child_token(),
             unwanted,
-            services,
-        })
+        }
+    }
+
+    /// Calls off work that nobody wants the answer of any more.
+    pub(super) async fn call_off_delegated(&mut self, call: &ToolCallId) {
+        self.calls_here.call_off(call);
+        let Some(Handed { run, unwanted }) = self.delegated.remove(call) else { return };
+        unwanted.cancel();
+        self.services().cancel_unwanted(vec![run]).await;
     }
 
     /// Cancels the runs that this one has handed work to and that still have no answer: nobody waits
@@ -193,11 +252,13 @@ impl Driver {
 
 /// Returns the deps that the other agent gets where the model chooses none: the caller's, as far as
 /// it takes any.
-fn fitting(agent: &AgentHandle, deps: Given) -> Result<Given, String> {
+pub(super) fn fitting(agent: &AgentHandle, deps: Given) -> Result<Given, String> {
     let spec = agent.spec();
     let Some(schema) = &spec.deps.schema else {
         // What an agent that Python defines takes is known there.
-        return Ok(if spec.runner.module.is_some() { deps } else { Given::default() });
+        // So is what those take that a flow asks; what a flow itself says of that, all have to give.
+        let passes_on = spec.runner.module.is_some() || spec.flow.is_some();
+        return Ok(if passes_on { deps } else { Given::default() });
     };
     let value = deps.whole().map_or(Ok(Value::Null), RawJson::decode);
     let Err(violations) = schema.validate(&value.map_err(|error| error.to_string())?) else {
@@ -220,7 +281,7 @@ fn fitting(agent: &AgentHandle, deps: Given) -> Result<Given, String> {
 }
 
 impl Delegation {
-    async fn answer(self) -> (Result<Value, Ended>, Option<RawJson>) {
+    async fn answer(self) -> (Result<Value, Ended>, Option<Spent>) {
         let too_long = async {
             match self.timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
@@ -229,7 +290,10 @@ impl Delegation {
         };
         let (end, is_over) = tokio::select! {
             biased;
-            () = self.left.cancelled() => (Err(self.failed("the call was called off")), false),
+            () = self.left.cancelled() => {
+                let off = Failure::new(FailureKind::Cancelled, "the call was called off");
+                (Err(self.failed(off)), false)
+            }
             joined = self.join() => match joined {
                 Ok(ended) => self.take(ended.outcome).await,
                 Err(end) => (Err(end), false),
@@ -237,11 +301,12 @@ impl Delegation {
             () = too_long => {
                 self.unwanted.cancel();
                 self.services.cancel_unwanted(vec![self.run.clone()]).await;
-                (Err(self.failed("it took too long, and was cancelled")), true)
+                let late = Failure::new(FailureKind::RunTimeout, "it took too long, and was cancelled");
+                (Err(self.failed(late)), true)
             }
         };
-        let usage = if is_over { self.used().await } else { None };
-        (end, usage)
+        let spent = if is_over { spent(&self.services, &self.run).await } else { None };
+        (end, spent)
     }
 
     /// Returns what the end of the run means for the call, and whether it is one.
@@ -251,37 +316,20 @@ impl Delegation {
                 (completed.output.decode().map_err(|error| broken(&error)), true)
             }
             Outcome::Failed(failed) | Outcome::Rejected(failed) => {
-                (Err(self.failed(&failed.failure.to_string())), true)
+                (Err(self.failed(failed.failure)), true)
             }
             Outcome::Cancelled(cancelled) => {
                 let why = format!("it was cancelled: {}", cancelled.reason);
-                (Err(self.failed(&why)), true)
+                (Err(self.failed(Failure::new(FailureKind::Cancelled, why))), true)
             }
             Outcome::Paused(paused) => (Err(self.waits(&paused)), false),
         }
     }
 
-    /// Returns what the run has used, as far as that is on record: however it ended.
-    async fn used(&self) -> Option<RawJson> {
-        let records = self.services.store.records(&self.run, 0).await;
-        let records = records.inspect_err(|error| {
-            tracing::warn!(run = %self.run, %error, "it cannot be read what a run has used");
-        });
-        records.ok()?.into_iter().rev().find_map(|record| {
-            if let RunEvent::Completed(completed) = record.event {
-                Some(completed.usage)
-            } else if let RunEvent::Checkpoint(checkpoint) = record.event {
-                Some(checkpoint.usage)
-            } else {
-                None
-            }
-        })
-    }
-
     /// Joins the run that answers the call: as it ended, under way, or begun now.
     async fn join(&self) -> Result<RunOutcome, Ended> {
         loop {
-            let (wait, error) = match self.services.store.run(&self.run).await {
+            let (wait, failure) = match self.services.store.run(&self.run).await {
                 Ok(known) if !known.state.is_open() => return self.recorded().await,
                 Ok(_) => {
                     if let Some(live) = self.services.runs.find(&self.run).await {
@@ -296,18 +344,18 @@ impl Delegation {
                             ResumeError::Undecided { .. }
                             | ResumeError::Record(RecordError::Store(StoreError::Ended { .. })),
                         ) => return self.recorded().await,
-                        Err(error) => (again(&error), error.to_string()),
+                        Err(error) => (again(&error), of_resume(error)),
                     }
                 }
                 Err(StoreError::NotFound(_)) => match self.begin().await {
                     Ok(handle) => return self.follow(handle).await,
-                    Err(refusal) => (full(&refusal), refusal.to_string()),
+                    Err(refusal) => (full(&refusal), refusal.into_failure()),
                 },
                 Err(error) => return Err(broken(&error)),
             };
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(self.failed(&error)),
+                None => return Err(self.failed(failure)),
             }
         }
     }
@@ -317,6 +365,7 @@ impl Delegation {
         let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
         let (agent, run) = (self.agent.clone(), self.run.clone());
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
+        let run = run.told_before(self.history.clone());
         let run = run.budget(&self.budget).approved(&self.approve);
         let run = run.watched(self.stream, self.time_left());
         let unwanted = self.unwanted.clone();
@@ -350,18 +399,22 @@ impl Delegation {
         });
         match settled.next() {
             Some(record) => Ok(RunOutcome::new(self.run.clone(), &record.event)),
-            None => Err(self.failed("its record has no end")),
+            None => Err(self.failed(Failure::new(FailureKind::Internal, "its record has no end"))),
         }
     }
 
     /// Shows what the run does, and waits for its end. One whose process ends is waited for in vain:
     /// so does this run's.
     async fn follow(&self, mut handle: RunHandle) -> Result<RunOutcome, Ended> {
+        let mut path = self.parent.path.clone();
         while let Some(update) = handle.events().next().await {
             if let RunUpdate::Event(event) = update
                 && self.stream
             {
-                self.tell(event.event.clone()).await;
+                self.tell(&path, event.event.clone()).await;
+                if let RunEvent::HandedOff(handed) = &event.event {
+                    path = path.beside(&handed.to);
+                }
             }
         }
         let ended = handle.outcome().await;
@@ -373,23 +426,22 @@ impl Delegation {
         Ok(ended)
     }
 
-    async fn tell(&self, event: RunEvent) {
+    async fn tell(&self, path: &AgentPath, event: RunEvent) {
         let tool_call_id = self.parent.tool_call_id.clone();
         let delegated = if let RunEvent::Delegated(mut deeper) = event {
             // The path says it already.
             deeper.tool_call_id = tool_call_id;
             deeper
         } else {
-            let (path, of_run) = (self.parent.path.clone(), self.run.clone());
+            let (path, of_run) = (path.clone(), self.run.clone());
             Delegated { tool_call_id, path, of_run, inner: Box::new(event) }
         };
         // The run that shows it may have gone.
         let _gone = self.told.send(RunEvent::Delegated(delegated)).await;
     }
 
-    fn failed(&self, why: &str) -> Ended {
-        let agent = self.agent.name();
-        Ended::Tool(ToolError::Failed(format!("agent `{agent}` gave no answer: {why}")))
+    fn failed(&self, failure: Failure) -> Ended {
+        Ended::Other { agent: self.agent.name().clone(), failure: Box::new(failure) }
     }
 
     /// Returns what the person has to know who is asked on the run's behalf.
@@ -418,6 +470,31 @@ fn wanted<E>(handle: RunHandle, unwanted: &CancellationToken) -> Result<RunHandl
     Ok(handle)
 }
 
+/// Returns what a run has used, as far as that is on record: however it ended.
+pub(super) async fn spent(services: &Services, run: &RunId) -> Option<Spent> {
+    let records = services.store.records(run, 0).await;
+    let records = records.inspect_err(|error| {
+        tracing::warn!(%run, %error, "it cannot be read what a run has used");
+    });
+    records.ok()?.into_iter().rev().find_map(|record| {
+        if let RunEvent::Completed(completed) = record.event {
+            let model = Some((completed.model, completed.offline));
+            Some(Spent { usage: completed.usage, model })
+        } else if let RunEvent::Checkpoint(checkpoint) = record.event {
+            Some(Spent { usage: checkpoint.usage, model: None })
+        } else {
+            None
+        }
+    })
+}
+
+fn of_resume(error: ResumeError) -> Failure {
+    match error {
+        ResumeError::Refused(refusal) => refusal.into_failure(),
+        other => Failure::new(FailureKind::Internal, other.to_string()),
+    }
+}
+
 /// Returns when the run may be gone on with, if only others are in the way.
 fn again(error: &ResumeError) -> Option<Duration> {
     match error {
@@ -443,4 +520,12 @@ fn broken(error: &dyn std::error::Error) -> Ended {
 /// Returns the agents from the top-level run down to the one that `parent` says, or to `agent`.
 pub(super) fn path_of(parent: Option<&Parent>, agent: &AgentName) -> AgentPath {
     parent.map_or_else(|| AgentPath::of(agent), |parent| parent.path.clone())
+}
+
+/// Returns what goes along with the message of a run: as it came, or as it begins here.
+pub(super) fn envelope_of(request: &Request, run: &RunId) -> Envelope {
+    let parent = request.parent.as_ref().map(|parent| parent.envelope.clone());
+    let mut envelope = parent.unwrap_or_else(|| Envelope::of(run));
+    envelope.conversation_id = request.conversation.clone().or(envelope.conversation_id);
+    envelope
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use axon_kernel::event::{
-    Accepted, Cancelled, Completed, Failed, PauseReason, Paused, Resolution, RunEvent, Sequenced,
-    Started, ToolCalled, millis,
+    Accepted, Cancelled, Completed, Envelope, Failed, PauseReason, Paused, Resolution, RunEvent,
+    Sequenced, Started, ToolCalled, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Attempt, Generation, ToolCallId};
@@ -21,9 +21,10 @@ use tokio::time::{Duration, Instant};
 use super::approval::{Approvals, see_to_expiry};
 use super::attempt::{AttemptEnd, AttemptError};
 use super::calls::Calls;
-use super::delegation::{Handed, path_of};
+use super::delegation::{Handed, envelope_of, path_of};
 use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
+use super::handoff::Handoffs;
 use super::journal::{Journal, Turned, With};
 use super::spending::Spending;
 use super::steering::Messages;
@@ -91,8 +92,11 @@ pub(crate) struct Driver {
     pub(super) state_here: Carried,
     /// The agents from the top-level run down to this one's.
     pub(super) path: AgentPath,
+    /// What goes along with the message from run to run.
+    pub(super) envelope: Envelope,
     /// The runs that this one has handed work to, by call.
     pub(super) delegated: BTreeMap<ToolCallId, Handed>,
+    pub(super) handoffs: Handoffs,
     pub(super) journal: Journal,
     pub(super) clock: Arc<Clock>,
     /// The end, if it is recorded and nobody has seen it yet.
@@ -182,6 +186,7 @@ impl Driver {
         let journal = Journal::new(store.clone(), live.log.clone());
         let clock = Arc::new(Clock::until(accepted_at + request.timeout));
         let path = path_of(request.parent.as_ref(), agent.name());
+        let envelope = envelope_of(&request, live.log.run_id());
         let calls_here = Calls::of(&agent.spec());
         Self {
             launcher: agent.agent.launcher(),
@@ -216,7 +221,9 @@ impl Driver {
             waiting_calls: VecDeque::new(),
             state_here: Carried::default(),
             path,
+            envelope,
             delegated: BTreeMap::new(),
+            handoffs: Handoffs::default(),
             journal,
             clock,
             unseen: None,
@@ -352,6 +359,9 @@ impl Driver {
         if let Some(end) = self.go_on().await? {
             return Ok(end);
         }
+        if let Some(flow) = self.launcher.spec.clone().flow.as_ref() {
+            return self.flow_through(flow).await;
+        }
         loop {
             self.attempt = self.attempt.next();
             self.log().belongs_to(self.attempt);
@@ -367,6 +377,11 @@ impl Driver {
                     }
                 }
                 Err(AttemptError::Stuck(stuck)) => return Err(stuck),
+                Err(AttemptError::HandedOn) => {
+                    if let Some(end) = self.go_on_as_next().await? {
+                        return Ok(end);
+                    }
+                }
                 Err(AttemptError::Unavailable(failure)) => {
                     if let Some(end) = self.without_runner(*failure).await? {
                         return Ok(end);

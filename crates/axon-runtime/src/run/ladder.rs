@@ -219,7 +219,7 @@ impl Driver {
         }
     }
 
-    async fn enter_other(&mut self, name: &AgentName) -> Result<(), Failure> {
+    pub(super) async fn enter_other(&mut self, name: &AgentName) -> Result<(), Failure> {
         let found = self.services().registry.find(name.as_str());
         let unknown = || Failure::new(FailureKind::Config, "there is no such agent");
         let other = found.ok_or_else(unknown)?;

@@ -57,7 +57,9 @@ impl Driver {
                 ToolAnswer::Retry { message }
             }
             Err(Ended::Tool(error)) => broken(error.chain()),
-            Err(Ended::Waits(_)) => broken("a validator cannot wait for a person".to_owned()),
+            Err(Ended::Waits(_) | Ended::Other { .. }) => {
+                broken("a validator asks nobody, and waits for nobody".to_owned())
+            }
         };
         self.answer(called.call, answer, lease).await
     }

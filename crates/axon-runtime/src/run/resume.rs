@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::delegation::Handed;
 use super::driver::{Origin, failed};
+use super::handoff::Handoffs;
 use super::steering::Messages;
 use super::transcript::Transcript;
 use super::{Driver, Entrance, Given, LiveRun, Refusal, Request, RunHandle};
@@ -405,6 +406,10 @@ impl Driver {
         self.calls = replay.calls;
         self.requests = replay.requests;
         self.messages = Messages::taken_over(replay.told, replay.untold);
+        self.handoffs = Handoffs { made: replay.handoffs, next: replay.next_agent };
+        if !self.handoffs.made.is_empty() {
+            self.path = self.path.beside(self.agent.name());
+        }
         self.journal.goes_on_behind(replay.recorded);
         self.shown = self.request.stream && !paused;
         self.given_up = replay.given_up;

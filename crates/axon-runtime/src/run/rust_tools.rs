@@ -39,6 +39,9 @@ impl Driver {
             self.waiting_calls.push_back(request);
             return Ok(());
         }
+        if let ToolTarget::Handoff(targets) = &tool.target {
+            return self.hand_off((tool, targets), request, lease).await;
+        }
         if let ToolTarget::Agent(agent) = &tool.target {
             return match problem(tool, &request.args) {
                 Some(message) => self.answer(call, ToolAnswer::Retry { message }, lease).await,
@@ -165,7 +168,8 @@ impl Driver {
 
     /// Records how a call ended, with what it leaves, and only then tells the runner.
     async fn call_ended(&mut self, called: Called, lease: &Lease) -> Result<(), AttemptError> {
-        let (tool_call_id, usage) = (called.call.clone(), called.usage.clone());
+        let tool_call_id = called.call.clone();
+        let usage = called.spent.as_ref().map(|spent| spent.usage.clone());
         let (answer, patches) = self.record_end(called).await?;
         if let Some(usage) = &usage {
             // The other run has ended.
@@ -179,7 +183,7 @@ impl Driver {
 
     /// Records how a call ended, with what it leaves, and returns what the runner is to be told.
     async fn record_end(&mut self, called: Called) -> Result<(ToolAnswer, Vec<StatePatch>), Stuck> {
-        let Called { call, name, end, by, usage: _ } = called;
+        let Called { call, name, end, by, spent: _ } = called;
         let answer = self.answer_of(end, &by);
         let Left { mut writes, patches } = match by {
             By::Tool { call, .. } => call.take(),
@@ -212,6 +216,10 @@ impl Driver {
         match end {
             Ok(content) => ToolAnswer::Ok { content },
             Err(Ended::Waits(metadata)) => ToolAnswer::NeedsApproval { metadata },
+            Err(Ended::Other { agent, failure }) => {
+                let why = format!("agent `{agent}` gave no answer: {failure}");
+                ToolAnswer::Failed { message: told(&why) }
+            }
             Err(Ended::Tool(ToolError::Retry(why))) => ToolAnswer::Retry { message: told(&why) },
             Err(Ended::Tool(ToolError::Failed(why))) => ToolAnswer::Failed { message: told(&why) },
             Err(Ended::Tool(ToolError::NeedsApproval(why))) => match by {
@@ -300,7 +308,9 @@ fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturne
     let (outcome, result) = match answer {
         ToolAnswer::Ok { content } => (ToolOutcome::Ok, content.clone()),
         ToolAnswer::Retry { message } => (ToolOutcome::Retry, message.clone().into()),
-        ToolAnswer::NeedsApproval { metadata } => (ToolOutcome::Deferred, metadata.clone()),
+        ToolAnswer::NeedsApproval { metadata } | ToolAnswer::NeedsAnswer { metadata } => {
+            (ToolOutcome::Deferred, metadata.clone())
+        }
         ToolAnswer::Failed { message } | ToolAnswer::Error { message, .. } => {
             (ToolOutcome::Failed, message.clone().into())
         }
@@ -309,7 +319,7 @@ fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturne
 }
 
 /// Returns what is wrong with the arguments of a call.
-fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
+pub(super) fn problem(tool: &ToolSpec, args: &RawJson) -> Option<String> {
     let schema = tool.arguments()?;
     let value: Value = match args.decode() {
         Ok(value) => value,

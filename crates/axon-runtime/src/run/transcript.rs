@@ -3,6 +3,25 @@
 use axon_kernel::event::Checkpoint;
 use axon_kernel::json::RawJson;
 use axon_kernel::transcript::repair;
+use serde_json::{Value, json};
+
+/// Returns what is remembered of a turn in which others have answered: what was asked, and what came
+/// of it, so that any agent can go on with it.
+pub(super) fn exchange(prompt: &RawJson, output: &Value) -> [RawJson; 2] {
+    let text = match output {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let asked = json!({
+        "kind": "request",
+        "parts": [{ "part_kind": "user-prompt", "content": prompt }],
+    });
+    let said = json!({
+        "kind": "response",
+        "parts": [{ "part_kind": "text", "content": text }],
+    });
+    [asked.into(), said.into()]
+}
 
 /// The recorded messages of a run, the history before it included.
 #[derive(Debug, Default)]

@@ -132,7 +132,9 @@ impl Performance {
             let result = match self.stage.attempt().answered(&tool_call_id).await {
                 ToolAnswer::Ok { content } => content,
                 ToolAnswer::Retry { message } | ToolAnswer::Failed { message } => message.into(),
-                ToolAnswer::NeedsApproval { metadata } => metadata,
+                ToolAnswer::NeedsApproval { metadata } | ToolAnswer::NeedsAnswer { metadata } => {
+                    metadata
+                }
                 ToolAnswer::Error { message, kind, retryable } => {
                     let mut error = Failure::new(FailureKind::Tool, message);
                     error.class = kind;

@@ -53,6 +53,9 @@ fn step(event: &RunEvent, attempt: u32) -> Option<(Style, String)> {
         }
         E::ToolReturned(returned) => ended(returned),
         E::StateChanged(changed) => (DIM, format!("changed the state: {}", changed_keys(changed))),
+        E::HandedOff(handed) => {
+            (CYAN, format!("handed to {}: {}", handed.to, brief(&handed.reason)))
+        }
         E::Checkpoint(checkpoint) => {
             let messages = checkpoint.base + checkpoint.messages.len();
             (DIM, format!("recorded up to message {messages}"))

@@ -1,0 +1,35 @@
+//! Agents that work together: pipelines, routers and hand-offs.
+
+mod handoffs;
+mod pipelines;
+
+use axon_runtime::{Agent, AnyDeps, Pipeline, Runtime, RuntimeBuilder, ToolError};
+use serde_json::Value;
+
+/// Returns one that answers by a Rust function, without a runner.
+fn answering(
+    name: &str,
+    answer: impl Fn(String) -> String + Send + Sync + 'static,
+) -> Agent<AnyDeps, String> {
+    Pipeline::new(name).apply(answer).build().unwrap()
+}
+
+/// Returns one that always fails.
+fn failing(name: &str) -> Agent<AnyDeps, String> {
+    let fail = |_: String| Err::<String, _>(ToolError::Failed("it never works".to_owned()));
+    Pipeline::new(name).try_apply(fail).build().unwrap()
+}
+
+/// Starts a runtime of those that need no runner.
+async fn start(builder: RuntimeBuilder) -> Runtime {
+    builder.start().await.unwrap()
+}
+
+async fn ask(
+    runtime: &Runtime,
+    name: &str,
+    prompt: &str,
+) -> Result<Value, axon_kernel::failure::Failure> {
+    let outcome = runtime.named(name).unwrap().run(prompt).wait().await.unwrap();
+    outcome.completed().map(|completed| completed.output.decode().unwrap())
+}

@@ -1,0 +1,1 @@
+//! Hand-offs: one agent goes on where another one was.
