@@ -4,26 +4,16 @@ It reads the conversation as a model would, calls the agent's tool and picks one
 The same conversation always gives the same answer.
 """
 
-import asyncio
-import json
 import re
 from ast import literal_eval
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelResponse,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
-)
-from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
+from pydantic_ai.messages import ModelMessage, ToolCallPart, ToolReturnPart, UserPromptPart
+from pydantic_ai.models.function import AgentInfo
+from stand_in import Reply, answer, call, offers, prompt_text, stand_in
 
 BALANCE_TOOL = "customer_balance"
-SECONDS_PER_WORD = 0.01
-"""How fast the model talks when it streams, so that there is a stream to see."""
 
 _CARD = re.compile(r"\b(card|wallet|purse)\b", re.IGNORECASE)
 _LOST = re.compile(r"\b(lost|lose|losing|missing)\b", re.IGNORECASE)
@@ -59,37 +49,13 @@ class Turn:
         return _SETTLED_ONLY.search(self.prompt) is None
 
 
-async def _respond(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    part = _reply(messages, info)
-    return ModelResponse(parts=[TextPart(part) if isinstance(part, str) else part])
-
-
-async def _stream(
-    messages: list[ModelMessage], info: AgentInfo
-) -> AsyncIterator[str | DeltaToolCalls]:
-    part = _reply(messages, info)
-    if isinstance(part, str):
-        async for chunk in _words(part):
-            yield chunk
-        return
-    yield {0: DeltaToolCall(name=part.tool_name, tool_call_id=part.tool_call_id)}
-    async for chunk in _words(part.args_as_json_str()):
-        yield {0: DeltaToolCall(json_args=chunk)}
-
-
-def _reply(messages: Sequence[ModelMessage], info: AgentInfo) -> ToolCallPart | str:
-    """Returns the one tool call, or the text, that the model says next."""
+def _reply(messages: Sequence[ModelMessage], info: AgentInfo) -> Reply:
     turn = _last_turn(messages)
     wants_balance = _BALANCE.search(turn.prompt) and not _card_is_gone(turn.prompt)
-    has_tool = any(tool.name == BALANCE_TOOL for tool in info.function_tools)
-    if wants_balance and has_tool and not turn.asked_for_balance:
-        return _call(BALANCE_TOOL, {"include_pending": turn.include_pending}, messages)
-    advice = _advice(turn, _customer_name(info.instructions))
-    if info.output_tools:
-        return _call(info.output_tools[0].name, asdict(advice), messages)
-    if info.model_request_parameters.output_object is not None:
-        return json.dumps(asdict(advice), ensure_ascii=False)
-    return advice.support_advice
+    if wants_balance and offers(info, BALANCE_TOOL) and not turn.asked_for_balance:
+        return call(BALANCE_TOOL, {"include_pending": turn.include_pending}, messages)
+    advice = _advice(turn, customer_name(info.instructions))
+    return answer(asdict(advice), advice.support_advice, messages, info)
 
 
 def _advice(turn: Turn, name: str) -> Advice:
@@ -129,7 +95,7 @@ def _last_turn(messages: Sequence[ModelMessage]) -> Turn:
         for part in message.parts:
             match part:
                 case UserPromptPart():
-                    turn = Turn(_text(part), turn.prompt)
+                    turn = Turn(prompt_text(part), turn.prompt)
                 case ToolCallPart(tool_name=name) if name == BALANCE_TOOL:
                     turn.asked_for_balance = True
                 case ToolReturnPart(tool_name=name, outcome="success") if name == BALANCE_TOOL:
@@ -137,28 +103,10 @@ def _last_turn(messages: Sequence[ModelMessage]) -> Turn:
     return turn
 
 
-def _text(part: UserPromptPart) -> str:
-    if isinstance(part.content, str):
-        return part.content
-    return " ".join(item for item in part.content if isinstance(item, str))
-
-
-def _customer_name(instructions: str | None) -> str:
+def customer_name(instructions: str | None) -> str:
+    """Returns the name that the instructions tell, as `prompts.customer_name` writes it."""
     found = _NAME.search(instructions or "")
     return str(literal_eval(found[1])) if found else "dear customer"
 
 
-def _call(name: str, args: dict[str, object], messages: Sequence[ModelMessage]) -> ToolCallPart:
-    """Returns a call whose id is the same whenever the same conversation is replayed."""
-    args_json = json.dumps(args, ensure_ascii=False)
-    return ToolCallPart(name, args_json, tool_call_id=f"offline_{len(messages)}_{name}")
-
-
-async def _words(text: str) -> AsyncIterator[str]:
-    for word in re.findall(r"\S*\s*", text):
-        if word:
-            yield word
-            await asyncio.sleep(SECONDS_PER_WORD)
-
-
-model = FunctionModel(_respond, stream_function=_stream, model_name="offline")
+model = stand_in(_reply)

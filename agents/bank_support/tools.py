@@ -3,6 +3,7 @@
 from pydantic_ai import RunContext
 
 from bank_support.deps import SupportDeps
+from bank_support.money import dollars
 
 
 async def customer_balance(ctx: RunContext[SupportDeps], include_pending: bool = True) -> str:
@@ -11,8 +12,6 @@ async def customer_balance(ctx: RunContext[SupportDeps], include_pending: bool =
     Args:
         include_pending: Whether payments that are not settled yet count.
     """
-    cents = await ctx.deps.database.balance_cents(
-        ctx.deps.customer_id, include_pending=include_pending
+    return dollars(
+        await ctx.deps.database.balance_cents(ctx.deps.customer_id, include_pending=include_pending)
     )
-    sign = "-" if cents < 0 else ""
-    return f"{sign}${abs(cents) // 100}.{abs(cents) % 100:02d}"

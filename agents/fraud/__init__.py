@@ -1,0 +1,1 @@
+"""The bank's fraud desk: the agent described in `agent.toml`."""
