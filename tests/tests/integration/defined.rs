@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::Project;
 
 /// The model of every agent here.
-const MODEL: &str = "openai-chat:scripted";
+pub(crate) const MODEL: &str = "openai-chat:scripted";
 
 /// What the bank's agents are given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -36,28 +36,28 @@ struct Advice {
 }
 
 /// A provider, and a project whose agents ask it.
-struct Scene {
-    model: ScriptedModel,
-    project: Project,
+pub(crate) struct Scene {
+    pub(crate) model: ScriptedModel,
+    pub(crate) project: Project,
 }
 
 impl Scene {
-    async fn new(script: impl Into<Script>) -> Self {
+    pub(crate) async fn new(script: impl Into<Script>) -> Self {
         let model = ScriptedModel::start(script).await;
         let project = Project::with_model(&model);
         Self { model, project }
     }
 
-    fn runtime(&self) -> RuntimeBuilder {
+    pub(crate) fn runtime(&self) -> RuntimeBuilder {
         self.project.runtime()
     }
 
-    async fn start(&self, builder: RuntimeBuilder) -> Runtime {
+    pub(crate) async fn start(&self, builder: RuntimeBuilder) -> Runtime {
         builder.start().await.unwrap()
     }
 
     /// Returns everything that the provider was sent.
-    fn sent(&self) -> String {
+    pub(crate) fn sent(&self) -> String {
         let requests = self.model.requests();
         requests.iter().map(|request| request.body.to_string()).collect()
     }
