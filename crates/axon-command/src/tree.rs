@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use axon_runtime::kernel::spec::Intensity;
+use axon_runtime::kernel::spec::{Intensity, Kind};
 use axon_runtime::supervisor::ChildStatus;
 use axon_runtime::{
     AgentState, AgentStatus, Branch, LauncherStatus, RunnerState, RunnerStatus, Tree, TreeChild,
@@ -181,6 +181,12 @@ fn agent(status: &AgentStatus) -> String {
     let mut text = state;
     if let Some(model) = &status.model {
         let _ = write!(text, ", {model}{}", if status.offline { " (offline)" } else { "" });
+    }
+    if status.kind != Kind::Agent {
+        let AgentStatus { kind, in_flight, queued, .. } = status;
+        let rest = styled(DIM, &format!("{in_flight} in flight, {queued} queued"));
+        let _ = write!(text, ", {kind}, {rest}");
+        return text;
     }
     let _ = write!(text, ", generation {}", status.generation);
     match (status.runners.as_slice(), status.pid) {

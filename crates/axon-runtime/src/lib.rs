@@ -78,7 +78,7 @@ pub use log::{RunEvents, RunUpdate};
 pub use memory::MemoryStore;
 pub use partial::Partial;
 pub use records::{RecordError, RunRecords, WaitingRun};
-pub use registry::nearest;
+pub use registry::{Directory, DirectoryWatch, Entry, nearest};
 pub use run::{
     Outcome, Prompt, Refusal, Resume, ResumeError, RunBuilder, RunHandle, RunOutcome, SteerError,
 };

@@ -1,5 +1,7 @@
 //! The names of the runtime: one owner writes, anybody looks up.
 
+mod directory;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use axon_kernel::spec::{AgentName, AgentPath};
 use tokio::sync::watch;
 
 use crate::agent::AgentHandle;
+
+pub use directory::{Directory, DirectoryWatch, Entry};
 
 type Entries = Arc<BTreeMap<AgentName, AgentHandle>>;
 
@@ -39,6 +43,11 @@ impl Registry {
             removed.is_some()
         });
         removed
+    }
+
+    /// Tells of names that come and go.
+    fn watch(&self) -> watch::Receiver<Entries> {
+        self.entries.subscribe()
     }
 
     /// Forgets everybody.

@@ -33,7 +33,7 @@ use crate::launchers::Launchers;
 use crate::log::RunEvents;
 use crate::models::Models;
 use crate::records::RunRecords;
-use crate::registry::Registry;
+use crate::registry::{Directory, Registry};
 use crate::run::{Refusal, Resume};
 use crate::runs::Runs;
 use crate::services::Services;
@@ -193,6 +193,12 @@ impl Runtime {
     #[must_use]
     pub fn agents(&self) -> Vec<AgentHandle> {
         self.inner.services.registry.all()
+    }
+
+    /// Returns who takes messages here, as data that can be watched.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        Directory::new(self.inner.services.clone())
     }
 
     /// Starts one more agent, and returns when its first runner is up or could not be launched: then

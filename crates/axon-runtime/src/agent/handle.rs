@@ -85,6 +85,7 @@ impl AgentHandle {
     fn down(&self, cause: String) -> AgentStatus {
         AgentStatus {
             name: self.agent.name.clone(),
+            kind: self.spec().kind(),
             state: AgentState::Down { cause },
             generation: Generation(0),
             pid: None,

@@ -80,6 +80,11 @@ impl Agent {
         self.standing.borrow().clone()
     }
 
+    /// Tells when the standing changes.
+    pub(crate) fn standings(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
     /// Changes the standing; one that was stopped stays so.
     pub(crate) fn stand(&self, standing: Standing) {
         self.change(standing, |now| !matches!(now, Standing::Stopped));

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use axon_kernel::event::millis;
 use axon_kernel::ids::Generation;
-use axon_kernel::spec::AgentName;
+use axon_kernel::spec::{AgentName, Kind};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use super::tenancy::Tenancy;
 pub struct AgentStatus {
     /// Its name.
     pub name: AgentName,
+    /// What it is.
+    pub kind: Kind,
     /// Where its runners are: up, if one is.
     #[serde(flatten)]
     pub state: AgentState,
@@ -149,6 +151,7 @@ impl State {
         let first = self.seats.iter().find_map(Seat::tenancy);
         AgentStatus {
             name: self.agent.name.clone(),
+            kind: self.agent.launcher().spec.kind(),
             state: self.state(),
             generation: first.map_or(self.latest, |tenancy| tenancy.generation),
             pid: first.map(|tenancy| tenancy.pid()),
