@@ -120,7 +120,7 @@ impl<'a> Interview<'a> {
 
     async fn ask(&mut self, request: &DeferredRequest, until: Option<Timestamp>) -> Said {
         self.session.lines.forget();
-        match request.kind {
+        match request.asked().kind {
             DeferredKind::Approval => self.ask_consent(until).await,
             DeferredKind::Question | DeferredKind::External => {
                 match self.line("answer (empty: decide later): ", until).await {
@@ -219,6 +219,12 @@ async fn over(at: Option<Timestamp>) {
 
 /// Says who wants to call what with which arguments.
 fn introduce(agent: &AgentName, request: &DeferredRequest) {
+    if let Some(question) = request.asked().question() {
+        let by =
+            request.handed().map_or_else(|| agent.to_string(), |handed| handed.agent.to_string());
+        terminal::say(&styled(BOLD, &printable(&format!("agent `{by}` asks:"))));
+        return terminal::say(&format!("  {}", printable(&question).replace('\n', "\n  ")));
+    }
     if let Some(handed) = request.handed() {
         return terminal::say(&styled(BOLD, &printable(&wanted_there(&handed))));
     }

@@ -95,7 +95,12 @@ impl Report {
 
 /// Returns what is wanted about a call: what is really to be decided, where another agent asks.
 pub(crate) fn wanted(waiting: &Waiting) -> String {
-    let Waiting { call, tool, args, wants, handed } = waiting;
+    let Waiting { call, tool, args, wants, handed, question } = waiting;
+    if let Some(question) = question {
+        let by = handed.as_ref().map(|handed| format!("agent `{}`", handed.agent));
+        let by = by.unwrap_or_else(|| "the run".to_owned());
+        return format!("{by} asks: {} (call {call})", excerpt(question, SHOWN_BYTES));
+    }
     if let Some(handed) = handed {
         return format!("{} (call {call})", wanted_there(handed));
     }

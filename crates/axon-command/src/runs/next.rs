@@ -20,6 +20,8 @@ pub(crate) struct Waiting {
     pub(crate) wants: Wants,
     /// What waits, where the call is handed to another agent.
     pub(crate) handed: Option<Handed>,
+    /// The question, where a person is asked one in words.
+    pub(crate) question: Option<String>,
 }
 
 /// What has to be decided about a call.
@@ -35,10 +37,11 @@ pub(crate) enum Wants {
 
 impl From<DeferredRequest> for Waiting {
     fn from(requested: DeferredRequest) -> Self {
-        let handed = requested.handed();
-        let DeferredRequest { tool_call_id: call, name: tool, args, kind, .. } = requested;
-        let wants = if kind == DeferredKind::Approval { Wants::Approval } else { Wants::Answer };
-        Self { call, tool, args, wants, handed }
+        let (handed, asked) = (requested.handed(), requested.asked());
+        let DeferredRequest { tool_call_id: call, name: tool, args, .. } = requested;
+        let is_approval = asked.kind == DeferredKind::Approval;
+        let wants = if is_approval { Wants::Approval } else { Wants::Answer };
+        Self { call, tool, args, wants, handed, question: asked.question() }
     }
 }
 
@@ -52,6 +55,7 @@ pub(crate) fn waiting(replay: &Replay) -> Vec<Waiting> {
             args: called.map_or_else(RawJson::null, |called| called.args.clone()),
             wants: Wants::Certainty,
             handed: None,
+            question: None,
         }
     });
     doubts.chain(replay.open_requests().into_iter().map(Waiting::from)).collect()

@@ -71,6 +71,31 @@ impl DeferredRequest {
         Some(self.handed()?.run_id)
     }
 
+    /// Returns what a person is asked about in the end: where the call is handed to another agent
+    /// that waits with one call only, that one.
+    #[must_use]
+    pub fn asked(&self) -> Self {
+        let only = |handed: Handed| match handed.requests?.as_slice() {
+            [only] => Some(only.asked()),
+            _ => None,
+        };
+        self.handed().and_then(only).unwrap_or_else(|| self.clone())
+    }
+
+    /// Returns the question, where a person is asked one in words.
+    #[must_use]
+    pub fn question(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Asks {
+            question: String,
+        }
+        if self.kind == DeferredKind::Approval {
+            return None;
+        }
+        let said = self.metadata.iter().chain([&self.args]);
+        said.filter_map(|json| json.decode::<Asks>().ok()).map(|asks| asks.question).next()
+    }
+
     /// Returns what waits, where the call is handed to another agent.
     #[must_use]
     pub fn handed(&self) -> Option<Handed> {
