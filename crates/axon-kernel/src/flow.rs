@@ -16,7 +16,9 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use advance::{Call, Functions, MAX_ITEMS, Message, NoFunctions, Progress, Settled, Whom};
+pub use advance::{
+    Call, Functions, MAX_CALLS, MAX_ITEMS, Message, NoFunctions, Progress, Settled, Whom,
+};
 pub use condition::{Condition, Test};
 pub use expression::{Expression, ExpressionError, Given, TextTemplate};
 pub use plan::{

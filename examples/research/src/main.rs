@@ -47,7 +47,6 @@ struct Bullet {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Options { question, docs } = Options::parse();
-    let asked = question.clone();
     let study = Pipeline::new("study")
         .then(&named::<Plan>("research_planner"))
         .map(|plan: Plan| plan.queries, &named::<Value>("research_searcher"))
@@ -55,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
         .retry(1)
         .skip_failed(1)
         .then_with(
-            move |found: Vec<Value>| format!("Question: {asked}\nFindings:\n{}", json!(found)),
+            |asked, found: Vec<Value>| format!("Question: {asked}\nFindings:\n{}", json!(found)),
             &named::<Report>("research_writer"),
         )
         .build()?;

@@ -141,6 +141,7 @@ fn happened(spec: &AgentSpec, left: Left) -> Vec<RunEvent> {
         messages: vec![message("What is my balance?"), message(&"x".repeat(1000))],
         usage: json!({"requests": 1, "input_tokens": 100, "output_tokens": 10}).into(),
         delivered: Vec::new(),
+        hands_on: false,
     }));
     if left == Left::InDoubt {
         events.push(RunEvent::ToolCalled(ToolCalled {

@@ -70,9 +70,9 @@ impl Condition {
 impl Test {
     fn passes(&self, value: &Value) -> bool {
         match self {
-            Self::Matches(regex) => match value {
-                Value::String(text) => regex.is_match(text),
-                other => regex.is_match(&other.to_string()),
+            Self::Matches(regex) => match value.as_str() {
+                Some(text) => regex.is_match(text),
+                None => regex.is_match(&value.to_string()),
             },
             Self::Equals(expected) => value == expected,
             Self::Fits(schema) => schema.validate(value).is_ok(),

@@ -1,7 +1,7 @@
 //! What is worked out of the message and of the outputs so far: expressions and templates of
 //! minijinja, or Rust functions of the service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -148,7 +148,8 @@ impl TextTemplate {
     pub fn uses(&self) -> Vec<String> {
         let Self::Text(source) = self else { return Vec::new() };
         let parsed = environment().template_from_named_str(NAME, source);
-        sorted(parsed.map(|parsed| parsed.undeclared_variables(true)).unwrap_or_default())
+        let names = parsed.map(|parsed| parsed.undeclared_variables(true)).unwrap_or_default();
+        sorted(names.into_iter().filter(|name| !sets(source, name)).collect())
     }
 
     pub(super) fn text(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
@@ -266,10 +267,20 @@ fn whole(text: &str) -> Option<&str> {
     simple.then(|| inner.trim_matches('-').trim())
 }
 
-fn sorted(names: std::collections::HashSet<String>) -> Vec<String> {
-    let mut names: Vec<String> = names.into_iter().collect();
+/// Returns names in order, without those that every template knows.
+fn sorted(names: HashSet<String>) -> Vec<String> {
+    let known = |name: &String| environment().globals().any(|(global, _)| global == name);
+    let mut names: Vec<String> = names.into_iter().filter(|name| !known(name)).collect();
     names.sort_unstable();
     names
+}
+
+/// Returns whether a template sets `name` itself, if only inside a block: it is known after that.
+fn sets(source: &str, name: &str) -> bool {
+    let target = name.split('.').next().unwrap_or(name);
+    let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.windows(2).any(|pair| pair == ["set", target])
 }
 
 /// The one environment of all flows: it holds no templates, so nothing in one reaches another.

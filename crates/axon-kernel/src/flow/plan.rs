@@ -19,9 +19,37 @@ pub type StepName = ToolName;
 /// The word for a person, where else the name of an agent stands.
 const HUMAN: &str = "human";
 
-/// What expressions and templates know beside the outputs of steps.
-const RESERVED: [&str; 9] =
-    ["input", "prompt", "deps", "previous", "item", "index", "iteration", "last", "failures"];
+/// What means something else in expressions and templates than the output of a step: what they know
+/// besides, and the words of the language.
+const RESERVED: [&str; 27] = [
+    "input",
+    "prompt",
+    "deps",
+    "previous",
+    "item",
+    "index",
+    "iteration",
+    "last",
+    "failures",
+    "route",
+    "loop",
+    "self",
+    "range",
+    "dict",
+    "namespace",
+    "debug",
+    "true",
+    "false",
+    "none",
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "if",
+    "else",
+    "set",
+];
 
 /// Returns whether `name` means something else in expressions and templates, so that no step can
 /// have it.
@@ -92,6 +120,8 @@ pub enum Does {
     Steps(Vec<Step>),
     /// Has a Rust function of the service work the output out of what came before.
     Code(PromptName),
+    /// Fails, for this reason.
+    Fail(String),
 }
 
 /// A question for somebody.
@@ -348,7 +378,7 @@ impl Does {
             Self::Parallel { branches: steps, .. } | Self::Steps(steps) => {
                 steps.iter().for_each(|step| step.collect(found));
             }
-            Self::Code(_) => {}
+            Self::Code(_) | Self::Fail(_) => {}
         }
     }
 
@@ -371,6 +401,7 @@ impl Does {
                 found.push(name);
                 Vec::new()
             }
+            Self::Fail(_) => Vec::new(),
         };
         found.extend(asks.into_iter().filter_map(|ask| ask.prompt.as_ref()?.code()));
     }

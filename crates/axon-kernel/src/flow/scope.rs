@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minijinja::value::Serde;
 use serde_json::Value;
 
-use super::advance::{Functions, Message};
+use super::advance::{Functions, Message, NoFunctions};
 use super::expression::ExpressionError;
 use crate::spec::PromptName;
 
@@ -15,33 +15,86 @@ use crate::spec::PromptName;
 pub(super) struct Scope<'a> {
     functions: &'a dyn Functions,
     input: Arc<Value>,
+    message: Arc<Value>,
     /// What came before: what is asked where nothing else is said.
     previous: Arc<Value>,
-    names: BTreeMap<String, minijinja::Value>,
+    /// What failed before and was left out.
+    failures: Vec<Value>,
+    names: BTreeMap<Arc<str>, Known>,
+    /// This place was reached as soon as so many calls had settled.
+    since: usize,
+}
+
+/// A value as expressions and templates have it.
+#[derive(Clone)]
+pub(super) struct Known(minijinja::Value);
+
+impl From<&Value> for Known {
+    fn from(value: &Value) -> Self {
+        Self(minijinja::Value::from(Serde(value)))
+    }
 }
 
 impl<'a> Scope<'a> {
     /// Returns what is known at the beginning.
     pub(super) fn new(message: &Message, functions: &'a dyn Functions) -> Self {
-        let input = Arc::new(structured(&message.prompt));
-        let previous = Arc::new(message.prompt.clone());
-        let mut scope = Self { functions, input: input.clone(), previous, names: BTreeMap::new() };
-        scope.bind("input", &input);
+        let mut scope = Self { functions, ..Scope::empty() };
+        scope.input = Arc::new(structured(&message.prompt));
+        scope.message = Arc::new(message.prompt.clone());
+        scope.previous = scope.message.clone();
+        scope.bind("input", &scope.input.clone());
         scope.bind("prompt", &message.prompt);
+        scope.bind("previous", &message.prompt);
         scope.bind("deps", &message.deps);
         scope.bind("failures", &Value::Array(Vec::new()));
         scope
     }
 
+    /// Returns a place at which nothing is known.
+    pub(super) fn empty() -> Scope<'static> {
+        Scope {
+            functions: &NoFunctions,
+            input: Arc::default(),
+            message: Arc::default(),
+            previous: Arc::default(),
+            failures: Vec::new(),
+            names: BTreeMap::new(),
+            since: 0,
+        }
+    }
+
     /// Makes `value` known as `name`.
     pub(super) fn bind(&mut self, name: &str, value: &Value) {
-        self.names.insert(name.to_owned(), minijinja::Value::from(Serde(value)));
+        self.know(name, Known::from(value));
+    }
+
+    /// Makes `known` known as `name`.
+    pub(super) fn know(&mut self, name: &str, known: Known) {
+        self.names.insert(name.into(), known);
     }
 
     /// Says what came before.
     pub(super) fn follow(&mut self, previous: Value) {
         self.bind("previous", &previous);
         self.previous = Arc::new(previous);
+    }
+
+    /// Says what else failed before and was left out.
+    pub(super) fn add_failures(&mut self, failures: Vec<Value>) {
+        if !failures.is_empty() {
+            self.failures.extend(failures);
+            self.know("failures", Known::from(&Value::Array(self.failures.clone())));
+        }
+    }
+
+    /// Says that this place was not reached before so many calls had settled.
+    pub(super) fn reach(&mut self, since: usize) {
+        self.since = self.since.max(since);
+    }
+
+    /// Returns how many calls had settled when this place was reached.
+    pub(super) fn since(&self) -> usize {
+        self.since
     }
 
     pub(super) fn previous(&self) -> &Value {
@@ -53,12 +106,13 @@ impl<'a> Scope<'a> {
     }
 
     pub(super) fn values(&self) -> minijinja::Value {
-        self.names.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        let names = self.names.iter().map(|(name, known)| (name.clone(), known.0.clone()));
+        minijinja::Value::from(names.collect::<BTreeMap<_, _>>())
     }
 
     pub(super) fn call(&self, name: &PromptName) -> Result<Value, ExpressionError> {
         self.functions
-            .call(name, &self.previous)
+            .call(name, &self.message, &self.previous)
             .map_err(|message| ExpressionError { source_text: format!("rust {name}"), message })
     }
 }

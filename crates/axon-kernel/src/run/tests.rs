@@ -61,6 +61,7 @@ fn event_of_order() -> impl Strategy<Value = RunEvent> {
             messages: Vec::new(),
             usage: RawJson::null(),
             delivered: Vec::new(),
+            hands_on: false,
         })),
         Just(RunEvent::AttemptFailed(AttemptFailure { failure: failure() })),
         Just(RunEvent::Decided(Decided { decision: Decision::Fail, reason: String::new() })),

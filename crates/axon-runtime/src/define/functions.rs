@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::tools::ToolError;
 
-type Function = Arc<dyn Fn(Value) -> Result<Value, String> + Send + Sync>;
+type Function = Arc<dyn Fn(&Value, Value) -> Result<Value, String> + Send + Sync>;
 
 /// The functions by name. Cheap to clone.
 #[derive(Clone, Default)]
@@ -21,15 +21,19 @@ pub(crate) struct StepFunctions(Arc<BTreeMap<PromptName, Function>>);
 
 impl StepFunctions {
     /// Adds `function`, in place of one of the same name.
-    pub(crate) fn add<I, O, F>(&mut self, name: PromptName, function: F)
+    pub(crate) fn add<I, A, B, F>(&mut self, name: PromptName, function: F)
     where
         I: DeserializeOwned,
-        O: Serialize,
-        F: Fn(I) -> Result<O, ToolError> + Send + Sync + 'static,
+        A: DeserializeOwned,
+        B: Serialize,
+        F: Fn(&mut dyn FnMut() -> Result<I, ToolError>, A) -> Result<B, ToolError>
+            + Send
+            + Sync
+            + 'static,
     {
-        let called = move |previous: Value| {
-            let read = |error: serde_json::Error| format!("it takes no such value: {error}");
-            let output = function(I::deserialize(previous).map_err(read)?);
+        let called = move |message: &Value, previous: Value| {
+            let previous = read(previous).map_err(|error| error.chain())?;
+            let output = function(&mut || read(message.clone()), previous);
             let output = output.map_err(|error| error.chain())?;
             serde_json::to_value(output).map_err(|error| format!("its output is no JSON: {error}"))
         };
@@ -54,14 +58,24 @@ impl StepFunctions {
     }
 }
 
+/// Reads a value as a function takes it; a text may hold it as JSON, as messages do.
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, ToolError> {
+    let error = match T::deserialize(&value) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let text = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    text.ok_or_else(|| ToolError::Broken(format!("it takes no such value: {error}").into()))
+}
+
 /// The functions of one flow, and those that the service has for all.
 pub(crate) struct Both<'a>(pub(crate) &'a StepFunctions, pub(crate) &'a StepFunctions);
 
 impl Functions for Both<'_> {
-    fn call(&self, name: &PromptName, previous: &Value) -> Result<Value, String> {
+    fn call(&self, name: &PromptName, message: &Value, previous: &Value) -> Result<Value, String> {
         let function = self.0.0.get(name).or_else(|| self.1.0.get(name));
         let function = function.ok_or_else(|| format!("no function is registered as `{name}`"))?;
-        let called = catch_unwind(AssertUnwindSafe(|| function(previous.clone())));
+        let called = catch_unwind(AssertUnwindSafe(|| function(message, previous.clone())));
         called.unwrap_or_else(|panic| {
             Err(format!("it panicked: {}", crate::panics::message(panic.as_ref())))
         })

@@ -145,17 +145,25 @@ impl<I, O: DeserializeOwned + 'static> Pipeline<I, O> {
         self.step(does)
     }
 
-    /// Has `next` answer the prompt that `prompt` makes of what has come so far.
+    /// Has `next` answer the prompt that `prompt` makes of the pipeline's message and of what has come
+    /// so far.
     pub fn then_with<N, P>(
         mut self,
-        prompt: impl Fn(O) -> P + Send + Sync + 'static,
+        prompt: impl Fn(I, O) -> P + Send + Sync + 'static,
         next: &N,
     ) -> Pipeline<I, N::Output>
     where
+        I: DeserializeOwned,
         N: Addressable + ?Sized,
         P: Into<String>,
     {
-        let name = self.function(move |so_far: O| Ok(prompt(so_far).into()));
+        let name = self.new_function();
+        self.code.add(
+            name.clone(),
+            move |message: &mut dyn FnMut() -> Result<I, ToolError>, so_far: O| {
+                Ok(prompt(message()?, so_far).into())
+            },
+        );
         let mut does = self.ask(next);
         if let Does::Ask(ask) = &mut does {
             ask.prompt = Some(TextTemplate::Code(name));
@@ -335,15 +343,22 @@ impl<I, O: DeserializeOwned + 'static> Pipeline<I, O> {
         A: DeserializeOwned,
         B: Serialize,
     {
+        let name = self.new_function();
+        self.code.add(
+            name.clone(),
+            move |_: &mut dyn FnMut() -> Result<Value, ToolError>, so_far: A| function(so_far),
+        );
+        name
+    }
+
+    fn new_function(&mut self) -> PromptName {
         let name = PromptName::try_from(format!("{}_{}", self.spec.name, self.code.len() + 1));
         let stand_in = || PromptName::try_from("function").expect("it is a name");
         // The longest names of pipelines leave no room for a number.
-        let name = name.unwrap_or_else(|error| {
+        name.unwrap_or_else(|error| {
             self.wrong.get_or_insert(error.into());
             stand_in()
-        });
-        self.code.add(name.clone(), function);
-        name
+        })
     }
 
     fn next_step(&self, does: Does) -> Step {
@@ -412,7 +427,8 @@ fn on_failure_of(step: &mut Step, on_failure: OnFailure) {
         | Does::Choose(_)
         | Does::Parallel { .. }
         | Does::Steps(_)
-        | Does::Code(_) => step.on_failure = on_failure,
+        | Does::Code(_)
+        | Does::Fail(_) => step.on_failure = on_failure,
     }
 }
 
@@ -424,7 +440,7 @@ fn each_ask(does: &mut Does, change: &mut dyn FnMut(&mut Ask)) {
         Does::Parallel { branches: steps, .. } | Does::Steps(steps) => {
             steps.iter_mut().for_each(|step| each_ask(&mut step.does, change));
         }
-        Does::Code(_) => {}
+        Does::Code(_) | Does::Fail(_) => {}
     }
 }
 

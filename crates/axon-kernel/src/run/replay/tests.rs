@@ -46,7 +46,7 @@ fn returned(id: &str, outcome: ToolOutcome) -> RunEvent {
 fn checkpoint(delivered: &[&str]) -> RunEvent {
     let delivered = delivered.iter().map(|id| MessageId::new(*id)).collect();
     let (messages, usage) = (vec![RawJson::null()], RawJson::null());
-    RunEvent::Checkpoint(Checkpoint { base: 0, messages, usage, delivered })
+    RunEvent::Checkpoint(Checkpoint { base: 0, messages, usage, delivered, hands_on: false })
 }
 
 fn steered(id: &str) -> RunEvent {

@@ -1,0 +1,184 @@
+//! Questions: who is asked, how often, and who instead.
+
+use serde_json::{Value, json};
+
+use super::Call;
+use super::walk::{Came, Failed, Walk, Way, at_step, within};
+use crate::failure::{Cause, Failure, FailureKind, Row};
+use crate::flow::expression::{ExpressionError, as_text};
+use crate::flow::plan::{Ask, Edge, OnFailure, Route, Target};
+use crate::flow::scope::Scope;
+use crate::ids::ToolCallId;
+use crate::json::excerpt;
+
+/// How often an agent is asked again that chose a target which is none.
+const ROUTED_AGAIN: u32 = 2;
+
+impl Walk<'_> {
+    /// Asks whom to ask, and then that one. A choice that is none is told so, and asked again.
+    pub(super) fn route(&mut self, route: &Route, path: &str, scope: &Scope<'_>) -> Way {
+        let mut note: Option<String> = None;
+        let mut at = scope.since();
+        for again in 0..=ROUTED_AGAIN {
+            let place = if again == 0 { path.to_owned() } else { format!("{path}@{}", again + 1) };
+            let chosen = match self.ask(&route.by, &place, scope, note.as_deref())? {
+                Came::Done(chosen, when) => {
+                    at = at.max(when);
+                    chosen
+                }
+                other @ (Came::Pending | Came::LeftOut(..)) => return Ok(other),
+            };
+            let name = chosen.get("to").unwrap_or(&chosen);
+            let found = route.to.iter().find(|ask| Some(ask.target.name()) == name.as_str());
+            if let Some(ask) = found {
+                let mut scope = scope.clone();
+                scope.bind("route", &chosen);
+                scope.reach(at);
+                return self.ask(ask, &within(path, ask.target.name()), &scope, None);
+            }
+            note = Some(corrected(name, &route.to));
+        }
+        let by = route.by.target.name();
+        let message = at_step(path, &format!("`{by}` chose none of those that it can choose"));
+        let failed = Failed::new(FailureKind::ModelBehavior, message, at);
+        Err(Box::new(Failed { asked: vec![route.by.target.clone()], ..*failed }))
+    }
+
+    /// Asks somebody, as often as it takes; `note` is told beside the question.
+    pub(super) fn ask(
+        &mut self,
+        ask: &Ask,
+        path: &str,
+        scope: &Scope<'_>,
+        note: Option<&str>,
+    ) -> Way {
+        let mut tried = 0;
+        let failed = loop {
+            tried += 1;
+            let id = if tried == 1 { path.to_owned() } else { format!("{path}#{tried}") };
+            let made = |id| call(ask, id, scope, note).map_err(|error| Failed::of(&error, scope));
+            match self.call(ToolCallId::new(id), made) {
+                Err(failed) if tried > ask.edge.retry || !is_worth_it(&failed.failure) => {
+                    break failed;
+                }
+                Err(_) => {}
+                Ok(came) => return Ok(came),
+            }
+        };
+        let mut failed = failed;
+        failed.failure.message = at_step(path, &failed.failure.message);
+        failed.asked.push(ask.target.clone());
+        let prompt = question(ask, scope, note).unwrap_or_else(|_| scope.previous().clone());
+        self.rescue(path, failed, &ask.edge.on_failure, &prompt)
+    }
+
+    /// Does what is to be done when something has failed for good. Whoever has failed with it
+    /// already is not asked again.
+    pub(super) fn rescue(
+        &mut self,
+        path: &str,
+        failed: Box<Failed>,
+        on_failure: &OnFailure,
+        prompt: &Value,
+    ) -> Way {
+        let others = match on_failure {
+            OnFailure::Fail => return Err(failed),
+            OnFailure::Skip => {
+                let Failed { failure, at, .. } = *failed;
+                let told = json!({
+                    "step": path, "kind": failure.kind.label(), "error": failure.message,
+                });
+                self.failures.push((at, told));
+                return Ok(Came::LeftOut(at, Some(failure)));
+            }
+            OnFailure::Ask(others) => others,
+        };
+        let mut failed = failed;
+        for target in others {
+            if failed.asked.contains(target) {
+                continue;
+            }
+            let id = ToolCallId::new(format!("{path}!{}", target.name()));
+            match self.call(id, |id| Ok(instead(id, target.clone(), (prompt, &failed.failure)))) {
+                Err(another) => failed = also_failed(failed, target, *another),
+                Ok(came) => return Ok(came),
+            }
+        }
+        Err(failed)
+    }
+}
+
+fn call(
+    ask: &Ask,
+    id: ToolCallId,
+    scope: &Scope<'_>,
+    note: Option<&str>,
+) -> Result<Call, ExpressionError> {
+    let Edge { timeout, breaker, .. } = ask.edge;
+    let deps = ask.deps.as_ref().map(|deps| deps.value(scope)).transpose()?;
+    let prompt = question(ask, scope, note)?;
+    Ok(Call { id, target: ask.target.clone(), prompt, deps, timeout, breaker })
+}
+
+/// Returns what somebody is asked, with a note beside it.
+fn question(ask: &Ask, scope: &Scope<'_>, note: Option<&str>) -> Result<Value, ExpressionError> {
+    let asked = match &ask.prompt {
+        Some(template) => template.text(scope)?.into(),
+        None => asked(scope.previous()),
+    };
+    let Some(note) = note else { return Ok(asked) };
+    Ok(match asked {
+        Value::Array(parts) => parts.into_iter().chain([note.into()]).collect(),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Object(_)) => format!("{}\n\n{note}", as_text(other)).into(),
+    })
+}
+
+/// Returns a value as a question: a text, or a list of content parts.
+fn asked(previous: &Value) -> Value {
+    let is_part = |item: &Value| item.is_string() || item.get("kind").is_some();
+    let parts = previous.as_array().filter(|items| !items.is_empty());
+    match parts {
+        Some(items) if items.iter().all(is_part) => previous.clone(),
+        Some(_) | None => as_text(previous.clone()).into(),
+    }
+}
+
+/// Returns the call of somebody who is asked because another one has failed.
+fn instead(id: ToolCallId, target: Target, (prompt, failure): (&Value, &Failure)) -> Call {
+    let asked = asked(prompt);
+    let prompt = match target {
+        Target::Human => {
+            format!("{}\n\n(asked because {})", as_text(asked), failure.message).into()
+        }
+        Target::Agent(_) | Target::Balanced { .. } => asked,
+    };
+    Call { id, target, prompt, deps: None, timeout: None, breaker: None }
+}
+
+/// Returns the failure of something that `target` was asked for in vain, too.
+fn also_failed(failed: Box<Failed>, target: &Target, another: Failed) -> Box<Failed> {
+    let Failed { failure, mut asked, .. } = *failed;
+    asked.push(target.clone());
+    let before = Cause { class: String::new(), message: failure.message };
+    let message = format!("instead of it `{}`: {}", target.name(), another.failure.message);
+    let failure = Failure { message, cause: Some(before), ..another.failure };
+    Box::new(Failed { failure, at: another.at, asked })
+}
+
+/// Returns what an agent is told that chose a target which is none.
+fn corrected(chosen: &Value, targets: &[Ask]) -> String {
+    let chosen = excerpt(&as_text(chosen.clone()), 80);
+    let names: Vec<&str> = targets.iter().map(|ask| ask.target.name()).collect();
+    format!("(`{chosen}` cannot be chosen: choose one of {})", names.join(", "))
+}
+
+/// Returns whether asking again may help.
+fn is_worth_it(failure: &Failure) -> bool {
+    let row = failure.kind.row().row;
+    let spent = failure.kind == FailureKind::UsageLimit;
+    row.heals() && failure.kind != FailureKind::Cancelled && !spent && row != Row::Configuration
+}
