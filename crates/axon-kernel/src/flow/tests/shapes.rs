@@ -287,7 +287,7 @@ fn functions_of_the_service_work_things_out() {
     assert_eq!(run.wants(), "s.0 s.1 s.2");
     assert_eq!(run.asked("s.0"), "?");
     run.done("s.0", 0).done("s.1", 1).done("s.2", 2);
-    assert_eq!(run.failure(), "config: `gone` gives nothing in `rust gone`");
+    assert_eq!(run.failure(), "tool: step `gone`: `gone` gives nothing in `rust gone`");
 }
 
 #[test]
