@@ -73,6 +73,16 @@ def test_a_rust_tool_can_ask_a_person(shared: Runner) -> None:
     assert (asked["kind"], asked["metadata"]) == ("approval", metadata)
 
 
+def test_the_answer_of_a_person_is_the_result_of_the_call(shared: Runner) -> None:
+    stream = shared.start(request([call("balance", ARGS)], spec(rust())))
+    metadata = {"question": "Block it?"}
+    done = stream.finish(lambda _: {"status": "needs_answer", "metadata": metadata})
+    assert done.kind == "attempt_paused"
+    asked = done.data["requests"][0]
+    assert asked["kind"] in ("external", "question")
+    assert asked["metadata"] == metadata
+
+
 def test_the_usage_of_another_agent_counts_as_the_runs_own(shared: Runner) -> None:
     stream = shared.start(request([call("balance", ARGS), text()], spec(rust())))
     usage = {"requests": 3, "input_tokens": 1000, "output_tokens": 7, "cost": "0.25"}
