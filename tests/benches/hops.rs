@@ -15,11 +15,11 @@ use std::io::Write;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use axon_kernel::budget::Allowance;
 use axon_runtime::{Agent, AgentHandle, AnyDeps, Pipeline, Router, Runtime};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// What the bench is asked for.
@@ -107,10 +107,9 @@ fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// Returns what this process has used, all threads, user and system.
 fn cpu_time() -> Duration {
-    let times = rustix::process::getrusage(rustix::process::RusageWho::Itself);
-    let of = |time: rustix::fs::Timespec| Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    of(times.user_time) + of(times.system_time)
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 async fn start() -> anyhow::Result<Runtime> {
@@ -127,7 +126,6 @@ async fn start() -> anyhow::Result<Runtime> {
 }
 
 async fn ask(agent: AgentHandle, number: usize) -> anyhow::Result<()> {
-    let _unlimited = Allowance::default();
     agent.run(format!("message {number}")).wait().await?.completed()?;
     Ok(())
 }

@@ -100,6 +100,8 @@ pub(crate) enum Verb {
     Tree(TreeArgs),
     /// Check the agents' definitions without starting anything.
     Validate(ValidateArgs),
+    /// Draw who hands messages to whom.
+    Graph(GraphArgs),
     /// Print a JSON Schema, for editors and for whoever reads events.
     Schema(SchemaArgs),
     /// Call a tool without a model.
@@ -275,10 +277,27 @@ pub(crate) struct SchemaArgs {
 pub(crate) enum SchemaOf {
     /// The file agent.toml.
     Agent,
+    /// The file router.toml.
+    Router,
+    /// The file pipeline.toml.
+    Pipeline,
     /// The file axon.toml, which lies beside the agents and holds for all of them.
     Config,
     /// The events of a run, as `axon run --json` prints them.
     Events,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  axon graph                                 as a tree, for a terminal
+  axon graph --mermaid > graph.mmd           for documentation
+
+Nothing is started. What is wrong with it, `axon validate` tells.")]
+pub(crate) struct GraphArgs {
+    /// Draw it in the language of Mermaid.
+    #[arg(long)]
+    pub(crate) mermaid: bool,
 }
 
 #[derive(Debug, Args)]

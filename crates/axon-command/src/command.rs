@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::suggestion;
 use crate::{
-    agents, chat, completions, decide, doctor, env, logging, new, run, runner, runs, schema, stubs,
+    agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema, stubs,
     tool, tree, validate,
 };
 
@@ -81,6 +81,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
         Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
+        Verb::Graph(args) => graph::run(&args, &session(&global, builder)?),
         Verb::Tool(args) => tool::run(args, session(&global, builder)?).await,
         Verb::Runner(args) => runner::run(args, session(&global, builder)?).await,
         Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,

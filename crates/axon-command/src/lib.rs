@@ -29,6 +29,7 @@ mod doctor;
 mod env;
 mod exit;
 mod follow;
+mod graph;
 mod interview;
 mod lines;
 mod logging;

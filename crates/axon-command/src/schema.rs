@@ -2,6 +2,7 @@
 
 use axon_kernel::config::Config;
 use axon_kernel::event::Sequenced;
+use axon_kernel::flow::{PipelineFile, RouterFile};
 use axon_kernel::spec::AgentFile;
 
 use crate::args::{SchemaArgs, SchemaOf};
@@ -12,6 +13,8 @@ use crate::terminal;
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Report> {
     let schema = match args.of {
         SchemaOf::Agent => AgentFile::schema(),
+        SchemaOf::Router => RouterFile::schema(),
+        SchemaOf::Pipeline => PipelineFile::schema(),
         SchemaOf::Config => Config::schema(),
         SchemaOf::Events => schemars::schema_for!(Sequenced).to_value(),
     };

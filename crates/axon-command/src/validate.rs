@@ -75,7 +75,9 @@ fn check_settings(names: &[String], session: &Session) -> Result<(), Report> {
     }
     let config = load_config(session.folder(), &session.host).map_err(|error| match error {
         FolderError::Spec(error) => wrong(&error),
-        FolderError::NotFound { .. } | FolderError::Read { .. } => error.into(),
+        FolderError::NotFound { .. } | FolderError::Read { .. } | FolderError::Several { .. } => {
+            error.into()
+        }
     })?;
     config.check_agents(names.iter().map(String::as_str)).map_err(|error| wrong(&error))?;
     terminal::answer(&format!("ok  {}", file.display()))?;

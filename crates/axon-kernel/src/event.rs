@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::Decision;
-use crate::spec::{AgentName, Effect, ModelName, PythonTarget};
+use crate::spec::{AgentName, Effect, Kind, ModelName, PythonTarget};
 use crate::time::Timestamp;
 
 pub use delegated::{Delegated, Envelope, Parent};
@@ -206,6 +206,9 @@ pub struct Accepted {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RunTerms {
+    /// What answers: an agent, a router or a pipeline.
+    #[serde(skip_serializing_if = "is_agent")]
+    pub kind: Kind,
     /// Milliseconds that it may take, from its acceptance on.
     pub timeout_ms: u64,
     /// The digest of the agent's definition, by which a changed one is known.
@@ -245,6 +248,10 @@ pub struct RunTerms {
     /// The tools whose calls were approved beforehand.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub approve: BTreeSet<String>,
+}
+
+fn is_agent(kind: &Kind) -> bool {
+    *kind == Kind::Agent
 }
 
 /// The run left the queue.

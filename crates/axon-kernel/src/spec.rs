@@ -148,6 +148,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns the name of the file that defines one.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent.toml",
+            Self::Router => "router.toml",
+            Self::Pipeline => "pipeline.toml",
+        }
+    }
+
     /// Returns the name used in data.
     #[must_use]
     pub fn label(self) -> &'static str {

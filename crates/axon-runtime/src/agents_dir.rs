@@ -1,4 +1,5 @@
-//! Agents as folders: `agents/NAME/agent.toml` with the agent's own Python package beside it, and
+//! Agents as folders: `agents/NAME/agent.toml` with the agent's own Python package beside it,
+//! `router.toml` or `pipeline.toml` in place of it for what has no model of its own, and
 //! `agents/axon.toml` with what holds for all of them.
 
 use std::io::ErrorKind;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use axon_kernel::config::Config;
 use axon_kernel::failure::Failure;
-use axon_kernel::spec::{AgentName, AgentSpec, FileText, SpecError};
+use axon_kernel::spec::{AgentName, AgentSpec, FileText, Kind, SpecError};
 
 use crate::define::AgentCode;
 use crate::host::Host;
@@ -69,6 +70,16 @@ pub enum FolderError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder defines more than one thing.
+    #[error(
+        "{} has {}: keep one of them, each in a folder of its own", folder.display(), files.join(" and ")
+    )]
+    Several {
+        /// The folder.
+        folder: PathBuf,
+        /// The files that define something.
+        files: Vec<&'static str>,
+    },
     /// The definition is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -87,14 +98,24 @@ pub fn load_agent(agents: &Path, name: &str, host: &Host) -> Result<AgentDefinit
     };
     let valid = AgentName::try_from(name).map_err(|_gone| not_found())?;
     let folder = agents.join(name);
-    let file = folder.join("agent.toml");
-    if !file.is_file() {
-        return Err(not_found());
-    }
+    let kind = match kinds(&folder).as_slice() {
+        [] => return Err(not_found()),
+        [kind] => *kind,
+        several => {
+            let files = several.iter().map(|kind| kind.file_name()).collect();
+            return Err(FolderError::Several { folder, files });
+        }
+    };
+    let file = folder.join(kind.file_name());
     let text = std::fs::read_to_string(&file)
         .map_err(|source| FolderError::Read { path: file.clone(), source })?;
     let shown = file.display().to_string();
-    let spec = AgentSpec::from_toml(
+    let read = match kind {
+        Kind::Agent => AgentSpec::from_toml,
+        Kind::Router => AgentSpec::router_from_toml,
+        Kind::Pipeline => AgentSpec::pipeline_from_toml,
+    };
+    let spec = read(
         valid,
         FileText { path: &shown, text: &text },
         &|variable| host.variable(variable),
@@ -145,13 +166,20 @@ pub fn load_config(agents: &Path, host: &Host) -> Result<Config, FolderError> {
     Ok(Config::from_toml(file, &|variable| host.variable(variable))?)
 }
 
+/// Returns what the folder defines: one thing, if all is well.
+fn kinds(folder: &Path) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Agent, Kind::Router, Kind::Pipeline];
+    kinds.retain(|kind| folder.join(kind.file_name()).is_file());
+    kinds
+}
+
 /// Returns the names of the agents in the folder `agents`, sorted; none if it cannot be read.
 #[must_use]
 pub fn agent_names(agents: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(agents) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
-        .filter(|entry| entry.path().join("agent.toml").is_file())
+        .filter(|entry| !kinds(&entry.path()).is_empty())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();

@@ -11,6 +11,7 @@ mod error;
 mod functions;
 mod pipeline;
 mod prompt;
+mod router;
 mod schemas;
 mod validate;
 
@@ -20,6 +21,7 @@ pub use code::AgentCode;
 pub use error::DefinitionError;
 pub(crate) use functions::{Both, StepFunctions};
 pub use pipeline::{Addressable, Named, Pipeline, named};
+pub use router::Router;
 pub use prompt::{IntoInstructions, PromptContext};
 pub(crate) use prompt::{PromptCall, Prompts};
 pub(crate) use schemas::parameters_of;

@@ -66,7 +66,7 @@ pub use axon_runner::{embedded, environment};
 pub use budget::Budget;
 pub use define::{
     Addressable, Agent, AgentBuilder, AgentCode, DefinitionError, Deps, IntoInstructions, Named,
-    Output, OutputContext, Pipeline, PromptContext, Reject, named,
+    Output, OutputContext, Pipeline, PromptContext, Reject, Router, named,
 };
 pub use direct::{Completion, DirectModel, ModelError, TextStream};
 pub use events::{Observed, RecycleReason, RuntimeEvent, RuntimeEvents};

@@ -1,7 +1,9 @@
 //! Agents that work together: pipelines, routers and hand-offs.
 
+mod graphs;
 mod handoffs;
 mod pipelines;
+mod shipped;
 
 use axon_runtime::{Agent, AnyDeps, Pipeline, Runtime, RuntimeBuilder, ToolError};
 use serde_json::Value;

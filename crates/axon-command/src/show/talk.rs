@@ -1,13 +1,16 @@
 //! A run told to a person.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use axon_kernel::event::{
-    AttemptBegun, Completed, Decided, Delegated, RunEvent, Started, ToolOutcome, ToolReturned,
+    AttemptBegun, Completed, Decided, RunEvent, Started, ToolOutcome, ToolReturned,
 };
+use axon_kernel::failure::Failure;
 use axon_kernel::ids::Attempt;
 use axon_kernel::json::{RawJson, excerpt};
 use axon_kernel::policy::Decision;
+use axon_kernel::spec::Kind;
 use axon_runtime::RunUpdate;
 use clap::builder::styling::Style;
 use serde::Deserialize;
@@ -25,6 +28,9 @@ const SHOWN_TAIL: usize = 100;
 /// A wait for a place that is worth a word, in milliseconds.
 const LONG_WAIT_MS: u64 = 1000;
 
+/// How much of a question is shown, in bytes.
+const SHOWN_QUESTION: usize = 100;
+
 /// Tells a person what a run does.
 #[derive(Debug)]
 pub(crate) struct Talk {
@@ -36,6 +42,8 @@ pub(crate) struct Talk {
     streamed: String,
     /// The failure of the last attempt, told only if the run goes on after it.
     failure: Option<String>,
+    /// The routers and pipelines whose runs are seen, by their path below the run's own agent.
+    flows: BTreeSet<String>,
 }
 
 /// What an event looks like.
@@ -67,6 +75,7 @@ impl Talk {
             is_live: false,
             streamed: String::new(),
             failure: None,
+            flows: BTreeSet::new(),
         }
     }
 
@@ -74,7 +83,7 @@ impl Talk {
         match update {
             RunUpdate::Event(event) => {
                 self.remember(&event.event);
-                self.look(look(&event.event, event.attempt));
+                self.look(self.seen(&event.event, event.attempt));
             }
             RunUpdate::Lagged { text, .. } => {
                 self.end();
@@ -83,8 +92,28 @@ impl Talk {
         }
     }
 
+    /// Returns what an event looks like: of whom it is, and what was asked of whom.
+    fn seen(&self, event: &RunEvent, attempt: Attempt) -> Look {
+        let (path, inner) = match event {
+            RunEvent::Delegated(delegated) => (delegated.path.as_str(), &*delegated.inner),
+            own => ("", own),
+        };
+        let by_step = self.flows.contains(path).then(|| step_look(inner)).flatten();
+        let look = by_step.unwrap_or_else(|| look(inner, attempt));
+        if path.is_empty() { look } else { below(path, look) }
+    }
+
     /// Keeps a failure back until it is known whether the run ends with it, which then says it.
     fn remember(&mut self, event: &RunEvent) {
+        let (path, inner) = match event {
+            RunEvent::Delegated(delegated) => (delegated.path.as_str(), &*delegated.inner),
+            own => ("", own),
+        };
+        if let RunEvent::Accepted(accepted) = inner
+            && accepted.terms.kind != Kind::Agent
+        {
+            self.flows.insert(path.to_owned());
+        }
         if let RunEvent::AttemptFailed(failed) = event {
             let failure = failed.failure.to_string();
             self.failure = failure.lines().next().map(|first| excerpt(first, SHOWN_BYTES));
@@ -181,7 +210,6 @@ fn look(event: &RunEvent, attempt: Attempt) -> Look {
         RunEvent::ToolProgress(progress) => {
             Look::Live(format!("  {} {}", progress.name, short(&progress.data)))
         }
-        RunEvent::Delegated(delegated) => delegated_look(delegated, attempt),
         RunEvent::Accepted(_)
         | RunEvent::Started(_)
         | RunEvent::StateChanged(_)
@@ -199,14 +227,48 @@ fn look(event: &RunEvent, attempt: Attempt) -> Look {
         | RunEvent::Completed(_)
         | RunEvent::Failed(_)
         | RunEvent::Cancelled(_)
-        | RunEvent::Rejected(_) => Look::Nothing,
+        | RunEvent::Rejected(_)
+        // It is looked at with its path.
+        | RunEvent::Delegated(_) => Look::Nothing,
     }
 }
 
+/// Shows what a router or a pipeline does: which of its steps asks whom, and that it is done.
+fn step_look(event: &RunEvent) -> Option<Look> {
+    if let RunEvent::ToolCalled(called) = event {
+        let Asked { prompt } = called.args.decode().ok()?;
+        let prompt = excerpt(&first_line(&prompt), SHOWN_QUESTION);
+        let text = format!("→ {} asks {}: {prompt}", called.tool_call_id, called.name);
+        return Some(Look::Line(CYAN, text));
+    }
+    let RunEvent::ToolReturned(returned) = event else { return None };
+    let ToolReturned { tool_call_id: step, name, outcome, result } = returned;
+    Some(match outcome {
+        ToolOutcome::Ok => Look::Line(GREEN, format!("← {step} {name} is done")),
+        ToolOutcome::Failed | ToolOutcome::Retry => {
+            let failure: Option<Failure> = result.decode().ok();
+            let why = failure.map_or_else(|| short(result), |failure| failure.to_string());
+            Look::Line(RED, format!("← {step} {name} failed: {}", excerpt(&why, SHOWN_BYTES)))
+        }
+        ToolOutcome::Deferred => Look::Line(YELLOW, format!("← {step} {name} waits for a person")),
+    })
+}
+
+/// What one is asked by a router or a pipeline.
+#[derive(Deserialize)]
+struct Asked {
+    prompt: Value,
+}
+
+fn first_line(prompt: &Value) -> String {
+    let text = prompt.as_str().map_or_else(|| prompt.to_string(), str::to_owned);
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 /// Shows what another agent does on the run's behalf, as far as that is a line.
-fn delegated_look(delegated: &Delegated, attempt: Attempt) -> Look {
-    let agent = delegated.path.as_str().rsplit('/').next().unwrap_or_default();
-    let inner = look(&delegated.inner, attempt);
+fn below(path: &str, inner: Look) -> Look {
+    // The run's own agent is known.
+    let agent = path.split_once('/').map_or(path, |(_, below)| below);
     match inner {
         Look::Line(style, text) => Look::Line(style, format!("  [{agent}] {text}")),
         Look::Live(text) => Look::Live(format!("  [{agent}] {text}")),

@@ -2,7 +2,7 @@
 
 use axon_kernel::prompt::PromptError;
 use axon_kernel::schema::TypeError;
-use axon_kernel::spec::{Broken, NameError};
+use axon_kernel::spec::{Broken, NameError, SpecError};
 
 /// Why an agent, a tool or a prompt cannot be defined as it is. Nothing was started.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -29,6 +29,12 @@ pub enum DefinitionError {
         /// The rules, with their places as in an `agent.toml`.
         broken: Vec<Broken>,
     },
+    /// A router cannot be what it is said to be.
+    #[error(transparent)]
+    File(#[from] SpecError),
+    /// A part of a definition has no form in which it can be kept.
+    #[error("the definition cannot be written down: {0}")]
+    Unwritable(String),
     /// A second thing has the same name.
     #[error("a second {what} is called `{name}`")]
     Duplicate {
@@ -37,6 +43,12 @@ pub enum DefinitionError {
         /// The name.
         name: String,
     },
+}
+
+impl DefinitionError {
+    pub(super) fn unwritable(error: impl std::fmt::Display) -> Self {
+        Self::Unwritable(error.to_string())
+    }
 }
 
 fn rules(broken: &[Broken]) -> String {

@@ -250,6 +250,7 @@ impl RunBuilder {
         let limits = (!request.usage_limits.is_empty())
             .then(|| Value::Object(request.usage_limits.clone()).into());
         RunTerms {
+            kind: self.agent.spec().kind(),
             timeout_ms: millis(request.timeout),
             definition: self.agent.agent.launcher().spec.digest(),
             module: self.agent.spec().runner.module.clone(),
