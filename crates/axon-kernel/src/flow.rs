@@ -9,9 +9,15 @@
 //! [`Expression`] what is decided on the way.
 
 mod advance;
+pub(crate) mod check;
 mod condition;
 mod expression;
+mod file;
+mod load;
+mod place;
 mod plan;
+pub(crate) mod print;
+mod rule;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -21,7 +27,12 @@ pub use advance::{
 };
 pub use condition::{Condition, Test};
 pub use expression::{Expression, ExpressionError, Given, TextTemplate};
+pub use file::{
+    ArmFile, BalancedFile, ConditionFile, ConditionTable, EdgeFile, OnFailureFile, PipelineFile,
+    RepeatFile, RouterFile, RuleFile, RustFunction, SchemaTable, ScriptFile, StepFile,
+};
 pub use plan::{
     Arm, Ask, Balance, Does, Edge, Flow, FlowKind, Join, OnFailure, Over, Repeat, Route, Step,
     StepName, Target, is_reserved,
 };
+pub use rule::{FlowRule, MAX_NESTING, MAX_STEPS, NO_RULE, Why};

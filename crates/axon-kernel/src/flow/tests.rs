@@ -2,6 +2,7 @@
 
 mod asks;
 mod driver;
+mod files;
 mod plans;
 mod properties;
 mod shapes;

@@ -10,6 +10,7 @@ use super::{
     RunnerProgram, Then, ToolSpec, ToolTarget,
 };
 use crate::failure::{FailureKind, Row};
+use crate::flow::FlowRule;
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
 use crate::provider::{self, ProviderError};
@@ -207,6 +208,9 @@ pub enum Rule {
     /// Instructions cannot be used.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// What a router or a pipeline does cannot be done.
+    #[error(transparent)]
+    Flow(#[from] FlowRule),
     /// A value nests too deep.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
@@ -227,6 +231,9 @@ impl AgentSpec {
         self.check_ladder(&mut broken);
         if let Some(output) = &self.output {
             output.check(&mut broken);
+        }
+        if let Some(flow) = &self.flow {
+            crate::flow::check::check(self, flow, &mut broken);
         }
         for (pointer, values) in [
             ("/model_settings", self.model_settings.values().collect::<Vec<_>>()),
