@@ -23,14 +23,27 @@ struct DescribedAgent {
 
 impl AskArgs {
     /// Puts what was asked for in place of the agent's own: its model, the time of its runs.
-    pub(crate) fn override_in(&self, spec: &mut AgentSpec) {
+    ///
+    /// # Errors
+    ///
+    /// A report if a model is named for what has none.
+    pub(crate) fn override_in(&self, spec: &mut AgentSpec) -> Result<(), Report> {
         if let Some(model) = &self.model {
+            if spec.flow.is_some() {
+                let (kind, name) = (spec.kind(), &spec.name);
+                return Err(Report::usage(format!("{kind} `{name}` has no model of its own"))
+                    .because("each agent that it asks has one, which its own file names")
+                    .todo(format!(
+                        "AXON_MODEL={model} for all whose files say ${{AXON_MODEL:-…}}"
+                    )));
+            }
             spec.model = Some(model.clone());
         }
         if let Some(timeout) = self.timeout {
             // The start has no longer than a run either.
             spec.limits.timeout = timeout;
         }
+        Ok(())
     }
 
     /// Prepares one run.

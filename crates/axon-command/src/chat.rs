@@ -25,7 +25,7 @@ use crate::terminal::{self, BOLD, DIM, styled};
 /// Talks with an agent until the user leaves.
 pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Report> {
     let mut definition = session.find(&args.target)?;
-    args.ask.override_in(&mut definition.spec);
+    args.ask.override_in(&mut definition.spec)?;
     ask::check(&args.deps, &definition.spec)?;
     let store = session.store().await?;
     let found = conversation(&args, &definition.spec.name, store.as_ref()).await?;

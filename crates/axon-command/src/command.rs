@@ -12,8 +12,8 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::suggestion;
 use crate::{
-    agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema, stubs,
-    tool, tree, validate,
+    agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema,
+    stubs, tool, tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: RunArgs, mut session: Session) -> Result<Exit, Rep
 
 async fn start(args: &RunArgs, session: &mut Session, show: &mut Show) -> Result<Exit, Report> {
     let mut definition = session.find(&args.target)?;
-    args.ask.override_in(&mut definition.spec);
+    args.ask.override_in(&mut definition.spec)?;
     ask::check(&args.deps, &definition.spec)?;
     let prompt = tokio::select! {
         prompt = prompt(args.prompt.clone()) => prompt?,

@@ -99,7 +99,9 @@ impl From<FolderError> for Report {
                 }
             }
             FolderError::Spec(error) => error.into(),
-            FolderError::Read { .. } | FolderError::Several { .. } => Self::config(error.to_string()).caused_by(&error),
+            FolderError::Read { .. } | FolderError::Several { .. } => {
+                Self::config(error.to_string()).caused_by(&error)
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `axon runs resume`: goes on with runs in this process, and shows their answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::event::PauseReason;
+use axon_kernel::ids::RunId;
 use axon_kernel::run::{Replay, RunState};
 use axon_kernel::store::{RunQuery, RunSummary, Store};
 use axon_runtime::{AgentDefinition, RunRecords, Runtime};
@@ -70,7 +72,26 @@ async fn chosen(which: &Which, session: &mut Session) -> Result<Vec<RunSummary>,
         }
     }
     runs.reverse();
-    Ok(runs)
+    without_those_below(runs, &store).await
+}
+
+/// Leaves out the runs that answer a call of another one: that one goes on with them.
+async fn without_those_below(
+    runs: Vec<RunSummary>,
+    store: &Arc<dyn Store>,
+) -> Result<Vec<RunSummary>, Report> {
+    let ids: BTreeSet<RunId> = runs.iter().map(|run| run.run_id.clone()).collect();
+    let records = RunRecords::new(store.clone());
+    let mut uppermost = Vec::new();
+    for run in runs {
+        // What cannot be read is told when it is gone on with.
+        let replay = records.replay(&run.run_id).await.ok();
+        let parent = replay.and_then(|replay| replay.accepted.terms.parent);
+        if !parent.is_some_and(|parent| ids.contains(&parent.run_id)) {
+            uppermost.push(run);
+        }
+    }
+    Ok(uppermost)
 }
 
 /// Returns whether a paused run waits for nobody any more. What no decision about a call settles is

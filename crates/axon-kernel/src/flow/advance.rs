@@ -36,6 +36,14 @@ pub struct Message {
     pub deps: Value,
 }
 
+impl Message {
+    /// Returns what flows see of a prompt: a text that is a JSON object or list, as that.
+    #[must_use]
+    pub fn input(prompt: &Value) -> Value {
+        super::scope::structured(prompt)
+    }
+}
+
 /// A call that is to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {

@@ -118,7 +118,7 @@ impl<'a> Scope<'a> {
 }
 
 /// Returns a message as the value that its text is, where that is an object or a list.
-fn structured(prompt: &Value) -> Value {
+pub(super) fn structured(prompt: &Value) -> Value {
     let Value::String(text) = prompt else { return prompt.clone() };
     if !text.trim_start().starts_with(['{', '[']) {
         return prompt.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axon_kernel::budget::Allowance;
 use axon_kernel::event::{Accepted, Parent, RunTerms, millis};
+use axon_kernel::flow::Message;
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
 use axon_kernel::run::RunState;
@@ -345,7 +346,31 @@ impl RunBuilder {
             return Err(Refusal::Invalid { problem });
         }
         self.check_approve()?;
+        self.check_flow()?;
         self.check_deps()
+    }
+
+    /// Refuses what a router or a pipeline cannot take.
+    fn check_flow(&self) -> Result<(), Refusal> {
+        let spec = self.agent.spec();
+        let Some(flow) = &spec.flow else { return Ok(()) };
+        let (kind, name) = (flow.kind, self.agent.name());
+        if let Some(model) = &self.request.model {
+            let problem = format!(
+                "{kind} `{name}` has no model of its own, so it cannot ask `{model}`: name models \
+                 in the files of the agents that it asks (AXON_MODEL, where those say so)"
+            );
+            return Err(Refusal::Invalid { problem });
+        }
+        let Some(schema) = &flow.input else { return Ok(()) };
+        let prompt: Value = self.request.prompt.decode().map_err(|e| invalid("the prompt", &e))?;
+        schema.validate(&Message::input(&prompt)).map_err(|violations| {
+            let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            let found = found.join("; ");
+            let problem =
+                format!("the message breaks the input schema of {kind} `{name}`: {found}");
+            Refusal::Invalid { problem }
+        })
     }
 
     /// Refuses to approve a tool that the agent does not have, where that can be known.

@@ -110,7 +110,11 @@ fn shaped(shape: Shape, one: AgentName, two: AgentName) -> Step {
     let does = match shape {
         Shape::Ask | Shape::Map => edged(Edge::default()),
         Shape::Retry => edged(Edge { retry: 1, ..Edge::default() }),
-        Shape::Rescued => edged(Edge { on_failure: OnFailure::Ask(vec![two]), ..Edge::default() }),
+        // Nobody is asked in place of oneself.
+        Shape::Rescued if one != two => {
+            edged(Edge { on_failure: OnFailure::Ask(vec![two]), ..Edge::default() })
+        }
+        Shape::Rescued => edged(Edge::default()),
         Shape::Skipped => edged(Edge { on_failure: OnFailure::Skip, ..Edge::default() }),
         Shape::Both => parallel(Join::All),
         Shape::Race => parallel(Join::First),

@@ -7,9 +7,12 @@ use axon_kernel::event::{PauseReason, RunEvent, Sequenced};
 use axon_kernel::ids::ToolCallId;
 use axon_kernel::store::RunQuery;
 use axon_kernel::wire::{DeferredKind, DeferredRequest};
-use axon_runtime::{Outcome, RunHandle, RunUpdate, Runtime};
+use axon_runtime::{Outcome, RunHandle, RunUpdate, Runtime, load_agents};
 use serde_json::{Value, json};
 
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::command_line::axon;
 use crate::support::{Project, kill_9, output, repository};
 
 const STOLEN: &str = "There is a payment in Lisbon that I did not make";
@@ -18,8 +21,15 @@ const QUESTION: &str = "How does a Fresnel lens work and why were keepers replac
 
 async fn start(project: &mut Project) -> Runtime {
     project.set("AXON_DATA_DIR", &project.path().join("data").display().to_string());
-    let agents = repository().join("agents");
-    project.runtime().agents_dir(agents).start().await.unwrap()
+    let agents = load_agents(&repository().join("agents"), &project.host()).unwrap();
+    let builder = agents.into_iter().fold(project.runtime(), |builder, mut agent| {
+        // They are killed more often than the world does it.
+        if agent.spec.flow.is_none() {
+            agent.spec.supervision.intensity.max_restarts = 1000;
+        }
+        builder.agent(agent)
+    });
+    builder.start().await.unwrap()
 }
 
 fn docs() -> Value {
@@ -124,7 +134,8 @@ async fn research_plans_searches_and_writes_a_report_that_cites_what_was_found()
     let mut agents = paths(&seen);
     agents.sort();
     agents.dedup();
-    let all = ["research/research_planner", "research/research_searcher", "research/research_writer"];
+    let all =
+        ["research/research_planner", "research/research_searcher", "research/research_writer"];
     assert_eq!(agents, all);
     runtime.shutdown().await;
 }
@@ -163,7 +174,7 @@ async fn killed_at_each_moment(name: &str, prompt: &str, deps: &Value, agents: &
     let mut run = ask(&runtime, name, prompt, deps).await;
     let undisturbed = read_on(&mut run, async |_| {}).await.len();
     // Deltas come in great number: some moments among them are as good as all.
-    let moments = (0..undisturbed).step_by((undisturbed / 12).max(1));
+    let moments = (0..undisturbed).step_by((undisturbed / 8).max(1));
     for (turn, moment) in moments.enumerate() {
         let victim = agents[turn % agents.len()];
         let mut run = ask(&runtime, name, prompt, deps).await;
@@ -197,4 +208,26 @@ async fn the_front_desk_completes_whichever_runner_is_killed_and_whenever() {
     let deps = json!({ "customer_id": 123 });
     let agents = ["triage", "bank_support"];
     killed_at_each_moment("front_desk", "What is my balance?", &deps, &agents).await;
+}
+
+#[tokio::test]
+async fn a_flow_whose_whole_process_is_killed_goes_on_and_repeats_nothing() {
+    let project = Project::new();
+    let folder = docs()["docs"].as_str().unwrap().to_owned();
+    let dep = format!("docs={folder}");
+    let mut asked = axon(&project, &["run", "research", QUESTION, "--dep", &dep]).spawn().unwrap();
+    let mut lines = BufReader::new(asked.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains("search.0") {
+            break;
+        }
+    }
+    asked.start_kill().unwrap();
+    asked.wait().await.unwrap();
+    let resumed = axon(&project, &["runs", "resume"]).output().await.unwrap();
+    let talk = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success(), "{talk}");
+    assert!(!talk.contains("asks research_planner"), "the plan was on record: {talk}");
+    let report: Value = serde_json::from_slice(&resumed.stdout).unwrap();
+    assert_eq!(report["partial"], false, "{report}");
 }
