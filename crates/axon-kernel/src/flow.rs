@@ -5,13 +5,20 @@
 //! The same results always want the same calls, under the same names. So a flow goes on after a
 //! crash from what is on record, and nothing that has a result is done again.
 //!
-//! To start reading: [`plan`] says what a flow is, [`advance`] what comes next, [`Condition`] and
-//! [`Expression`] what is decided on the way.
+//! To start reading: [`Flow`] says what a flow is, [`Flow::advance`] what comes next, [`Condition`]
+//! and [`Expression`] what is decided on the way; [`RouterFile`] and [`PipelineFile`] are how one is
+//! written, and [`FlowRule`] is what it keeps.
 
 mod advance;
+pub(crate) mod check;
 mod condition;
 mod expression;
+mod file;
+mod load;
+mod place;
 mod plan;
+pub(crate) mod print;
+mod rule;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -21,7 +28,12 @@ pub use advance::{
 };
 pub use condition::{Condition, Test};
 pub use expression::{Expression, ExpressionError, Given, TextTemplate};
+pub use file::{
+    ArmFile, BalancedFile, ConditionFile, ConditionTable, EdgeFile, OnFailureFile, PipelineFile,
+    RepeatFile, RouterFile, RuleFile, RustFunction, SchemaTable, ScriptFile, StepFile,
+};
 pub use plan::{
     Arm, Ask, Balance, Does, Edge, Flow, FlowKind, Join, OnFailure, Over, Repeat, Route, Step,
     StepName, Target, is_reserved,
 };
+pub use rule::{FlowRule, MAX_NESTING, MAX_STEPS, NO_RULE, Why};

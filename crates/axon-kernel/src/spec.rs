@@ -19,9 +19,11 @@ mod interpolate;
 mod limits;
 pub(crate) mod load;
 mod names;
+mod origin;
 mod output;
 mod print;
 mod runner;
+mod schema_source;
 pub(crate) mod source;
 mod supervision;
 #[cfg(test)]
@@ -58,6 +60,7 @@ pub use runner::{
     DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, LauncherMode, Recycle,
     RunnerLimits, RunnerProgram, RunnerSpec,
 };
+pub use schema_source::SchemaSource;
 pub use supervision::{Backoff, Intensity, OnExhausted, PolicyRule, Supervision, Then};
 pub use tool::{Effect, HAND_OFF, OnAmbiguous, ToolSpec, ToolTarget};
 pub use wire::{Callable, Role};
@@ -119,6 +122,8 @@ pub struct AgentSpec {
     pub metadata: Map<String, Value>,
     /// What was written where a variable was filled in, so that printing does not show its value.
     written: print::Written,
+    /// Where its parts stand in its file.
+    origin: origin::Origin,
 }
 
 /// What takes messages under a name.
@@ -238,6 +243,7 @@ impl AgentSpec {
             flow: None,
             metadata: Map::new(),
             written: print::Written::default(),
+            origin: origin::Origin::default(),
         }
     }
 
@@ -297,6 +303,13 @@ impl AgentSpec {
     #[must_use]
     pub fn asks_agent(&self, name: &str) -> bool {
         self.tool(name).is_some_and(|tool| matches!(tool.target, ToolTarget::Agent(_)))
+    }
+
+    /// Returns the place in its file of what a rule or a whole system names by `pointer`, or of the
+    /// nearest part around it; nothing of an agent that Rust code has put together.
+    #[must_use]
+    pub fn position(&self, pointer: &str) -> Option<Position> {
+        self.origin.position(pointer)
     }
 
     /// Returns the tool called `name`.

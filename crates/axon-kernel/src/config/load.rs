@@ -49,10 +49,7 @@ impl Config {
         let failed = |problems| SpecError { path: file.path.to_owned(), problems };
         let (mut source, config) =
             open::<Self>(file.text, file_schema(), variables).map_err(failed)?;
-        let broken = config.as_ref().and_then(|config| config.check().err());
-        for broken in broken.into_iter().flatten() {
-            source.add_at(&broken.pointer, broken.rule);
-        }
+        source.add_broken(config.as_ref().map_or(Ok(()), Self::check));
         let origin = config.as_ref().map(|config| Origin {
             path: file.path.to_owned(),
             agents: config

@@ -57,6 +57,17 @@ impl Condition {
         if let Self::Holds(expression) = self { expression.uses() } else { Vec::new() }
     }
 
+    /// Returns whether it holds, where that is the same whatever it is asked of.
+    pub(super) fn constant(&self) -> Option<bool> {
+        match self {
+            Self::Holds(expression) => expression.constant(),
+            Self::Message { test: Test::Fits(schema), .. } => {
+                (*schema.raw() == Value::Bool(false)).then_some(false)
+            }
+            Self::Message { test: Test::Matches(_) | Test::Equals(_), .. } => None,
+        }
+    }
+
     pub(super) fn holds(&self, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
         match self {
             Self::Holds(expression) => expression.holds(scope),

@@ -92,6 +92,12 @@ impl Expression {
         sorted(compiled.map(|compiled| compiled.undeclared_variables(true)).unwrap_or_default())
     }
 
+    /// Returns whether it holds, where that is the same whatever it is asked of.
+    pub(super) fn constant(&self) -> Option<bool> {
+        let free = self.code().is_none() && self.uses().is_empty();
+        free.then(|| self.holds(&Scope::empty()).ok())?
+    }
+
     pub(super) fn value(&self, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
         match self {
             Self::Code(name) => scope.call(name),
@@ -101,10 +107,10 @@ impl Expression {
                 let value = value.map_err(|error| failed(source, &error))?;
                 if value.is_undefined() {
                     let message = "what it takes is not there".to_owned();
-                    return Err(ExpressionError { source_text: excerpt(source, 80), message });
+                    return Err(ExpressionError { source_text: shown(source), message });
                 }
                 serde_json::to_value(value).map_err(|error| ExpressionError {
-                    source_text: excerpt(source, 80),
+                    source_text: shown(source),
                     message: error.to_string(),
                 })
             }
@@ -165,7 +171,7 @@ impl TextTemplate {
         let text = text.map_err(|error| failed(source, &error))?;
         if text.len() > MAX_TEXT_BYTES {
             let message = format!("it gives more than {MAX_TEXT_BYTES} bytes");
-            return Err(ExpressionError { source_text: excerpt(source, 80), message });
+            return Err(ExpressionError { source_text: shown(source), message });
         }
         Ok(text)
     }
@@ -260,8 +266,13 @@ pub(super) fn as_text(value: Value) -> String {
     if let Value::String(text) = value { text } else { value.to_string() }
 }
 
+/// Returns what is to be worked out in a line, shortened.
+fn shown(source: &str) -> String {
+    excerpt(&source.split_whitespace().collect::<Vec<_>>().join(" "), 80)
+}
+
 /// Returns the expression, where a text is nothing but one.
-fn whole(text: &str) -> Option<&str> {
+pub(super) fn whole(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let simple = !inner.contains("{{") && !inner.contains("}}");
     simple.then(|| inner.trim_matches('-').trim())
@@ -316,5 +327,5 @@ fn failed(source: &str, error: &minijinja::Error) -> ExpressionError {
     };
     let line = error.line().filter(|_| source.contains('\n'));
     let message = line.map_or_else(|| message.clone(), |line| format!("line {line}: {message}"));
-    ExpressionError { source_text: excerpt(source, 80), message }
+    ExpressionError { source_text: shown(source), message }
 }

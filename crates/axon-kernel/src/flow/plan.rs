@@ -354,6 +354,17 @@ impl Step {
         }
     }
 
+    /// Makes the one step of a router, named after what it does.
+    ///
+    /// # Panics
+    ///
+    /// Never: the names are ones.
+    #[must_use]
+    pub fn of_router(does: Does) -> Self {
+        let name = StepName::try_from(does.of_router()).expect("the name keeps the rule of names");
+        Self::new(name, does)
+    }
+
     fn collect<'a>(&'a self, found: &mut Vec<&'a AgentName>) {
         self.on_failure.collect(found);
         self.does.collect(found);
@@ -368,6 +379,16 @@ impl Step {
 }
 
 impl Does {
+    /// Returns what a router calls its one step that does this.
+    fn of_router(&self) -> &'static str {
+        match self {
+            Self::Route(_) => "route",
+            Self::Choose(_) => "choose",
+            Self::Parallel { .. } => "broadcast",
+            Self::Ask(_) | Self::Steps(_) | Self::Code(_) | Self::Fail(_) => "answer",
+        }
+    }
+
     fn collect<'a>(&'a self, found: &mut Vec<&'a AgentName>) {
         match self {
             Self::Ask(ask) => ask.collect(found),

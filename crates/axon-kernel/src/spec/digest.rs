@@ -7,10 +7,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{AgentSpec, InstructionsFile};
+use crate::flow::Flow;
 
 /// What may change under a run that goes on: who answers, how often, and how it is described.
 const MAY_CHANGE: [&str; 7] =
     ["model", "provider", "model_settings", "retries", "tool_timeout", "metadata", "description"];
+
+/// What a router's or a pipeline's file has besides what it does with a message.
+const BESIDES: [&str; 8] =
+    ["description", "tags", "metadata", "deps", "output", "limits", "approvals", "conversation"];
 
 fn sorted(value: Value) -> Value {
     match value {
@@ -37,7 +42,7 @@ impl AgentSpec {
         let deps = self.deps.schema.as_ref().map(|schema| schema.raw());
         // However its file orders the keys.
         let mut told = vec![Value::Object(wire), instructions, json!(deps)];
-        told.extend(self.flow.as_ref().map(|flow| format!("{flow:?}").into()));
+        told.extend(self.flow.as_ref().map(|flow| self.told_of(flow)));
         let told = sorted(told.into());
         let digest = Sha256::digest(told.to_string());
         digest.iter().take(16).fold(String::new(), |mut text, byte| {
@@ -45,5 +50,17 @@ impl AgentSpec {
             let _ = write!(text, "{byte:02x}");
             text
         })
+    }
+
+    /// Returns what a router or a pipeline does, without what is told besides or may change.
+    fn told_of(&self, flow: &Flow) -> Value {
+        let Ok(Value::Object(mut file)) = crate::flow::print::file(self, flow) else {
+            // What has no file has no better form than this one.
+            return format!("{flow:?}").into();
+        };
+        for key in BESIDES {
+            file.remove(key);
+        }
+        file.into()
     }
 }

@@ -152,6 +152,24 @@ pub enum What {
         /// The keys that were given.
         given: Vec<&'static str>,
     },
+    /// Nothing is said where one thing has to be, or more than one.
+    #[error("{}: give exactly one of {}", has(.given, .nothing), any(.valid))]
+    OneOf {
+        /// What it is if none was given.
+        nothing: &'static str,
+        /// The keys that were given.
+        given: Vec<&'static str>,
+        /// The keys of which there has to be one.
+        valid: &'static [&'static str],
+    },
+    /// A key has nothing to say where it stands.
+    #[error("`{key}` {why}: leave it out")]
+    Needless {
+        /// The key.
+        key: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// A rule is broken.
     #[error(transparent)]
     Rule(#[from] Rule),
@@ -167,6 +185,18 @@ fn advice(nearest: Option<&str>, valid: &[String]) -> String {
 
 fn in_file(file: Option<&str>) -> String {
     file.map(|file| format!(" `{file}`")).unwrap_or_default()
+}
+
+fn has(given: &[&str], nothing: &str) -> String {
+    if given.is_empty() { nothing.to_owned() } else { format!("it has {}", both(given, "")) }
+}
+
+fn any(keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    match keys.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        Some(_) | None => keys.join(", "),
+    }
 }
 
 fn both(given: &[&str], nothing: &str) -> String {

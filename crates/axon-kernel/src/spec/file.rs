@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use super::{
     AgentName, ApprovalsSpec, ConversationSpec, Effect, EndStrategy, EnvName, Fallback,
     InstructionsFile, LauncherMode, Limits, ModelName, OnAmbiguous, OutputMode, PolicyRule,
-    ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits, Supervision, Tag, ToolName,
+    ProviderSpec, PythonTarget, Recycle, Retries, RunnerLimits, SchemaSource, Supervision, Tag,
+    ToolName,
 };
 use crate::failure::{FailureKind, KIND_TABLE};
 
@@ -276,77 +277,6 @@ pub struct ToolFile {
     pub requires_approval: bool,
 }
 
-/// A JSON Schema as it is written: in line as a table, in line as JSON text, or in a file.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SchemaSource {
-    /// A table.
-    Table(Map<String, Value>),
-    /// JSON text, for what a table cannot hold (`null`, and schemas that are just true or false).
-    Json(String),
-    /// A file in the agent's folder.
-    File(String),
-}
-
-impl From<&Value> for SchemaSource {
-    fn from(schema: &Value) -> Self {
-        if let Value::Object(members) = schema
-            && super::print::fits(schema).is_ok()
-        {
-            return Self::Table(members.clone());
-        }
-        Self::Json(schema.to_string())
-    }
-}
-
-impl Serialize for SchemaSource {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Table(members) => members.serialize(serializer),
-            Self::Json(text) | Self::File(text) => serializer.serialize_str(text),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for SchemaSource {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = SchemaSource;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON Schema as a table, or the name of its file")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SchemaSource, E> {
-                let json = matches!(text, "true" | "false") || text.trim_start().starts_with('{');
-                let text = text.to_owned();
-                Ok(if json { SchemaSource::Json(text) } else { SchemaSource::File(text) })
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SchemaSource, A::Error> {
-                Map::deserialize(de::value::MapAccessDeserializer::new(map))
-                    .map(SchemaSource::Table)
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for SchemaSource {
-    fn schema_name() -> Cow<'static, str> {
-        "SchemaSource".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> FormSchema {
-        json_schema!({
-            "description": "A JSON Schema: a table, or the name of a file in the agent's folder.",
-            "type": ["object", "string"],
-        })
-    }
-}
-
 /// The two counts, as their table writes them.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename = "Retries")]
@@ -419,6 +349,6 @@ fn policy_schema(generator: &mut SchemaGenerator) -> FormSchema {
     json_schema!({ "type": "object", "properties": kinds, "additionalProperties": false })
 }
 
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

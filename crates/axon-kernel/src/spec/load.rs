@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Problem, SpecError, What};
-use super::file::{AgentFile, HandoffFile, OutputFile, RunnerFile, SchemaSource, ToolFile};
+use super::file::{AgentFile, HandoffFile, OutputFile, RunnerFile, ToolFile};
 use super::source::Source;
 use super::unknown::unknown_keys;
 use super::{
     AgentName, AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT, DepsSpec,
     Instruction, InstructionFile, InstructionsFile, OutputSpec, Rule, RunnerProgram, RunnerSpec,
-    ToolSpec, ToolTarget,
+    SchemaSource, ToolSpec, ToolTarget,
 };
 use crate::flow::Target;
 use crate::prompt::Template;
@@ -33,7 +33,7 @@ pub struct FileText<'a> {
 pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads a file of the agent's folder, by its path relative to that.
-type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, Box<dyn Error + Send + Sync>>;
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<String, Box<dyn Error + Send + Sync>>;
 
 impl AgentSpec {
     /// Reads the agent called `name` from the text of its `agent.toml`.
@@ -50,19 +50,30 @@ impl AgentSpec {
         variables: Variables<'_>,
         read: ReadFile<'_>,
     ) -> Result<Self, SpecError> {
-        let failed = |problems| SpecError { path: file.path.to_owned(), problems };
-        let (mut source, raw) =
-            open::<AgentFile>(file.text, file_schema(), variables).map_err(failed)?;
-        let spec = raw.map(|raw| Load { source: &mut source, read }.agent(name, raw));
-        let written = source.written.clone();
-        let problems: Vec<Problem> = source.into_problems();
-        match spec {
-            Some(mut spec) if problems.is_empty() => {
-                spec.written = written;
-                Ok(spec)
-            }
-            Some(_) | None => Err(failed(problems)),
+        definition(file, file_schema(), variables, |source, raw| {
+            Load { source, read }.agent(name, raw)
+        })
+    }
+}
+
+/// Reads a definition, whose JSON Schema is `schema`, and has `make` put it together.
+pub(crate) fn definition<T: DeserializeOwned>(
+    file: FileText<'_>,
+    schema: &Value,
+    variables: Variables<'_>,
+    make: impl FnOnce(&mut Source<'_>, T) -> AgentSpec,
+) -> Result<AgentSpec, SpecError> {
+    let failed = |problems| SpecError { path: file.path.to_owned(), problems };
+    let (mut source, raw) = open::<T>(file.text, schema, variables).map_err(failed)?;
+    let spec = raw.map(|raw| make(&mut source, raw));
+    let (written, origin) = source.kept();
+    let problems: Vec<Problem> = source.into_problems();
+    match spec {
+        Some(mut spec) if problems.is_empty() => {
+            (spec.written, spec.origin) = (written, origin);
+            Ok(spec)
         }
+        Some(_) | None => Err(failed(problems)),
     }
 }
 
@@ -135,9 +146,7 @@ impl Load<'_, '_> {
         spec.supervision = file.supervision;
         spec.policy = file.policy;
         spec.metadata = file.metadata;
-        for broken in spec.check().err().into_iter().flatten() {
-            self.source.add_at(&broken.pointer, broken.rule);
-        }
+        self.source.add_broken(spec.check());
         spec
     }
 
@@ -246,33 +255,7 @@ impl Load<'_, '_> {
         }
     }
 
-    fn schema(&mut self, pointer: &str, source: SchemaSource) -> Option<Schema> {
-        let raw = match source {
-            SchemaSource::Table(members) => Ok(Value::Object(members)),
-            SchemaSource::Json(text) => json(None, &text),
-            SchemaSource::File(file) => self.schema_file(&file),
-        };
-        raw.and_then(|raw| Schema::new(raw).map_err(|error| Rule::from(error).into()))
-            .map_err(|what| self.source.add_at(pointer, what))
-            .ok()
+    fn schema(&mut self, pointer: &str, schema: SchemaSource) -> Option<Schema> {
+        schema.load(pointer, self.source, self.read)
     }
-
-    fn schema_file(&self, file: &str) -> Result<Value, What> {
-        let inside = !file.starts_with(['/', '\\']) && !file.contains(':');
-        if !inside || file.split(['/', '\\']).any(|part| part == "..") {
-            return Err(What::SchemaPath { file: file.to_owned() });
-        }
-        let text = (self.read)(file).map_err(|error| What::SchemaFile {
-            file: file.to_owned(),
-            message: error.to_string(),
-        })?;
-        json(Some(file), &text)
-    }
-}
-
-fn json(file: Option<&str>, text: &str) -> Result<Value, What> {
-    serde_json::from_str(text).map_err(|error| What::SchemaText {
-        file: file.map(str::to_owned),
-        message: error.to_string(),
-    })
 }

@@ -4,24 +4,34 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::file::{
-    AgentFile, DepsFile, HandoffFile, OutputFile, RunnerFile, SchemaSource, ToolFile,
-};
+use super::file::{AgentFile, DepsFile, HandoffFile, OutputFile, RunnerFile, ToolFile};
 use super::interpolate::escape;
 use super::source::child;
 use super::{
     AgentName, AgentSpec, DEFAULT_CANCEL_GRACE, DEFAULT_HEARTBEAT, DEFAULT_START_TIMEOUT,
-    RunnerProgram, ToolSpec, ToolTarget,
+    RunnerProgram, SchemaSource, ToolSpec, ToolTarget,
 };
+use crate::flow::Target;
 
-/// A value that no TOML file can hold.
+/// Something that Rust code has put together, and that no file can give.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{pointer} is {found}, which TOML cannot hold")]
-pub struct PrintError {
-    /// Where it stands, as a JSON pointer.
-    pub pointer: String,
-    /// What it is.
-    pub found: &'static str,
+pub enum PrintError {
+    /// A value that no TOML file can hold.
+    #[error("{pointer} is {found}, which TOML cannot hold")]
+    Value {
+        /// Where it stands, as a JSON pointer.
+        pointer: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A shape that the file has no words for.
+    #[error("{} is {found}, which no file can say", if .pointer.is_empty() { "this" } else { .pointer })]
+    Shape {
+        /// Where it would stand, as a JSON pointer.
+        pointer: String,
+        /// What it is.
+        found: &'static str,
+    },
 }
 
 /// What was written where a variable was filled in, by JSON pointer.
@@ -54,6 +64,11 @@ impl Written {
         }
     }
 
+    /// Returns the same, with each pointer as `moved` gives it.
+    pub(super) fn moved(&self, moved: impl Fn(&String) -> String) -> Self {
+        Self(self.0.iter().map(|(pointer, filled)| (moved(pointer), filled.clone())).collect())
+    }
+
     /// Returns what to print for `value` at `pointer`: as it was written, unless it has changed.
     fn restore(&self, pointer: &str, value: &str) -> String {
         match self.0.get(pointer) {
@@ -70,21 +85,35 @@ impl PartialEq for Written {
 }
 
 impl AgentSpec {
-    /// Returns the `agent.toml` that gives this agent again, with schemas in line.
+    /// Returns the `agent.toml`, `router.toml` or `pipeline.toml` that gives this definition again,
+    /// with schemas in line.
     ///
-    /// Where the agent's own file has a variable, it is printed, and not its value.
+    /// Where the definition's own file has a variable, it is printed, and not its value.
     ///
     /// # Errors
     ///
-    /// [`PrintError`] if Rust code filled in what TOML cannot hold: a `null`, or an integer beyond
-    /// 64 bits with sign. A spec from a file has none.
+    /// [`PrintError`] if Rust code filled in what TOML cannot hold, a `null`, or an integer beyond
+    /// 64 bits with sign, or what no file can say. A spec from a file has none.
     pub fn to_toml(&self) -> Result<String, PrintError> {
-        let file = serde_json::to_value(AgentFile::from(self))
-            .expect("every key of an agent's file is text, so it has a JSON form");
+        let file = match &self.flow {
+            Some(flow) => crate::flow::print::file(self, flow)?,
+            None => self.agent_file()?,
+        };
         fits(&file)?;
         let file = self.restored(file, "");
         let table = toml::Value::try_from(file).expect("checked to fit just above");
         Ok(toml::to_string_pretty(&table).expect("a table of checked values prints"))
+    }
+
+    fn agent_file(&self) -> Result<Value, PrintError> {
+        let balanced = |target: &Target| matches!(target, Target::Balanced { .. });
+        let handed = |tool: &ToolSpec| matches!(&tool.target, ToolTarget::Handoff(targets) if targets.iter().any(balanced));
+        if self.tools.iter().any(handed) {
+            let (pointer, found) = ("/handoff/to".to_owned(), "one of several");
+            return Err(PrintError::Shape { pointer, found });
+        }
+        Ok(serde_json::to_value(AgentFile::from(self))
+            .expect("every key of an agent's file is text, so it has a JSON form"))
     }
 
     /// Puts back what was written, all through `value`.
@@ -115,7 +144,7 @@ pub(super) fn fits(value: &Value) -> Result<(), PrintError> {
 }
 
 fn fits_at(value: &Value, pointer: &str) -> Result<(), PrintError> {
-    let refused = |found| Err(PrintError { pointer: pointer.to_owned(), found });
+    let refused = |found| Err(PrintError::Value { pointer: pointer.to_owned(), found });
     match value {
         Value::Null => refused("null"),
         Value::Number(number) if number.is_u64() && !number.is_i64() => {

@@ -8,8 +8,10 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::check::Broken;
 use super::error::{Position, Problem, What};
 use super::interpolate::interpolate;
+use super::origin::{Moves, Origin};
 use super::print::Written;
 
 /// How many problems of one file are told at once.
@@ -22,7 +24,9 @@ pub(crate) struct Source<'t> {
     /// The place of each value, by its JSON pointer.
     places: BTreeMap<String, Range<usize>>,
     /// What was written where a variable was filled in.
-    pub(super) written: Written,
+    written: Written,
+    /// What the definition has in another order.
+    pub(crate) moves: Moves,
     problems: Vec<Problem>,
 }
 
@@ -41,7 +45,8 @@ impl<'t> Source<'t> {
         let span = table.span();
         let tree = Spanned::new(span, DeValue::Table(table.into_inner()));
         let (places, problems) = (BTreeMap::new(), Vec::new());
-        Ok(Self { text, tree, places, written: Written::default(), problems })
+        let (written, moves) = (Written::default(), Moves::default());
+        Ok(Self { text, tree, places, written, moves, problems })
     }
 
     /// Fills variables in, and takes out what cannot be used.
@@ -92,6 +97,28 @@ impl<'t> Source<'t> {
     /// Adds a problem with the value at `pointer`, or with the nearest value around it.
     pub(crate) fn add_at(&mut self, pointer: &str, what: impl Into<What>) {
         self.add(self.offset(pointer), pointer, what.into());
+    }
+
+    /// Adds the rules that the definition breaks.
+    pub(crate) fn add_broken(&mut self, checked: Result<(), Vec<Broken>>) {
+        for broken in checked.err().into_iter().flatten() {
+            self.add_at(&self.moves.in_file(&broken.pointer), broken.rule);
+        }
+    }
+
+    /// Returns `message` about the value at `pointer` without what a variable was filled in with,
+    /// which may be secret.
+    pub(crate) fn hide(&self, pointer: &str, message: &str) -> String {
+        self.written.hide(pointer, message)
+    }
+
+    /// Returns what a definition keeps of its file: what was written where a variable was filled
+    /// in, and where everything stands.
+    pub(super) fn kept(&self) -> (Written, Origin) {
+        let moved = |pointer: &String| self.moves.in_definition(pointer);
+        let position = |place: &Range<usize>| Position::of(self.text, place.start);
+        let places = self.places.iter().map(|(at, place)| (moved(at), position(place)));
+        (self.written.moved(moved), Origin(places.collect()))
     }
 
     /// Returns the place of the value at `pointer`, or of the nearest value around it.
