@@ -5,8 +5,9 @@
 //! The same results always want the same calls, under the same names. So a flow goes on after a
 //! crash from what is on record, and nothing that has a result is done again.
 //!
-//! To start reading: [`plan`] says what a flow is, [`advance`] what comes next, [`Condition`] and
-//! [`Expression`] what is decided on the way.
+//! To start reading: [`Flow`] says what a flow is, [`Flow::advance`] what comes next, [`Condition`]
+//! and [`Expression`] what is decided on the way; [`RouterFile`] and [`PipelineFile`] are how one is
+//! written, and [`FlowRule`] is what it keeps.
 
 mod advance;
 pub(crate) mod check;

@@ -107,6 +107,11 @@ impl<'f> Check<'f> {
         }
     }
 
+    /// Returns what the file calls a list that pipelines call `word`.
+    fn word(&self, word: &'static str) -> &'static str {
+        if self.flow.kind == FlowKind::Router { "to" } else { word }
+    }
+
     /// Counts the steps, and refuses what nests too deep, which nothing else looks into.
     fn count(&mut self, steps: &[Step], depth: usize) -> usize {
         if depth > MAX_NESTING {
@@ -267,7 +272,7 @@ impl<'f> Check<'f> {
 
     fn parallel(&mut self, (branches, join): (&'f [Step], Join), at: &str, known: &Known<'f>) {
         if branches.is_empty() {
-            self.add(at, FlowRule::Empty { key: "parallel" });
+            self.add(at, FlowRule::Empty { key: self.word("parallel") });
         }
         if let Join::Quorum(need) = join
             && need.get() as usize > branches.len()
@@ -295,7 +300,7 @@ impl<'f> Check<'f> {
         if let Target::Balanced { of, .. } = &ask.target {
             let at = format!("{at}/balance/of");
             if of.is_empty() {
-                self.add(at.as_str(), FlowRule::Empty { key: "of" });
+                self.add(at.as_str(), FlowRule::Empty { key: self.word("of") });
             }
             self.doubles(&at, of.iter().map(AgentName::as_str).collect());
             for (index, name) in of.iter().enumerate() {

@@ -88,5 +88,5 @@ fn on_failure(on_failure: &OnFailure, pointer: &str) -> Result<OnFailureFile, Pr
 fn name(target: &Target, pointer: &str) -> Result<AgentName, PrintError> {
     let name = AgentName::try_from(target.name());
     let name = name.ok().filter(|name| Target::named(name.clone()) == *target);
-    name.ok_or_else(|| no_form(pointer, "one of several, or an agent called `human`,"))
+    name.ok_or_else(|| no_form(pointer, "one of several, or an agent called `human`"))
 }

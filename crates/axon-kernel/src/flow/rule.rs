@@ -189,7 +189,11 @@ pub enum Why {
     #[error("the way before it is always gone")]
     Behind,
     /// It comes after what is never made.
-    #[error("it comes only after {}, which is never made", .0.join(" and "))]
+    #[error(
+        "it comes only after {}, which {} never made",
+        .0.join(" and "),
+        if .0.len() == 1 { "is" } else { "are" }
+    )]
     After(Vec<String>),
 }
 

@@ -1,9 +1,11 @@
 //! Flows, driven by hand: what they want next, and what they come to.
 
 mod asks;
+mod broken;
 mod driver;
 mod files;
 mod plans;
+mod printing;
 mod properties;
 mod shapes;
 

@@ -10,7 +10,7 @@ use super::{
     RunnerProgram, Then, ToolSpec, ToolTarget,
 };
 use crate::failure::{FailureKind, Row};
-use crate::flow::FlowRule;
+use crate::flow::{FlowRule, Target};
 use crate::json::MAX_DEPTH;
 use crate::prompt::PromptError;
 use crate::provider::{self, ProviderError};
@@ -124,6 +124,9 @@ pub enum Rule {
     /// An agent's fallback is the agent itself.
     #[error("the agent cannot fall back to itself: name another agent")]
     OwnFallback,
+    /// An agent hands its runs on to itself.
+    #[error("the agent cannot hand a run on to itself: name another")]
+    OwnHandoff,
     /// A rule falls back, and there is nothing to fall back to.
     #[error(
         "there is nothing to fall back to: add [fallback] with a model or an agent, or write \
@@ -285,6 +288,9 @@ impl AgentSpec {
             if tool.target == ToolTarget::Own {
                 self.check_own_tool(index, tool, broken);
             }
+            if let ToolTarget::Handoff(targets) = &tool.target {
+                self.check_handoff(targets, broken);
+            }
             if let ToolTarget::Agent(_) = &tool.target {
                 for key in about_doubt(tool) {
                     broken.add(format!("/tools/{index}/{key}"), Rule::AgentTool { key });
@@ -295,6 +301,21 @@ impl AgentSpec {
                     let rule = Rule::NeverAmbiguous { key, effect };
                     broken.add(format!("/tools/{index}/{key}"), rule);
                 }
+            }
+        }
+    }
+
+    fn check_handoff(&self, targets: &[Target], broken: &mut Broke) {
+        if targets.is_empty() {
+            broken.add("/handoff/to", FlowRule::Empty { key: "to" });
+        }
+        let mut names = BTreeSet::new();
+        for (index, target) in targets.iter().enumerate() {
+            let (at, name) = (format!("/handoff/to/{index}"), target.name().to_owned());
+            if target.agents() == [self.name.clone()] {
+                broken.add(at, Rule::OwnHandoff);
+            } else if !names.insert(target.name()) {
+                broken.add(at, FlowRule::Doubled { name });
             }
         }
     }

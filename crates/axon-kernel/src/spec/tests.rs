@@ -2,6 +2,7 @@
 
 mod approvals;
 mod doubt;
+mod handoff;
 mod ladder;
 mod output;
 mod process;

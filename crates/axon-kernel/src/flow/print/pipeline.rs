@@ -48,7 +48,7 @@ fn step(step: &Step, at: &str, after: Option<Vec<StepName>>) -> Result<StepFile,
     match (&step.does, &step.on_failure) {
         (_, OnFailure::Fail) => {}
         (Does::Ask(_), OnFailure::Skip | OnFailure::Ask(_)) => {
-            return Err(no_form(at, "a step that asks somebody, and fails in a way of its own,"));
+            return Err(no_form(at, "a step that asks somebody, and fails in a way of its own"));
         }
         (_, own) => does.on_failure = Some(on_failure(own, &format!("{at}/on_failure"))?),
     }
