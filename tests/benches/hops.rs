@@ -143,8 +143,6 @@ struct Link;
 #[derive(Debug)]
 struct Text(String, RpcReplyPort<String>);
 
-impl ractor::Message for Text {}
-
 impl Actor for Link {
     type Msg = Text;
     type State = Option<ActorRef<Text>>;

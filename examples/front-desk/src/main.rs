@@ -49,12 +49,8 @@ async fn show(run: &mut RunHandle) -> anyhow::Result<()> {
     while let Some(update) = run.events().next().await {
         let RunUpdate::Event(event) = update else { continue };
         let RunEvent::Delegated(below) = &event.event else { continue };
-        match below.inner.as_ref() {
-            RunEvent::ToolCalled(call) => {
-                writeln!(std::io::stderr(), "{}: {}", below.path, call.name)?;
-            }
-            RunEvent::Completed(_) => writeln!(std::io::stderr(), "{}: done", below.path)?,
-            _ => {}
+        if let RunEvent::ToolCalled(call) = below.inner.as_ref() {
+            writeln!(std::io::stderr(), "{}: {}", below.path, call.name)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ mod handoffs;
 mod pipelines;
 mod shipped;
 
+use axon_kernel::event::RunEvent;
 use axon_runtime::{Agent, AnyDeps, Pipeline, Runtime, RuntimeBuilder, ToolError};
 use serde_json::Value;
 
@@ -20,6 +21,17 @@ fn answering(
 fn failing(name: &str) -> Agent<AnyDeps, String> {
     let fail = |_: String| Err::<String, _>(ToolError::Failed("it never works".to_owned()));
     Pipeline::new(name).try_apply(fail).build().unwrap()
+}
+
+/// Returns the paths of those whose events passed by, each as often as another one's lay between.
+fn paths(seen: &[RunEvent]) -> Vec<String> {
+    let path = |event: &RunEvent| {
+        let RunEvent::Delegated(delegated) = event else { return None };
+        Some(delegated.path.to_string())
+    };
+    let mut paths: Vec<String> = seen.iter().filter_map(path).collect();
+    paths.dedup();
+    paths
 }
 
 /// Starts a runtime of those that need no runner.

@@ -173,7 +173,7 @@ impl Resumption {
         if replay.pause.is_some() && !waiting(&replay).is_empty() && !is_over {
             return Err(Report::undecided(&run.run_id, &replay));
         }
-        let runtime = self.runtime_for(&replay, session).await?;
+        let runtime = Box::pin(self.runtime_for(&replay, session)).await?;
         let mut resume = runtime.resume(run.run_id.clone());
         if terms.allow_changed {
             resume = resume.allow_changed();
@@ -182,7 +182,7 @@ impl Resumption {
             resume = resume.timeout(timeout);
         }
         let mut handle = resume.start().await?;
-        follow(&mut handle, show, session).await
+        Box::pin(follow(&mut handle, show, session)).await
     }
 
     /// Returns a runtime in which the agent of a run can be asked.

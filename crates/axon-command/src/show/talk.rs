@@ -94,10 +94,7 @@ impl Talk {
 
     /// Returns what an event looks like: of whom it is, and what was asked of whom.
     fn seen(&self, event: &RunEvent, attempt: Attempt) -> Look {
-        let (path, inner) = match event {
-            RunEvent::Delegated(delegated) => (delegated.path.as_str(), &*delegated.inner),
-            own => ("", own),
-        };
+        let (path, inner) = happened(event);
         let by_step = self.flows.contains(path).then(|| step_look(inner)).flatten();
         let look = by_step.unwrap_or_else(|| look(inner, attempt));
         if path.is_empty() { look } else { below(path, look) }
@@ -105,10 +102,7 @@ impl Talk {
 
     /// Keeps a failure back until it is known whether the run ends with it, which then says it.
     fn remember(&mut self, event: &RunEvent) {
-        let (path, inner) = match event {
-            RunEvent::Delegated(delegated) => (delegated.path.as_str(), &*delegated.inner),
-            own => ("", own),
-        };
+        let (path, inner) = happened(event);
         if let RunEvent::Accepted(accepted) = inner
             && accepted.terms.kind != Kind::Agent
         {
@@ -174,6 +168,14 @@ impl Talk {
         terminal::say(&styled(style, &printable(&summary(completed))));
         Ok(())
     }
+}
+
+/// Returns what happened, and to whom: the path below the run's own agent, if it was not that one.
+fn happened(event: &RunEvent) -> (&str, &RunEvent) {
+    if let RunEvent::Delegated(delegated) = event {
+        return (delegated.path.as_str(), &delegated.inner);
+    }
+    ("", event)
 }
 
 fn look(event: &RunEvent, attempt: Attempt) -> Look {

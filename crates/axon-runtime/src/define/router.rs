@@ -42,10 +42,13 @@ pub struct Router<O = Value> {
     name: String,
     file: RouterFile,
     code: StepFunctions,
-    change: Vec<Box<dyn FnOnce(&mut AgentSpec) + Send>>,
+    changes: Vec<Change>,
     wrong: Option<DefinitionError>,
     output: PhantomData<fn() -> O>,
 }
+
+/// A change of what a router is.
+type Change = Box<dyn FnOnce(&mut AgentSpec) + Send>;
 
 impl Router {
     /// Begins the router called `name`.
@@ -54,7 +57,7 @@ impl Router {
             name: name.to_owned(),
             file: RouterFile::default(),
             code: StepFunctions::default(),
-            change: Vec::new(),
+            changes: Vec::new(),
             wrong: None,
             output: PhantomData,
         }
@@ -64,8 +67,8 @@ impl Router {
 impl<O: Output> Router<O> {
     /// Says that all whom it asks answer with a `T`, which it is held to.
     pub fn answering<T: Output>(self) -> Router<T> {
-        let Self { name, file, code, change, wrong, .. } = self;
-        Router { name, file, code, change, wrong, output: PhantomData }
+        let Self { name, file, code, changes, wrong, .. } = self;
+        Router { name, file, code, changes, wrong, output: PhantomData }
     }
 
     /// Says in a sentence what the router is for.
@@ -175,7 +178,7 @@ impl<O: Output> Router<O> {
 
     /// Changes everything else that a `router.toml` can say.
     pub fn configure(mut self, change: impl FnOnce(&mut AgentSpec) + Send + 'static) -> Self {
-        self.change.push(Box::new(change));
+        self.changes.push(Box::new(change));
         self
     }
 
@@ -198,7 +201,7 @@ impl<O: Output> Router<O> {
         if let Some(schema) = schemas::output::<O>()? {
             spec.output = Some(OutputSpec::new(schema));
         }
-        for change in self.change {
+        for change in self.changes {
             change(&mut spec);
         }
         let agent = spec.name.to_string();

@@ -491,7 +491,11 @@ pub(super) async fn spent(services: &Services, run: &RunId) -> Option<Spent> {
 fn of_resume(error: ResumeError) -> Failure {
     match error {
         ResumeError::Refused(refusal) => refusal.into_failure(),
-        other => Failure::new(FailureKind::Internal, other.to_string()),
+        other @ (ResumeError::Record(_)
+        | ResumeError::Undecided { .. }
+        | ResumeError::Changed { .. }
+        | ResumeError::Quarantined { .. }
+        | ResumeError::Secrets { .. }) => Failure::new(FailureKind::Internal, other.to_string()),
     }
 }
 

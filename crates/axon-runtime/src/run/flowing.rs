@@ -52,7 +52,7 @@ enum Start {
     /// It is under way, or waits for a person.
     Begun,
     /// It has ended already.
-    Settled(Settled),
+    Settled(Box<Settled>),
 }
 
 impl Driver {
@@ -65,7 +65,6 @@ impl Driver {
         loop {
             let functions = self.launcher.code.functions(&self.agent.services.code);
             let progress = flow.advance(&message, &course.begun, &course.settled, &functions);
-            drop(functions);
             let (wanted, begin) = match progress {
                 Progress::Done(output) => return Ok(self.flowed(output, course.bill)),
                 Progress::Failed(failure) => return Ok(self.broke_off(failure)),
@@ -141,7 +140,7 @@ impl Driver {
             let id = call.id.clone();
             course.begun.insert(id.clone());
             if let Start::Settled(settled) = self.begin_flow_call(flow, call, course).await? {
-                course.settled.push((id, settled));
+                course.settled.push((id, *settled));
                 any = true;
             }
         }
@@ -155,13 +154,11 @@ impl Driver {
         course: &mut Course,
     ) -> Result<Start, Stuck> {
         let Some(name) = self.whom(&call) else { return self.ask_person(call, course).await };
-        let failed = |kind, message: String| {
-            Ok(Start::Settled(Settled::Failed(Failure::new(kind, message))))
-        };
+        let failed = |kind, message: String| Ok(Start::failed(Failure::new(kind, message)));
         let edge = Edge { from: self.agent.name().clone(), to: name.clone() };
         if let Some(settings) = call.breaker {
             if let Err(failure) = self.services().edges.admit(&edge, settings) {
-                return Ok(Start::Settled(Settled::Failed(failure)));
+                return Ok(Start::failed(failure));
             }
             course.breakers.insert(call.id.clone(), (edge, settings));
         }
@@ -233,7 +230,7 @@ impl Driver {
         let settled = answer.map(|answer| answer.decode().unwrap_or_default());
         let settled = settled.map_or_else(Settled::Failed, Settled::Done);
         self.flow_returned((call.id, HUMAN.to_owned()), &settled).await?;
-        Ok(Start::Settled(settled))
+        Ok(Start::Settled(Box::new(settled)))
     }
 
     async fn intend_flow_call(
@@ -379,6 +376,12 @@ impl Driver {
         let causes = failure.cause.iter().map(|cause| format!("before that: {}", cause.message));
         let history = causes.collect();
         RunEvent::Failed(Failed { failure, history, escalated: true })
+    }
+}
+
+impl Start {
+    fn failed(failure: Failure) -> Self {
+        Self::Settled(Box::new(Settled::Failed(failure)))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::attempt::AttemptError;
 use super::driver::{Driver, Stuck, failed};
-use super::rust_tools::problem;
+use super::rust_tools::{problem, returned};
 use crate::agent::Lease;
 
 /// What a model says when it hands its run on.
@@ -69,12 +69,7 @@ impl Driver {
             }
             Err(message) => ToolAnswer::Failed { message },
         };
-        let (outcome, result) = match &answer {
-            ToolAnswer::Ok { content } => (ToolOutcome::Ok, RawJson::from(content)),
-            _ => (ToolOutcome::Failed, RawJson::null()),
-        };
-        let (tool_call_id, name) = (call.clone(), request.name);
-        let returned = ToolReturned { tool_call_id, name, outcome, result };
+        let returned = returned(&call, request.name, &answer);
         self.has_returned(returned, (Vec::new(), Vec::new())).await?;
         self.answer(call, answer, lease).await
     }

@@ -304,7 +304,7 @@ impl Driver {
 }
 
 /// Returns the event of a call that ended with `answer`.
-fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturned {
+pub(super) fn returned(call: &ToolCallId, name: String, answer: &ToolAnswer) -> ToolReturned {
     let (outcome, result) = match answer {
         ToolAnswer::Ok { content } => (ToolOutcome::Ok, content.clone()),
         ToolAnswer::Retry { message } => (ToolOutcome::Retry, message.clone().into()),

@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 /// Returns what is remembered of a turn in which others have answered: what was asked, and what came
 /// of it, so that any agent can go on with it.
 pub(super) fn exchange(prompt: &RawJson, output: &Value) -> [RawJson; 2] {
-    let text = match output {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = output.as_str().map_or_else(|| output.to_string(), str::to_owned);
     let asked = json!({
         "kind": "request",
         "parts": [{ "part_kind": "user-prompt", "content": prompt }],

@@ -8,6 +8,7 @@ use axon_test::{Reply, Script};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::paths;
 use crate::defined::{MODEL, Scene};
 use crate::support::{follow, output};
 
@@ -89,13 +90,11 @@ async fn a_run_that_comes_back_is_not_handed_on_again() {
     let mut run = runtime.agent(&fraud).run("hi").deps(&Customer { id: 7 }).start().await.unwrap();
     let seen = follow(&mut run).await;
     assert_eq!(output(&run.outcome().await.outcome), json!("enough"));
-    let handed: Vec<String> = seen
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::HandedOff(handed) => Some(handed.to.to_string()),
-            _ => None,
-        })
-        .collect();
+    let to = |event: &RunEvent| {
+        let RunEvent::HandedOff(handed) = event else { return None };
+        Some(handed.to.to_string())
+    };
+    let handed: Vec<String> = seen.iter().filter_map(to).collect();
     assert_eq!(handed, ["support", "fraud"]);
     runtime.shutdown().await;
 }
@@ -133,15 +132,7 @@ async fn a_flow_shows_whom_a_run_below_it_was_handed_to() {
     let run = runtime.named("flow").unwrap().run("hi").deps(&json!({ "id": 7 }));
     let mut run = run.start().await.unwrap();
     let seen = follow(&mut run).await;
-    let mut paths: Vec<String> = seen
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::Delegated(delegated) => Some(delegated.path.to_string()),
-            _ => None,
-        })
-        .collect();
-    paths.dedup();
-    assert_eq!(paths, ["flow/fraud", "flow/support"]);
+    assert_eq!(paths(&seen), ["flow/fraud", "flow/support"]);
     assert_eq!(output(&run.outcome().await.outcome), json!("support: hi"));
     runtime.shutdown().await;
 }

@@ -9,7 +9,7 @@ use axon_kernel::failure::FailureKind;
 use axon_runtime::{Pipeline, Runtime, ToolError, named};
 use serde_json::json;
 
-use super::{answering, ask, failing, start};
+use super::{answering, ask, failing, paths, start};
 use crate::support::follow;
 
 #[tokio::test]
@@ -26,14 +26,7 @@ async fn the_output_of_a_step_is_the_input_of_the_next() {
     assert_eq!(ask(&runtime, "flow", "a b c").await.unwrap(), json!("A-B-C"));
     let mut run = runtime.agent(&flow).run("x y").start().await.unwrap();
     let seen = follow(&mut run).await;
-    let paths: Vec<&str> = seen
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::Delegated(delegated) => Some(delegated.path.as_str()),
-            _ => None,
-        })
-        .collect();
-    assert!(!paths.is_empty() && paths.iter().all(|path| *path == "flow/shout"), "{paths:?}");
+    assert_eq!(paths(&seen), ["flow/shout"]);
     runtime.shutdown().await;
 }
 
@@ -58,13 +51,11 @@ async fn only_what_failed_is_made_again() {
     let mut run = runtime.agent(&flow).run("a bad c").start().await.unwrap();
     let seen = follow(&mut run).await;
     assert_eq!(run.outcome().await.completed().unwrap().output.get(), r#"["a","bad","c"]"#);
-    let called: Vec<&str> = seen
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::ToolCalled(called) => Some(called.tool_call_id.as_str()),
-            _ => None,
-        })
-        .collect();
+    let call = |event: &RunEvent| {
+        let RunEvent::ToolCalled(called) = event else { return None };
+        Some(called.tool_call_id.to_string())
+    };
+    let called: Vec<String> = seen.iter().filter_map(call).collect();
     assert_eq!(called, ["flaky.0", "flaky.1", "flaky.2", "flaky.1#2"]);
     runtime.shutdown().await;
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use super::paths;
 use crate::command_line::axon;
 use crate::support::{Project, kill_9, output, repository};
 
@@ -70,18 +71,6 @@ async fn to_the_end(run: &mut RunHandle, answer: &str) -> (Outcome, Vec<RunEvent
             };
         }
     }
-}
-
-fn paths(seen: &[RunEvent]) -> Vec<String> {
-    let mut paths: Vec<String> = Vec::new();
-    for event in seen {
-        let RunEvent::Delegated(delegated) = event else { continue };
-        let path = delegated.path.to_string();
-        if paths.last() != Some(&path) {
-            paths.push(path);
-        }
-    }
-    paths
 }
 
 #[tokio::test]
@@ -154,15 +143,13 @@ async fn nothing_was_done_twice(runtime: &Runtime) {
 fn ended_calls_stay_ended(records: &[Sequenced]) {
     let mut ended: BTreeMap<&ToolCallId, &str> = BTreeMap::new();
     for record in records {
-        match &record.event {
-            RunEvent::ToolCalled(called) => {
-                let before = ended.get(&called.tool_call_id);
-                assert!(before.is_none(), "{} was called again: {records:?}", called.name);
-            }
-            RunEvent::ToolReturned(returned) if returned.outcome.was_made() => {
-                ended.insert(&returned.tool_call_id, &returned.name);
-            }
-            _ => {}
+        if let RunEvent::ToolCalled(called) = &record.event {
+            let before = ended.get(&called.tool_call_id);
+            assert!(before.is_none(), "{} was called again: {records:?}", called.name);
+        } else if let RunEvent::ToolReturned(returned) = &record.event
+            && returned.outcome.was_made()
+        {
+            ended.insert(&returned.tool_call_id, &returned.name);
         }
     }
 }
