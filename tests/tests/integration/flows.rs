@@ -1,8 +1,10 @@
 //! Agents that work together: pipelines, routers and hand-offs.
 
+mod files;
 mod graphs;
 mod handoffs;
 mod pipelines;
+mod routers;
 mod shipped;
 
 use axon_kernel::event::RunEvent;

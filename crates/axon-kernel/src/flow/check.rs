@@ -256,7 +256,9 @@ impl<'f> Check<'f> {
         for (index, arm) in arms.iter().enumerate() {
             let at = format!("{at}/choose/{index}");
             let holds = arm.when.as_ref().map_or(Some(true), Condition::constant);
-            if always && !matches!(arm.does, Does::Fail(_)) {
+            // A router's fallback also answers for those whom it stands behind.
+            let stands_in = self.flow.kind == FlowKind::Router && arm.when.is_none();
+            if always && !stands_in && !matches!(arm.does, Does::Fail(_)) {
                 self.add(at.as_str(), FlowRule::Unreachable { why: Why::Behind });
             } else if holds == Some(false) {
                 let why = Why::Condition;
