@@ -11,7 +11,7 @@ use axon_kernel::store::Store;
 use axon_runner::environment::Progress;
 use axon_runtime::{
     AgentDefinition, AgentHandle, FolderError, Host, MemoryStore, Runtime, RuntimeBuilder,
-    StartError, agent_names, load_agent, load_config, nearest,
+    StartError, agent_names, check_together, load_agent, load_config, nearest,
 };
 
 use crate::args::GlobalArgs;
@@ -224,6 +224,7 @@ impl Session {
         agent: AgentDefinition,
     ) -> Result<(Runtime, AgentHandle), Report> {
         let name = agent.spec.name.to_string();
+        self.check_flow(&agent)?;
         let others = self.others_of(&agent)?;
         let mut settings = self.settings()?;
         // One agent is no group.
@@ -287,6 +288,24 @@ impl Session {
             at += 1;
         }
         Ok(found)
+    }
+
+    /// Checks that a router or a pipeline fits together with all that it may ask.
+    fn check_flow(&self, agent: &AgentDefinition) -> Result<(), Report> {
+        if agent.spec.flow.is_none() {
+            return Ok(());
+        }
+        let mut all = vec![agent.clone()];
+        let mut at = 0;
+        while let Some(by) = all.get(at) {
+            for (_, name) in by.spec.others() {
+                // One that cannot be read is told when it is needed; one that is not there, here.
+                let is_known = all.iter().any(|known| known.spec.name == name);
+                all.extend((!is_known).then(|| self.load(name.as_str()).ok()).flatten());
+            }
+            at += 1;
+        }
+        Ok(check_together(&all)?)
     }
 
     /// Starts every agent that is found.

@@ -2,7 +2,7 @@
 
 use axon_kernel::failure::Row;
 use axon_kernel::spec::{AgentName, OnExhausted, SpecError};
-use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, nearest};
+use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, misfits, nearest};
 
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
             }
         }
     }
+    broken += check_graph(&names, session);
     if args.agent.is_none() {
         check_settings(&names, session)?;
     }
@@ -36,6 +37,20 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
         0 => Ok(Exit::OK),
         _ => Err(Report::config(format!("{broken} of {} agents are broken", names.len()))),
     }
+}
+
+/// Tells what does not fit between agents, routers and pipelines, and returns in how many of `names`.
+fn check_graph(names: &[String], session: &Session) -> usize {
+    // Those that cannot be read were told of.
+    let all: Vec<_> = session.names().iter().filter_map(|name| session.load(name).ok()).collect();
+    let mut broken = 0;
+    for misfit in misfits(&all) {
+        if names.contains(&misfit.agent.to_string()) {
+            Report::from(misfit.error).show(session.verbose);
+            broken += 1;
+        }
+    }
+    broken
 }
 
 /// Returns what is worth a note about an agent that is in order.
@@ -54,6 +69,10 @@ fn check(name: &str, session: &Session) -> Result<String, Report> {
 
 /// Checks that the agents exist that `agent` falls back to, or hands work to.
 fn check_others(agent: &AgentDefinition, session: &Session) -> Result<(), Report> {
+    if agent.spec.flow.is_some() {
+        // Its file says where.
+        return Ok(());
+    }
     let names = session.names();
     let missing = |name: &AgentName| names.iter().all(|known| known != name.as_str());
     let mut others = agent.spec.others().into_iter().filter(|(_, name)| missing(name));

@@ -2,12 +2,14 @@
 //! `router.toml` or `pipeline.toml` in place of it for what has no model of its own, and
 //! `agents/axon.toml` with what holds for all of them.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use axon_kernel::config::Config;
 use axon_kernel::failure::Failure;
-use axon_kernel::spec::{AgentName, AgentSpec, FileText, Kind, SpecError};
+use axon_kernel::flow::System;
+use axon_kernel::spec::{AgentName, AgentSpec, FileText, Kind, Problem, SpecError};
 
 use crate::define::AgentCode;
 use crate::host::Host;
@@ -27,6 +29,12 @@ pub struct AgentDefinition {
 }
 
 impl AgentDefinition {
+    /// Returns the file that defines it, where one does.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(self.spec.kind().file_name()))
+    }
+
     /// Checks what can be checked without starting anything and no schema can say.
     ///
     /// # Errors
@@ -43,6 +51,45 @@ impl From<AgentSpec> for AgentDefinition {
     fn from(spec: AgentSpec) -> Self {
         Self { spec, folder: None, path: Vec::new(), code: AgentCode::default() }
     }
+}
+
+/// One of several definitions that does not fit together with the others.
+#[derive(Debug)]
+pub struct Misfit {
+    /// Whose definition it is.
+    pub agent: AgentName,
+    /// Everything that does not fit, each with its place in its file.
+    pub error: SpecError,
+}
+
+/// Returns which of `all`, agents, routers and pipelines that are to start as one, do not fit
+/// together with the others.
+#[must_use]
+pub fn misfits(all: &[AgentDefinition]) -> Vec<Misfit> {
+    let mut found: BTreeMap<AgentName, Vec<Problem>> = BTreeMap::new();
+    for problem in System::new(all.iter().map(|definition| &definition.spec)).check() {
+        found.entry(problem.agent.clone()).or_default().push(problem.in_file());
+    }
+    let of = |(agent, problems)| {
+        let definition = all.iter().rfind(|definition| definition.spec.name == agent);
+        let file = definition.and_then(AgentDefinition::file);
+        let named = || {
+            let kind = definition.map(|definition| definition.spec.kind()).unwrap_or_default();
+            format!("{kind} `{agent}`")
+        };
+        let path = file.map_or_else(named, |file| file.display().to_string());
+        Misfit { error: SpecError { path, problems }, agent }
+    };
+    found.into_iter().map(of).collect()
+}
+
+/// Checks that all of `all` fit together.
+///
+/// # Errors
+///
+/// What is wrong with the first that does not.
+pub fn check_together(all: &[AgentDefinition]) -> Result<(), SpecError> {
+    misfits(all).into_iter().next().map_or(Ok(()), |misfit| Err(misfit.error))
 }
 
 /// Why an agent, or what holds for all of them, could not be read.

@@ -57,7 +57,8 @@ mod typed;
 
 pub use agent::{AgentHandle, AgentState, AgentStatus, DirectCall, RunnerState, RunnerStatus};
 pub use agents_dir::{
-    AgentDefinition, FolderError, agent_names, config_file, load_agent, load_agents, load_config,
+    AgentDefinition, FolderError, Misfit, agent_names, check_together, config_file, load_agent,
+    load_agents, load_config, misfits,
 };
 pub use axon_kernel as kernel;
 pub use axon_kernel::secret::Secret;

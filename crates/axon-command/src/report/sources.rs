@@ -116,7 +116,10 @@ impl From<SpecError> for Report {
         let mut report = Self::config(what);
         report.why =
             error.problems.iter().map(|problem| format!("{}:{problem}", error.path)).collect();
-        let of = if error.path.ends_with("axon.toml") { "config" } else { "agent" };
+        let of =
+            [("axon.toml", "config"), ("router.toml", "router"), ("pipeline.toml", "pipeline")];
+        let of = of.iter().find(|(file, _)| error.path.ends_with(file));
+        let of = of.map_or("agent", |(_, of)| of);
         report.todo(format!("correct the file; `axon schema {of}` gives editors its schema"))
     }
 }

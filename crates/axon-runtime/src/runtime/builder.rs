@@ -10,7 +10,7 @@ use axon_kernel::store::Store;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Runtime, StartError, check_names, settings_of};
-use crate::agents_dir::{AgentDefinition, load_agents};
+use crate::agents_dir::{AgentDefinition, FolderError, check_together, load_agents};
 use crate::define::{DefinitionError, IntoInstructions, PromptContext};
 use crate::host::Host;
 use crate::launch::{OnProgress, Surroundings};
@@ -232,6 +232,7 @@ impl RuntimeBuilder {
             None => settings_of(&folders, &host)?,
         };
         surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
+        check_together(&agents).map_err(FolderError::Spec)?;
         check_names(&agents, &config)?;
         launchers::sweep(host.sockets.clone());
         if store.is_none() && config.store.url.is_some() && recovers {

@@ -128,7 +128,10 @@ const BROKEN: [(&str, &str); 7] = [
         "[[steps]]\nname = 'a'\nagent = 'plain'\nwhen = 'false'",
         "pipeline.toml:4:8: steps[0].when: this is never made",
     ),
-    ("[[steps]]\nname = 'a'\nagent = 'broken'", "circle"),
+    (
+        "[[steps]]\nname = 'a'\nagent = 'broken'",
+        "pipeline.toml:3:9: steps[0].agent: it asks itself: broken -> broken",
+    ),
     (
         "[output]\nschema = { type = 'object' }\n[[steps]]\nname = 'a'\nagent = 'plain'",
         "pipeline.toml:",
@@ -161,7 +164,7 @@ async fn the_whole_is_drawn_for_terminals_and_for_documents() {
     let project = Project::new();
     let text = axon(&project, &["graph"]).output().await.unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for name in ["front_desk", "triage", "fraud", "human", "research", "research_searcher"] {
+    for name in ["front_desk", "triage", "fraud", "a person", "research", "research_searcher"] {
         assert!(text.contains(name), "{text}");
     }
     let mermaid = axon(&project, &["graph", "--mermaid"]).output().await.unwrap();

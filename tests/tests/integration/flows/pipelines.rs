@@ -124,7 +124,11 @@ async fn races_joins_and_loops_do_what_they_say() {
 #[tokio::test]
 async fn nothing_is_asked_for_ever() {
     let echo = Pipeline::new("echo").then(&named::<String>("echo")).build().unwrap();
-    let runtime = start(Runtime::builder().agent(&echo)).await;
+    // Whoever starts with such a thing is refused; what is changed later is stopped by its depth.
+    let refused = Runtime::builder().agent(&echo).start().await.unwrap_err();
+    assert!(refused.to_string().contains("it asks itself: echo -> echo"), "{refused}");
+    let runtime = start(Runtime::builder().agent(answering("echo", |text| text))).await;
+    runtime.reload_agent(&echo).await.unwrap();
     let failure = ask(&runtime, "echo", "again").await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Config);
     assert!(failure.message.contains("as deep as work is handed on"), "{failure}");
