@@ -7,13 +7,14 @@
 //!
 //! To start reading: [`Flow`] says what a flow is, [`Flow::advance`] what comes next, [`Condition`]
 //! and [`Expression`] what is decided on the way; [`RouterFile`] and [`PipelineFile`] are how one is
-//! written, and [`FlowRule`] is what it keeps.
+//! written, [`FlowRule`] is what it keeps, and [`System`] what all definitions keep together.
 
 mod advance;
 pub(crate) mod check;
 mod condition;
 mod expression;
 mod file;
+mod graph;
 mod load;
 mod place;
 mod plan;
@@ -32,6 +33,7 @@ pub use file::{
     ArmFile, BalancedFile, ConditionFile, ConditionTable, EdgeFile, OnFailureFile, PipelineFile,
     RepeatFile, RouterFile, RuleFile, RustFunction, SchemaTable, ScriptFile, StepFile,
 };
+pub use graph::{GraphError, GraphProblem, System};
 pub use plan::{
     Arm, Ask, Balance, Does, Edge, Flow, FlowKind, Join, OnFailure, Over, Repeat, Route, Step,
     StepName, Target, is_reserved,

@@ -3,11 +3,11 @@
 //! Two drivers are meant to run this logic: the local runtime (`axon-runtime`), and a distributed
 //! durable engine. So everything here is a type or a pure function over what the caller hands in.
 //!
-//! To start reading: [`spec`] says what an agent is, [`config`] what holds for all of them,
-//! [`event`] what happens in a run, [`run`] which orders of events are legal, [`failure`] and
-//! [`policy`] what a failure means and what is done about it, [`breaker`] when a provider is left
-//! alone, [`budget`] what runs may use, [`supervision`] what a supervisor does, [`transcript`] what
-//! a new prompt can follow, [`wire`] how a runner is spoken to.
+//! To start reading: [`spec`] says what an agent is, [`flow`] what routers and pipelines do,
+//! [`config`] what holds for all of them, [`event`] what happens in a run, [`run`] which orders of
+//! events are legal, [`failure`] and [`policy`] what a failure means and what is done about it,
+//! [`breaker`] when a provider is left alone, [`budget`] what runs may use, [`supervision`] what a
+//! supervisor does, [`transcript`] what a new prompt can follow, [`wire`] how a runner is spoken to.
 //!
 //! The invariant: no run can have two outcomes, whatever order its events arrive in
 //! ([`run::RunStatus::next`] is the only way on).

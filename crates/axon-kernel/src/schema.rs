@@ -3,6 +3,7 @@
 //! A [`Schema`] exists only if it can be used: its `$ref`s point into itself, none of them runs in
 //! a circle, its patterns match in linear time, and it is neither too deep nor too large.
 
+pub(crate) mod fit;
 mod inhabited;
 mod survey;
 mod typed;
@@ -15,6 +16,7 @@ use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+pub use self::fit::{Mismatch, fits};
 use self::survey::Survey;
 pub use self::typed::{TypeError, TypeFault};
 pub(crate) use self::wrap::WRAPPED;

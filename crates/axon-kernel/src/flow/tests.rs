@@ -2,8 +2,10 @@
 
 mod asks;
 mod broken;
+mod drawing;
 mod driver;
 mod files;
+mod graph;
 mod plans;
 mod printing;
 mod properties;

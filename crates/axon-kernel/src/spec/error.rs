@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::check::Rule;
+use crate::flow::GraphError;
 
 /// Why a file is refused: at least one problem, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -173,6 +174,9 @@ pub enum What {
     /// A rule is broken.
     #[error(transparent)]
     Rule(#[from] Rule),
+    /// Something cannot work with the other definitions.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
 }
 
 fn advice(nearest: Option<&str>, valid: &[String]) -> String {

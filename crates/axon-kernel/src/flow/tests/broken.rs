@@ -1,6 +1,8 @@
 //! Files that are refused, each with its place and the reason.
 
 use super::files::{pipeline_of, router_of};
+use super::*;
+use crate::spec::AgentSpec;
 
 /// Returns what is wrong with a pipeline of these steps, the first of which stands in line 1.
 fn steps(text: &str) -> String {
@@ -377,5 +379,46 @@ fn edges_are_of_those_whom_messages_go_to() {
         "2:12: to[1]: messages are spread over agents, routers and pipelines: `human` cannot be one \
          of them\n\
          3:2: edges: `edges` does not go with `balance`: all are asked in the same way: leave it out"
+    );
+}
+
+/// Returns what is wrong with a flow that Rust code has made.
+fn made(flow: Flow) -> Vec<String> {
+    let mut spec = AgentSpec::new(AgentName::try_from("made").unwrap());
+    spec.flow = Some(flow);
+    spec.check().unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn flows_that_rust_code_has_made_keep_the_same_rules() {
+    let late = after(plain("a"), &["b"]);
+    let steps = vec![late, plain("b"), over(plain("c"), "input", (8, 3))];
+    assert_eq!(
+        made(pipeline(steps)),
+        [
+            "/steps/0/after/0: `b` stands behind this step: put the steps in an order in which they \
+             can be made",
+            "/steps/2/need: `need` counts only where somebody is asked with on_failure = \"skip\": \
+             leave it out",
+        ]
+    );
+    let by = Ask { prompt: Some(template("{{ who }}")), ..ask("triage") };
+    let edge = Edge { retry: 11, on_failure: others(&["c", "x"]), ..Edge::default() };
+    let to = Ask { prompt: Some(template("{{ route.why }} {{ item }}")), edge, ..ask("x") };
+    let route = Does::Route(Route { by, to: vec![ask("y"), to] });
+    let flow = Flow {
+        kind: FlowKind::Router,
+        on_failure: others(&["c"]),
+        ..pipeline(vec![Step::of_router(route)])
+    };
+    let known = "known here: input, prompt, deps, previous, failures";
+    assert_eq!(
+        made(flow),
+        [
+            format!("/by: nothing is called `who` here; {known}"),
+            format!("/to/1: nothing is called `item` here; {known}, route"),
+            "/edges/x/retry: 11 is out of range: give a number from 0 to 10".to_owned(),
+            "/edges/x/fallback: `x` is the one who has failed: name another".to_owned(),
+        ]
     );
 }
