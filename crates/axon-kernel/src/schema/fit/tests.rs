@@ -279,7 +279,7 @@ fn alone(raw: Value) -> Option<Schema> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     /// What is said never to fit is never found to.
     #[test]
