@@ -108,7 +108,7 @@ prompt = "{{ both.a }} {{ both.b }} {{ choice }}"
 const BROKEN: [(&str, &str); 7] = [
     (
         "[[steps]]\nname = 'a'\nagent = 'nobody'",
-        "pipeline.toml:3:9: steps[0].agent: there is no agent `nobody`",
+        "pipeline.toml:3:9: steps[0].agent: there is no agent, router or pipeline `nobody`",
     ),
     (
         "[[steps]]\nname = 'a'\nagent = 'plain'\n[[steps]]\nname = 'b'\nagent = 'plain'\nmap = 'a'",
