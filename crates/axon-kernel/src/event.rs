@@ -368,6 +368,9 @@ pub struct HandedOff {
     pub tool_call_id: ToolCallId,
     /// Who goes on.
     pub to: AgentName,
+    /// The digest of that agent's definition.
+    #[serde(default)]
+    pub definition: String,
     /// Why, in the model's words.
     pub reason: String,
 }

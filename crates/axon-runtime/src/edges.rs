@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axon_kernel::breaker::{Admitted, Answer, Breaker, BreakerSettings};
+use axon_kernel::breaker::{Admitted, Answer, Breaker, BreakerSettings, BreakerState};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::flow::Balance;
 use axon_kernel::spec::AgentName;
@@ -26,7 +26,8 @@ pub(crate) struct Edge {
 pub(crate) struct Edges {
     began: Instant,
     breakers: Mutex<HashMap<Edge, Breaker>>,
-    turns: Mutex<HashMap<AgentName, usize>>,
+    /// Whose turn it is, of those among whom a flow chooses.
+    turns: Mutex<HashMap<(AgentName, Vec<AgentName>), usize>>,
 }
 
 impl Default for Edges {
@@ -57,6 +58,14 @@ impl Edges {
         self.with_breaker(edge, settings, |breaker, now| breaker.record(now, answer));
     }
 
+    /// Returns whether the breaker of a way is open.
+    fn is_open(&self, edge: &Edge) -> bool {
+        let now = self.began.elapsed();
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = breakers.get(edge).map(|breaker| breaker.state(now));
+        matches!(state, Some(BreakerState::Open { .. }))
+    }
+
     fn with_breaker<T>(
         &self,
         edge: &Edge,
@@ -76,7 +85,9 @@ impl Edges {
         (registry, key): (&Registry, &str),
     ) -> Option<AgentName> {
         let there = |name: &&AgentName| {
-            registry.find(name.as_str()).is_some_and(|found| found.agent.takes_runs())
+            let edge = Edge { from: from.clone(), to: (*name).clone() };
+            let found = registry.find(name.as_str());
+            found.is_some_and(|found| found.agent.takes_runs()) && !self.is_open(&edge)
         };
         let mut open: Vec<&AgentName> = of.iter().filter(there).collect();
         if open.is_empty() {
@@ -86,7 +97,7 @@ impl Edges {
         match by {
             Balance::RoundRobin => {
                 let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-                let turn = turns.entry(from.clone()).or_default();
+                let turn = turns.entry((from.clone(), of.to_vec())).or_default();
                 *turn = turn.wrapping_add(1);
                 open.get((*turn - 1) % open.len().max(1)).copied().cloned()
             }

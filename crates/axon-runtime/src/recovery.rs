@@ -123,12 +123,6 @@ fn may_go_on(services: &Services, run: &RunSummary) -> bool {
     is_here
 }
 
-/// Returns whether a paused run only waits for somebody to go on with it: everything is decided, or
-/// its time is over.
-fn is_decided(replay: &Replay) -> bool {
-    replay.undecided().is_empty() || !replay.expired(clock::now()).is_empty()
-}
-
 /// The agent takes no runs any more.
 #[derive(Debug)]
 struct Closed;
@@ -158,7 +152,7 @@ impl Lane {
                 self.services.cancel_unwanted(vec![found.run]).await;
                 return Ok(());
             }
-            if found.paused && !is_decided(&replay) {
+            if found.paused && !self.is_decided(&found.run, &replay).await {
                 return Ok(());
             }
             if !found.paused && self.is_awaited(&replay).await {
@@ -166,6 +160,16 @@ impl Lane {
             }
         }
         self.go_on(found.run).await
+    }
+
+    /// Returns whether a paused run only waits for somebody to go on with it: everything is decided,
+    /// here or below, or its time is over.
+    async fn is_decided(&self, run: &RunId, replay: &Replay) -> bool {
+        if !replay.expired(clock::now()).is_empty() {
+            return true;
+        }
+        let records = RunRecords::new(self.services.store.clone());
+        records.undecided(run, replay).await.is_ok_and(|undecided| undecided.is_empty())
     }
 
     /// Returns whether another run has asked for this one and is under way, or will be: that one goes

@@ -75,7 +75,7 @@ impl Registry {
                 return true;
             }
             let spec = agent.spec();
-            for name in spec.delegates().chain(&spec.fallback.agent) {
+            for name in spec.delegates().chain(spec.successors()).chain(&spec.fallback.agent) {
                 if seen.insert(name.clone()) {
                     next.extend(self.find(name.as_str()));
                 }

@@ -2,8 +2,7 @@
 //! from the root of the repository.
 //!
 //! A planner decides what to search for, searchers search at the same time, and a writer makes a
-//! report of what they found. The agents are those of the folder; without `AXON_MODEL` their models
-//! only play ones.
+//! report of what they found. The agents are the folder's; without `AXON_MODEL` they play models.
 
 use std::io::Write;
 

@@ -97,13 +97,14 @@ async fn without_those_below(
 /// Returns whether a paused run waits for nobody any more. What no decision about a call settles is
 /// left to whoever names the run.
 async fn is_decided(run: &RunSummary, store: &Arc<dyn Store>) -> bool {
-    let replay = RunRecords::new(store.clone()).replay(&run.run_id).await;
-    replay.is_ok_and(|replay| {
-        let asked = replay.pause.as_ref().is_some_and(|pause| {
-            matches!(pause.reason, PauseReason::Approval { .. } | PauseReason::Ambiguous { .. })
-        });
-        asked && (waiting(&replay).is_empty() || !replay.expired(now()).is_empty())
-    })
+    let records = RunRecords::new(store.clone());
+    let Ok(replay) = records.replay(&run.run_id).await else { return false };
+    let asked = replay.pause.as_ref().is_some_and(|pause| {
+        matches!(pause.reason, PauseReason::Approval { .. } | PauseReason::Ambiguous { .. })
+    });
+    let undecided = records.undecided(&run.run_id, &replay).await;
+    let decided = undecided.is_ok_and(|undecided| undecided.is_empty());
+    asked && (decided || !replay.expired(now()).is_empty())
 }
 
 async fn named(names: &[String], session: &mut Session) -> Result<Vec<RunSummary>, Report> {
@@ -168,9 +169,11 @@ impl Resumption {
         terms: Terms,
         (session, show): (&mut Session, &mut Show),
     ) -> Result<Exit, Report> {
-        let replay = RunRecords::new(self.store.clone()).replay(&run.run_id).await?;
+        let records = RunRecords::new(self.store.clone());
+        let replay = records.replay(&run.run_id).await?;
         let is_over = !replay.expired(now()).is_empty();
-        if replay.pause.is_some() && !waiting(&replay).is_empty() && !is_over {
+        let undecided = records.undecided(&run.run_id, &replay).await?;
+        if replay.pause.is_some() && !undecided.is_empty() && !is_over {
             return Err(Report::undecided(&run.run_id, &replay));
         }
         let runtime = Box::pin(self.runtime_for(&replay, session)).await?;

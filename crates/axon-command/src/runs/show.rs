@@ -50,7 +50,8 @@ fn summary(run: &RunSummary, replay: &Replay, records: &[Sequenced]) -> Vec<Stri
     };
     line("agent", run.agent.as_str());
     if replay.agent != run.agent {
-        line("answers", &format!("`{}`, to which it fell back", replay.agent));
+        let how = if replay.handoffs.is_empty() { "it fell back" } else { "it was handed on" };
+        line("answers", &format!("`{}`, to which {how}", replay.agent));
     }
     line("state", &state(run));
     if let Some(conversation) = &run.conversation_id {

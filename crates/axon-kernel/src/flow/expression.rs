@@ -123,7 +123,12 @@ impl Expression {
             Self::Text(source) => {
                 let compiled = environment().compile_expression(source);
                 let value = compiled.and_then(|compiled| compiled.eval(scope.values()));
-                value.map(|value| value.is_true()).map_err(|error| failed(source, &error))
+                match value {
+                    Ok(value) => Ok(value.is_true()),
+                    // Nothing holds of what is not there, whatever a message is like.
+                    Err(error) if error.kind() == ErrorKind::UndefinedError => Ok(false),
+                    Err(error) => Err(failed(source, &error)),
+                }
             }
         }
     }

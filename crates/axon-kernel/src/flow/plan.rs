@@ -249,6 +249,16 @@ impl Flow {
         found
     }
 
+    /// Returns whether `name` only chooses, and is itself none of those who may be chosen.
+    #[must_use]
+    pub fn is_chooser(&self, name: &AgentName) -> bool {
+        self.steps.iter().any(|step| {
+            let Does::Route(route) = &step.does else { return false };
+            let is = |ask: &Ask| ask.target.agents().contains(name);
+            is(&route.by) && !route.to.iter().any(is)
+        })
+    }
+
     /// Returns the Rust functions that the flow calls.
     #[must_use]
     pub fn functions(&self) -> Vec<&PromptName> {
@@ -323,6 +333,14 @@ impl Ask {
     #[must_use]
     pub fn of(target: Target) -> Self {
         Self { target, prompt: None, deps: None, edge: Edge::default() }
+    }
+
+    /// Returns how often it is asked again; a person who has refused is not.
+    pub(super) fn retries(&self) -> u32 {
+        match self.target {
+            Target::Human => 0,
+            Target::Agent(_) | Target::Balanced { .. } => self.edge.retry,
+        }
     }
 
     fn collect<'a>(&'a self, found: &mut Vec<&'a AgentName>) {

@@ -101,6 +101,10 @@ impl<'a> Scope<'a> {
         &self.previous
     }
 
+    pub(super) fn message(&self) -> &Value {
+        &self.message
+    }
+
     pub(super) fn input(&self) -> &Value {
         &self.input
     }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::ids::{Attempt, ToolCallId};
 use crate::json::RawJson;
 use crate::policy::{Chain, Decision, FallbackTo};
-use crate::spec::{AgentName, Effect, ModelName, OnTimeout};
+use crate::spec::{AgentName, Effect, Kind, ModelName, OnTimeout};
 use crate::time::Timestamp;
 use crate::wire::DeferredRequest;
 
@@ -79,8 +79,8 @@ pub struct Replay {
     pub recoveries: u32,
     /// The hand-offs that were made, from whom to whom.
     pub handoffs: Vec<(AgentName, AgentName)>,
-    /// Who goes on behind the next checkpoint.
-    pub next_agent: Option<AgentName>,
+    /// Who goes on behind the next checkpoint, and the digest of that definition.
+    pub next_agent: Option<(AgentName, String)>,
     /// The state that the run carries, as its tools have left it.
     pub state: Map<String, Value>,
 }
@@ -195,7 +195,7 @@ impl Replay {
             E::Resumed(Resumed { timeout_ms, definition }) => {
                 self.pause = None;
                 self.recoveries = 0;
-                self.attempted = false;
+                self.attempted = self.is_flow();
                 self.given_up = None;
                 self.due = None;
                 self.deadline = record.at.after(Duration::from_millis(*timeout_ms));
@@ -204,13 +204,15 @@ impl Replay {
             }
             E::Recovered(Recovered { recoveries, timeout_ms, definition }) => {
                 self.recoveries = *recoveries;
-                self.attempted = false;
+                self.attempted = self.is_flow();
                 self.definition =
                     definition.clone().unwrap_or(std::mem::take(&mut self.definition));
                 if let Some(timeout_ms) = timeout_ms {
                     self.deadline = record.at.after(Duration::from_millis(*timeout_ms));
                 }
             }
+            // A flow has no runner that would begin an attempt: it is at work from here on.
+            E::Started(_) => self.attempted = self.is_flow(),
             E::AttemptStarted(_) => {
                 self.due = None;
                 self.given_up = None;
@@ -220,10 +222,9 @@ impl Replay {
             E::StateChanged(changed) => changed.patch.apply(&mut self.state),
             E::HandedOff(handed) => {
                 self.handoffs.push((self.agent.clone(), handed.to.clone()));
-                self.next_agent = Some(handed.to.clone());
+                self.next_agent = Some((handed.to.clone(), handed.definition.clone()));
             }
             E::Accepted(_)
-            | E::Started(_)
             | E::TextDelta(_)
             | E::ThinkingDelta(_)
             | E::PartialOutput(_)
@@ -260,7 +261,16 @@ impl Replay {
         self.calls.insert(call.clone(), called.clone());
     }
 
+    /// Returns whether what answers has no runner, and goes on call by call.
+    fn is_flow(&self) -> bool {
+        self.accepted.terms.kind != Kind::Agent
+    }
+
     fn returned(&mut self, returned: &ToolReturned) {
+        if self.is_flow() {
+            // It got further.
+            self.recoveries = 0;
+        }
         let call = &returned.tool_call_id;
         let once = self.calls.get(call).is_some_and(|called| called.effect == Effect::Once);
         self.committed |= once && returned.outcome.was_made();
@@ -298,9 +308,10 @@ impl Replay {
         self.checkpoints.push(checkpoint.clone());
         self.step_over();
         if checkpoint.hands_on
-            && let Some(next) = self.next_agent.take()
+            && let Some((next, definition)) = self.next_agent.take()
         {
             self.agent = next;
+            self.definition = definition;
             self.fallback_model = None;
             self.standing = Standing::beforehand(&self.accepted.terms.approve);
         }

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use axon_kernel::breaker::BreakerSettings;
-use axon_kernel::flow::{Balance, ConditionFile, ConditionTable, Join, RouterFile, RuleFile};
+use axon_kernel::flow::{
+    Balance, ConditionFile, ConditionTable, Join, Message, RouterFile, RuleFile,
+};
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, NameError, OutputSpec, PromptName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -111,7 +113,7 @@ impl<O: Output> Router<O> {
         self.ruled(ConditionFile::Table(table), to)
     }
 
-    /// Hands messages to `to` of which `when` says so. It must say the same of the same message, and do
+    /// Hands messages to `to` of which `when` says so; one that is no `M` is none. It must say the same of the same message, and do
     /// nothing else.
     pub fn rule_fn<M: DeserializeOwned>(
         mut self,
@@ -128,7 +130,12 @@ impl<O: Output> Router<O> {
         };
         self.code.add(
             name.clone(),
-            move |_: &mut dyn FnMut() -> Result<Value, ToolError>, message: M| Ok(when(message)),
+            move |_: &mut dyn FnMut() -> Result<Value, ToolError>, message: Value| {
+                // A message is JSON where its text is, unless the function takes text.
+                let read =
+                    M::deserialize(Message::input(&message)).or_else(|_| M::deserialize(message));
+                Ok(read.is_ok_and(&when))
+            },
         );
         let table = ConditionTable { rust: Some(name), ..ConditionTable::default() };
         self.ruled(ConditionFile::Table(table), to)

@@ -7,6 +7,8 @@ use axon_kernel::run::{Replay, RunStatus};
 use axon_kernel::spec::Effect;
 use axon_kernel::store::StoreError;
 
+use crate::clock;
+
 use super::{
     Claim, Owned, RecordError, RunRecords, also_decided, check_kind, check_undecided, interrupted,
     not_asked,
@@ -139,6 +141,61 @@ impl RunRecords {
             undecided = after.undecided();
         }
         Ok(undecided)
+    }
+
+    /// Records that calls go on that are handed to other agents and that nobody has decided about
+    /// here, where it is decided there, or the time to decide was over: this run waits for nothing then.
+    pub(crate) async fn learn_from_below(
+        &self,
+        run: &RunId,
+        replay: Replay,
+    ) -> Result<Replay, RecordError> {
+        let calls = self.decided_below(run, &replay).await?;
+        if calls.is_empty() {
+            return Ok(replay);
+        }
+        let (resolution, by) = (Resolution::approve(), "it was decided below".to_owned());
+        let resolved = |tool_call_id| {
+            let (resolution, by) = (resolution.clone(), by.clone());
+            RunEvent::Resolved(Resolved { tool_call_id, resolution, by })
+        };
+        let events = calls.into_iter().map(resolved).collect();
+        Ok(self.append(run, replay, events).await?.0)
+    }
+
+    /// Returns the calls of a run that somebody has to decide about before it can go on: not those
+    /// that are handed to another agent, whose run waits for nobody any more.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if the runs below cannot be read.
+    pub async fn undecided(
+        &self,
+        run: &RunId,
+        replay: &Replay,
+    ) -> Result<Vec<ToolCallId>, RecordError> {
+        let below = self.decided_below(run, replay).await?;
+        let mut undecided = replay.undecided();
+        undecided.retain(|call| !below.contains(call));
+        Ok(undecided)
+    }
+
+    /// Returns the calls that are open here only, because what they are handed to waits no more.
+    pub(crate) async fn decided_below(
+        &self,
+        run: &RunId,
+        replay: &Replay,
+    ) -> Result<Vec<ToolCallId>, RecordError> {
+        let mut decided = Vec::new();
+        for request in replay.open_requests() {
+            let call = request.tool_call_id;
+            let Some((other, theirs)) = self.handed(run, &call, replay).await? else { continue };
+            let over = theirs.pause.is_none() || !theirs.expired(clock::now()).is_empty();
+            if over || Box::pin(self.undecided(&other, &theirs)).await?.is_empty() {
+                decided.push(call);
+            }
+        }
+        Ok(decided)
     }
 
     /// Returns the run that `call` is handed to, and all that it has come to.

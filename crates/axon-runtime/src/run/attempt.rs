@@ -445,8 +445,8 @@ impl Driver {
             );
             return Err(Failure::new(FailureKind::Decode, message).into());
         }
-        // One that has answered all the same, or waits for a person, goes on itself.
-        let hands_on = self.handoffs.next.is_some() && !matches!(before, Before::End);
+        // One that has answered all the same, waits for a person or still has calls to make, goes on.
+        let hands_on = self.handoffs.next.is_some() && matches!(before, Before::Model);
         let checkpoint = Checkpoint { base, messages, usage, delivered, hands_on };
         self.transcript.apply(&checkpoint);
         // What finished is in the messages now. Kept longer, a result could answer the call of a

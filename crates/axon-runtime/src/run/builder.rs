@@ -364,6 +364,9 @@ impl RunBuilder {
         }
         let Some(schema) = &flow.input else { return Ok(()) };
         let prompt: Value = self.request.prompt.decode().map_err(|e| invalid("the prompt", &e))?;
+        if schema.validate(&prompt).is_ok() {
+            return Ok(());
+        }
         schema.validate(&Message::input(&prompt)).map_err(|violations| {
             let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
             let found = found.join("; ");

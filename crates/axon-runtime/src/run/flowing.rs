@@ -7,22 +7,24 @@ use axon_kernel::breaker::{Answer, BreakerSettings};
 use axon_kernel::event::{
     Completed, Failed, Resolution, RunEvent, ToolCalled, ToolOutcome, ToolReturned, millis,
 };
-use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::flow::{Call, Flow, FlowKind, Message, Progress, Settled, Target};
 use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, Effect};
 use axon_kernel::wire::{DeferredKind, DeferredRequest};
+use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 
 use super::Given;
 use super::calls::{Called, Ended, News};
 use super::delegation::{Handed, Spent, Work, fitting, spent};
-use super::driver::{Driver, Stuck};
+use super::driver::{Driver, Origin, Stuck};
 use super::handle::Steer;
 use super::journal::With;
 use super::steering::next_steer;
 use super::transcript;
+use crate::agent::AgentHandle;
 use crate::edges::Edge;
 
 /// The name under which a person is asked.
@@ -58,7 +60,9 @@ enum Start {
 impl Driver {
     /// Follows the flow to its end, or to where it waits for a person.
     pub(super) async fn flow_through(&mut self, flow: &Flow) -> Result<RunEvent, Stuck> {
-        self.attempt = self.attempt.next();
+        if self.origin == Origin::Here {
+            self.attempt = self.attempt.next();
+        }
         self.log().belongs_to(self.attempt);
         let message = self.flow_message();
         let mut course = self.course_so_far().await?;
@@ -71,6 +75,10 @@ impl Driver {
                 Progress::Waits { wanted, begin } => (wanted, begin),
             };
             self.drop_unwanted(&mut course, &wanted).await;
+            if !begin.is_empty() {
+                // What follows depends on what is settled: whoever goes on later sees the same.
+                self.journal.write(With::default(), Some(&self.clock)).await?;
+            }
             if self.begin_calls(flow, begin, &mut course).await? {
                 continue;
             }
@@ -108,9 +116,13 @@ impl Driver {
             let RunEvent::ToolReturned(returned) = record.event else { continue };
             let call = returned.tool_call_id.clone();
             if let Some(settled) = settled_by(&returned) {
+                self.delegated.remove(&call);
                 if let Some(called) = self.calls.get(&call) {
                     let Handed { run, .. } = Handed::by(&run, called);
-                    course.bill.add(spent(self.services(), &run).await.as_ref());
+                    let spent = spent(self.services(), &run).await;
+                    // Out of the budget that begins anew with this process.
+                    self.spend_again(spent.as_ref());
+                    course.bill.add(spent.as_ref());
                 }
                 course.settled.push((call, settled));
             }
@@ -121,7 +133,9 @@ impl Driver {
     async fn drop_unwanted(&mut self, course: &mut Course, wanted: &BTreeSet<ToolCallId>) {
         let settled: BTreeSet<&ToolCallId> = course.settled.iter().map(|(id, _)| id).collect();
         let unwanted = |id: &&ToolCallId| !wanted.contains(*id) && !settled.contains(*id);
-        let unwanted: Vec<ToolCallId> = course.begun.iter().filter(unwanted).cloned().collect();
+        // Also those that an earlier process has begun.
+        let begun = course.begun.iter().chain(self.delegated.keys());
+        let unwanted: BTreeSet<ToolCallId> = begun.filter(unwanted).cloned().collect();
         for call in unwanted {
             course.waiting.remove(&call);
             self.call_off_delegated(&call).await;
@@ -154,26 +168,18 @@ impl Driver {
         course: &mut Course,
     ) -> Result<Start, Stuck> {
         let Some(name) = self.whom(&call) else { return self.ask_person(call, course).await };
-        let failed = |kind, message: String| Ok(Start::failed(Failure::new(kind, message)));
-        let edge = Edge { from: self.agent.name().clone(), to: name.clone() };
-        if let Some(settings) = call.breaker {
-            if let Err(failure) = self.services().edges.admit(&edge, settings) {
-                return Ok(Start::failed(failure));
+        let is_new = !self.calls.contains_key(&call.id);
+        self.intend_flow_call(&call.id, name.as_str(), &call.prompt).await?;
+        let (other, deps) = match self.way_to(&name, &call, course) {
+            Ok(way) => way,
+            Err(failure) => {
+                // On record, too: whoever goes on later must not find the way open.
+                let settled = Settled::Failed(failure);
+                self.flow_returned((call.id, name.to_string()), &settled).await?;
+                return Ok(Start::Settled(Box::new(settled)));
             }
-            course.breakers.insert(call.id.clone(), (edge, settings));
-        }
-        let other = match self.other(&name) {
-            Ok(other) => other,
-            Err(why) => return failed(FailureKind::Config, why),
         };
-        let deps = match call.deps {
-            Some(deps) => Given::of_json(deps.into()),
-            None => match fitting(&other, self.request.deps.clone()) {
-                Ok(deps) => deps,
-                Err(why) => return failed(FailureKind::Config, why),
-            },
-        };
-        if flow.kind == FlowKind::Router {
+        if is_new && flow.kind == FlowKind::Router && !flow.is_chooser(&name) {
             let labels = [("router", self.agent.name().to_string()), ("target", name.to_string())];
             metrics::counter!("axon_routed_total", &labels).increment(1);
         }
@@ -182,12 +188,38 @@ impl Driver {
             FlowKind::Router => self.transcript.messages.clone(),
             FlowKind::Pipeline => Vec::new(),
         };
-        self.intend_flow_call(&call.id, name.as_str(), &call.prompt).await?;
         let Call { id, prompt, timeout, .. } = call;
         let work = Work { agent: other, call: id, step: 0, prompt, deps, timeout, history };
         let delegation = self.hand_to(work);
         self.begin_delegated(name.to_string(), delegation);
         Ok(Start::Begun)
+    }
+
+    /// Returns who answers a call and what that one gets, if the way there is open.
+    fn way_to(
+        &self,
+        name: &AgentName,
+        call: &Call,
+        course: &mut Course,
+    ) -> Result<(AgentHandle, Given), Failure> {
+        if let Some(Resolution::Deny { message } | Resolution::Fail { message }) =
+            self.resolutions.get(&call.id)
+        {
+            let why = message.clone().unwrap_or_else(|| "a person refused".to_owned());
+            return Err(Failure::new(FailureKind::Tool, why));
+        }
+        let config = |why: String| Failure::new(FailureKind::Config, why);
+        let other = self.other(name).map_err(config)?;
+        let deps = match &call.deps {
+            Some(deps) => Given::of_json(RawJson::from(deps)),
+            None => fitting(&other, self.request.deps.clone()).map_err(config)?,
+        };
+        if let Some(settings) = call.breaker {
+            let edge = Edge { from: self.agent.name().clone(), to: name.clone() };
+            self.services().edges.admit(&edge, settings)?;
+            course.breakers.insert(call.id.clone(), (edge, settings));
+        }
+        Ok((other, deps))
     }
 
     /// Returns who is asked; nobody where it is a person. One that was chosen before is asked again.
@@ -251,9 +283,12 @@ impl Driver {
                 biased;
                 news = self.calls_here.next() => match news {
                     News::Told(event) => self.emit(*event).await?,
-                    News::Ended(called) => return self.flow_call_ended(called, course).await,
+                    News::Ended(called) => {
+                        self.flow_call_ended(called, course).await?;
+                        return self.take_what_is_there(course).await;
+                    }
                 },
-                Some(steer) = next_steer(&mut self.steered) => self.pass_on(steer).await,
+                Some(steer) = next_steer(&mut self.steered) => self.pass_on(steer),
                 () = self.journal.is_due() => {
                     self.journal.write(With::default(), Some(&self.clock)).await?;
                 }
@@ -261,20 +296,34 @@ impl Driver {
         }
     }
 
+    /// Takes in what else has ended by now, before it is asked what comes next.
+    async fn take_what_is_there(&mut self, course: &mut Course) -> Result<(), Stuck> {
+        while let Some(news) = self.calls_here.next().now_or_never() {
+            match news {
+                News::Told(event) => self.emit(*event).await?,
+                News::Ended(called) => self.flow_call_ended(called, course).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a message on to the one that is at work, if it is one.
-    async fn pass_on(&self, Steer { content, taken }: Steer) {
+    fn pass_on(&self, Steer { content, taken }: Steer) {
         let mut under_way = self.delegated.values();
         let (Some(handed), None) = (under_way.next(), under_way.next()) else {
             // Whoever asked may have gone.
             let _gone = taken.send(false);
             return;
         };
-        let live = self.services().runs.find(&handed.run).await;
-        let told = match live {
-            Some(live) => live.steer(content).await.is_ok(),
-            None => false,
-        };
-        let _gone = taken.send(told);
+        let (run, runs) = (handed.run.clone(), self.services().runs.clone());
+        // That one may be busy for long, and this run has others to listen to.
+        tokio::spawn(async move {
+            let told = match runs.find(&run).await {
+                Some(live) => live.steer(content).await.is_ok(),
+                None => false,
+            };
+            let _gone = taken.send(told);
+        });
     }
 
     async fn flow_call_ended(&mut self, called: Called, course: &mut Course) -> Result<(), Stuck> {
@@ -379,12 +428,6 @@ impl Driver {
     }
 }
 
-impl Start {
-    fn failed(failure: Failure) -> Self {
-        Self::Settled(Box::new(Settled::Failed(failure)))
-    }
-}
-
 impl Bill {
     fn add(&mut self, spent: Option<&Spent>) {
         let Some(Spent { usage, model }) = spent else { return };
@@ -440,16 +483,25 @@ fn settled_by(returned: &ToolReturned) -> Option<Settled> {
 }
 
 impl crate::edges::Edges {
-    /// Takes in what became of a call. Whatever failed there speaks against the way, unless somebody
-    /// has called it off.
+    /// Takes in what became of a call.
     fn note(&self, edge: &Edge, settings: BreakerSettings, settled: &Settled) {
         match settled {
             Settled::Done(_) => self.record(edge, settings, Answer::Success),
-            Settled::Failed(failure) if failure.kind == FailureKind::Cancelled => {}
+            Settled::Failed(failure) if !speaks_against(failure.kind) => {}
             Settled::Failed(failure) => {
                 let down = Failure::new(FailureKind::ModelUnavailable, failure.message.clone());
                 self.record(edge, settings, Answer::Failure(&down));
             }
         }
+    }
+}
+
+/// Returns whether a failure says something about whoever was asked: not about what the caller gave,
+/// nor about what a person has said.
+fn speaks_against(kind: FailureKind) -> bool {
+    match kind.row().row {
+        Row::Transient | Row::Behavior | Row::Process | Row::Unmapped | Row::Tool => true,
+        Row::Stopped => kind == FailureKind::RunTimeout,
+        Row::Deterministic | Row::Credentials | Row::Configuration => false,
     }
 }

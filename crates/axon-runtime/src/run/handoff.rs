@@ -5,6 +5,7 @@ use axon_kernel::event::{HandedOff, RunEvent, ToolOutcome, ToolReturned};
 use axon_kernel::failure::Failure;
 use axon_kernel::flow::Target;
 use axon_kernel::json::RawJson;
+use axon_kernel::policy::Chain;
 use axon_kernel::run::Standing;
 use axon_kernel::spec::{AgentName, Effect, MAX_HOPS, ToolSpec};
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
@@ -62,9 +63,10 @@ impl Driver {
         let name = name.clone();
         self.intend(&request, Effect::Idempotent).await?;
         let answer = match self.may_go_on(&name).await {
-            Ok(()) => {
+            Ok(definition) => {
                 let (to, reason) = (name.clone(), choice.reason);
-                self.handed_off(HandedOff { tool_call_id: call.clone(), to, reason }).await?;
+                let tool_call_id = call.clone();
+                self.handed_off(HandedOff { tool_call_id, to, definition, reason }).await?;
                 ToolAnswer::Ok { content: format!("`{name}` goes on from here.").into() }
             }
             Err(message) => ToolAnswer::Failed { message },
@@ -98,8 +100,9 @@ impl Driver {
         self.answer(request.tool_call_id, ToolAnswer::NeedsAnswer { metadata }, lease).await
     }
 
-    /// Says whether `name` can go on with the run; the model is told why not.
-    async fn may_go_on(&self, name: &AgentName) -> Result<(), String> {
+    /// Says whether `name` can go on with the run, and returns the digest of its definition; the model
+    /// is told why not.
+    async fn may_go_on(&self, name: &AgentName) -> Result<String, String> {
         let from = self.agent.name();
         if let Some(next) = &self.handoffs.next {
             return Err(format!("the run is handed to `{next}` already"));
@@ -109,8 +112,7 @@ impl Driver {
                 "`{name}` had the run from you before, and it came back: answer it yourself"
             ));
         }
-        let hops = u32::try_from(self.handoffs.made.len()).unwrap_or(u32::MAX);
-        if self.envelope.hops.saturating_add(hops) >= MAX_HOPS {
+        if self.envelope.hops >= MAX_HOPS {
             return Err(format!("the message was handed on {MAX_HOPS} times: answer it yourself"));
         }
         let other = self.other(name)?;
@@ -121,7 +123,8 @@ impl Driver {
             return Err(format!("`{name}` takes no runs now: answer without it"));
         }
         let adopted = other.adopt(self.log().run_id(), &self.request).await;
-        adopted.map(drop).map_err(|refusal| format!("`{name}` cannot go on: {refusal}"))
+        adopted.map_err(|refusal| format!("`{name}` cannot go on: {refusal}"))?;
+        Ok(other.spec().digest())
     }
 
     /// Goes on with the run as the agent that it was handed to. Returns the run's end, if that one
@@ -136,6 +139,9 @@ impl Driver {
             return Ok(Some(failed(failure, self.chain.sentences())));
         }
         self.path = self.path.beside(&name);
+        self.envelope = self.envelope.further();
+        // What was tried for the one before counts for that one.
+        self.chain = Chain::default();
         self.request.approve = approve;
         self.approvals.standing = Standing::beforehand(&self.request.approve);
         Ok(None)

@@ -8,8 +8,11 @@ use tokio::time::Duration;
 
 use super::driver::{Driver, Stuck, failed};
 use super::suspicion::Suspicion;
-use crate::agent::Death;
+use crate::agent::{Admission, AgentHandle, Death};
 use crate::events::RuntimeEvent;
+
+/// How soon it is looked again for room in an agent that is to go on with a run.
+const ROOM: Duration = Duration::from_millis(250);
 
 impl Driver {
     /// Carries out what the policy decides about a failed attempt: the run's end, or none and
@@ -202,6 +205,7 @@ impl Driver {
         match self.enter_other(name).await {
             Ok(()) => {
                 self.cancel_delegated().await;
+                self.handoffs.next = None;
                 self.results.clear();
                 self.doubts.clear();
                 self.calls.clear();
@@ -225,7 +229,7 @@ impl Driver {
         let other = found.ok_or_else(unknown)?;
         let request = other.adopt(self.log().run_id(), &self.request).await;
         let request = request.map_err(super::Refusal::into_failure)?;
-        let admission = other.admit().map_err(super::Refusal::into_failure)?;
+        let admission = admitted(&other).await.map_err(super::Refusal::into_failure)?;
         // The old place is free while this one is waited for: two agents that fall back to each
         // other must not wait for each other.
         self.slot = None;
@@ -237,6 +241,18 @@ impl Driver {
         self.sick = None;
         self.suspicion = Suspicion::default();
         Ok(())
+    }
+}
+
+/// Lets a run in that is on its way already: where there is no room, it waits, within its own time.
+async fn admitted(agent: &AgentHandle) -> Result<Admission, super::Refusal> {
+    loop {
+        match agent.admit() {
+            Err(super::Refusal::Overloaded { retry_after, .. }) => {
+                tokio::time::sleep(retry_after.min(ROOM)).await;
+            }
+            admitted => return admitted,
+        }
     }
 }
 

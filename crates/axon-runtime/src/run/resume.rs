@@ -230,6 +230,7 @@ impl Resume {
         }
         let (replay, driven) = records.expire(&self.run, replay).await?;
         self.services.cancel_driven(driven).await;
+        let replay = records.learn_from_below(&self.run, replay).await?;
         self.check(&replay).map(|agent| (replay, agent))
     }
 
@@ -250,8 +251,9 @@ impl Resume {
             nearest: registry.nearest(name),
         })?;
         let (was, is) = (replay.definition.clone(), agent.spec().digest());
-        // What a fallback has taken over began with this agent's definition.
-        let own = replay.agent == replay.accepted.agent;
+        // What a fallback has taken over began with this agent's definition; what was handed on goes
+        // on in the middle.
+        let own = replay.agent == replay.accepted.agent || !replay.handoffs.is_empty();
         if own && was != is && !self.allow_changed {
             let agent = name.to_owned();
             return Err(ResumeError::Changed { run, agent, was, is });
@@ -377,8 +379,15 @@ async fn request_of(
         budget,
         parent: terms.parent.clone(),
     };
-    let elsewhere = replay.agent != accepted.agent;
-    if elsewhere { agent.adopt(run, &request).await } else { Ok(request) }
+    if replay.agent == accepted.agent {
+        return Ok(request);
+    }
+    let mut adopted = agent.adopt(run, &request).await?;
+    if !replay.handoffs.is_empty() {
+        // What was approved beforehand was so for whoever goes on, too.
+        adopted.approve = request.approve;
+    }
+    Ok(adopted)
 }
 
 impl Driver {
@@ -406,10 +415,13 @@ impl Driver {
         self.calls = replay.calls;
         self.requests = replay.requests;
         self.messages = Messages::taken_over(replay.told, replay.untold);
-        self.handoffs = Handoffs { made: replay.handoffs, next: replay.next_agent };
+        let next = replay.next_agent.map(|(agent, _definition)| agent);
+        self.handoffs = Handoffs { made: replay.handoffs, next };
         if !self.handoffs.made.is_empty() {
             self.path = self.path.beside(self.agent.name());
         }
+        let hops = u32::try_from(self.handoffs.made.len()).unwrap_or(u32::MAX);
+        self.envelope.hops = self.envelope.hops.saturating_add(hops);
         self.journal.goes_on_behind(replay.recorded);
         self.shown = self.request.stream && !paused;
         self.given_up = replay.given_up;

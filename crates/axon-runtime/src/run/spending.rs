@@ -1,12 +1,13 @@
 //! What a run takes out of its budgets, and when it may ask its model.
 
 use axon_kernel::breaker::Answer;
-use axon_kernel::budget::{Cost, Level, Spent, Usage};
+use axon_kernel::budget::{self, Cost, Level, Usage};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::Usd;
 use serde::Deserialize;
 
+use super::delegation::Spent;
 use super::driver::Driver;
 use crate::agent::Lease;
 use crate::models::ModelKey;
@@ -15,6 +16,7 @@ use crate::models::ModelKey;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Counted {
+    requests: u64,
     input_tokens: u64,
     output_tokens: u64,
     /// A decimal as text, with as many digits as its price list has; nothing where it knows none.
@@ -94,6 +96,19 @@ impl Spending {
 }
 
 impl Driver {
+    /// Takes out of the budget what a run below has used that ended before this process.
+    pub(super) fn spend_again(&self, spent: Option<&Spent>) {
+        let Some(spent) = spent else { return };
+        let counted: Counted = spent.usage.decode().unwrap_or_default();
+        self.request.budget.charge(&counted.usage());
+        for _ in 0..counted.requests {
+            // What is spent is spent: a budget that has less is used up.
+            if self.request.budget.reserve(&Cost::REQUEST).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Returns which model the next request goes to, and with which credential.
     pub(super) fn model_key(&self, lease: &Lease) -> ModelKey {
         let named = self.request.model.as_ref().or(self.launcher.spec.model.as_ref());
@@ -217,12 +232,12 @@ impl Driver {
     }
 }
 
-fn spent(spent: Spent) -> Failure {
+fn spent(spent: budget::Spent) -> Failure {
     let help = match spent {
-        Spent::Limit { level: Level::Own, .. } => {
+        budget::Spent::Limit { level: Level::Own, .. } => {
             "raise [limits] in agent.toml, or the usage limits of the run"
         }
-        Spent::Limit { .. } | Spent::Ended => {
+        budget::Spent::Limit { .. } | budget::Spent::Ended => {
             "give the runs a larger budget, or fewer of them the same one"
         }
     };

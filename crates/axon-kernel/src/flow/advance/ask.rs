@@ -58,7 +58,7 @@ impl Walk<'_> {
             let id = if tried == 1 { path.to_owned() } else { format!("{path}#{tried}") };
             let made = |id| call(ask, id, scope, note).map_err(|error| Failed::of(&error, scope));
             match self.call(ToolCallId::new(id), made) {
-                Err(failed) if tried > ask.edge.retry || !is_worth_it(&failed.failure) => {
+                Err(failed) if tried > ask.retries() || !is_worth_it(&failed.failure) => {
                     break failed;
                 }
                 Err(_) => {}
@@ -68,7 +68,8 @@ impl Walk<'_> {
         let mut failed = failed;
         failed.failure.message = at_step(path, &failed.failure.message);
         failed.asked.push(ask.target.clone());
-        let prompt = question(ask, scope, note).unwrap_or_else(|_| scope.previous().clone());
+        let prompt = question(ask, scope, note)
+            .unwrap_or_else(|_unrendered| asked(scope.previous(), scope.message()));
         self.rescue(path, failed, &ask.edge.on_failure, &prompt)
     }
 
@@ -99,7 +100,8 @@ impl Walk<'_> {
                 continue;
             }
             let id = ToolCallId::new(format!("{path}!{}", target.name()));
-            match self.call(id, |id| Ok(instead(id, target.clone(), (prompt, &failed.failure)))) {
+            let made = |id| Ok(instead(id, target.clone(), (prompt, &failed.failure)));
+            match self.call(id, made) {
                 Err(another) => failed = also_failed(failed, target, *another),
                 Ok(came) => return Ok(came),
             }
@@ -124,7 +126,7 @@ fn call(
 fn question(ask: &Ask, scope: &Scope<'_>, note: Option<&str>) -> Result<Value, ExpressionError> {
     let asked = match &ask.prompt {
         Some(template) => template.text(scope)?.into(),
-        None => asked(scope.previous()),
+        None => asked(scope.previous(), scope.message()),
     };
     let Some(note) = note else { return Ok(asked) };
     Ok(match asked {
@@ -137,24 +139,23 @@ fn question(ask: &Ask, scope: &Scope<'_>, note: Option<&str>) -> Result<Value, E
     })
 }
 
-/// Returns a value as a question: a text, or a list of content parts.
-fn asked(previous: &Value) -> Value {
-    let is_part = |item: &Value| item.is_string() || item.get("kind").is_some();
-    let parts = previous.as_array().filter(|items| !items.is_empty());
-    match parts {
-        Some(items) if items.iter().all(is_part) => previous.clone(),
-        Some(_) | None => as_text(previous.clone()).into(),
+/// Returns a value as a question: a text, or the content parts that the flow itself was given. A list
+/// that somebody answered is none: else an answer could say what is fetched.
+fn asked(previous: &Value, message: &Value) -> Value {
+    match previous.is_array() && previous == message {
+        true => previous.clone(),
+        false => as_text(previous.clone()).into(),
     }
 }
 
 /// Returns the call of somebody who is asked because another one has failed.
 fn instead(id: ToolCallId, target: Target, (prompt, failure): (&Value, &Failure)) -> Call {
-    let asked = asked(prompt);
     let prompt = match target {
         Target::Human => {
-            format!("{}\n\n(asked because {})", as_text(asked), failure.message).into()
+            let asked = as_text(prompt.clone());
+            format!("{asked}\n\n(asked because {})", failure.message).into()
         }
-        Target::Agent(_) | Target::Balanced { .. } => asked,
+        Target::Agent(_) | Target::Balanced { .. } => prompt.clone(),
     };
     Call { id, target, prompt, deps: None, timeout: None, breaker: None }
 }
