@@ -15,6 +15,7 @@ mod condition;
 mod expression;
 mod file;
 mod graph;
+mod known;
 mod load;
 mod place;
 mod plan;

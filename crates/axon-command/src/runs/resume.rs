@@ -11,7 +11,6 @@ use axon_kernel::store::{RunQuery, RunSummary, Store};
 use axon_runtime::{AgentDefinition, RunRecords, Runtime};
 
 use super::find::short;
-use super::next::waiting;
 use super::{find, now, store_with};
 use crate::args::{ResumeArgs, Which};
 use crate::exit::Exit;

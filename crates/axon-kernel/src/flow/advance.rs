@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::ask::Asked;
 use self::walk::{Came, Walk};
 use super::plan::{Flow, Target};
 use super::scope::Scope;
@@ -126,8 +127,9 @@ impl Flow {
         let scope = Scope::new(message, functions);
         let mut walk = Walk::new(begun, settled);
         let came = walk.steps(&self.steps, "", &scope);
-        let came =
-            came.or_else(|failed| walk.rescue("", failed, &self.on_failure, &message.prompt));
+        let came = came.or_else(|failed| {
+            walk.rescue("", failed, &self.on_failure, &Asked::of(&message.prompt))
+        });
         match came {
             Err(failed) => Progress::Failed(failed.failure),
             Ok(Came::Done(value, _)) => Progress::Done(value),

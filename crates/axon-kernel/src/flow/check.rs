@@ -115,24 +115,27 @@ impl<'f> Check<'f> {
     /// Counts the steps, and refuses what nests too deep, which nothing else looks into.
     fn count(&mut self, steps: &[Step], depth: usize) -> usize {
         if depth > MAX_NESTING {
-            self.add("/steps", FlowRule::TooDeep);
-            return 0;
+            return self.too_deep();
         }
         steps.iter().map(|step| 1 + self.count_in(&step.does, depth)).sum()
     }
 
     fn count_in(&mut self, does: &Does, depth: usize) -> usize {
         match does {
-            Does::Choose(_) if depth >= MAX_NESTING => {
-                self.add("/steps", FlowRule::TooDeep);
-                0
-            }
+            Does::Choose(_) if depth >= MAX_NESTING => self.too_deep(),
             Does::Choose(arms) => arms.iter().map(|arm| self.count_in(&arm.does, depth + 1)).sum(),
             Does::Parallel { branches: steps, .. } | Does::Steps(steps) => {
                 self.count(steps, depth + 1)
             }
             Does::Ask(_) | Does::Route(_) | Does::Code(_) | Does::Fail(_) => 0,
         }
+    }
+
+    fn too_deep(&mut self) -> usize {
+        if self.broken.is_empty() {
+            self.add("/steps", FlowRule::TooDeep);
+        }
+        0
     }
 
     fn whole(&mut self) {

@@ -86,7 +86,8 @@ pub enum FlowKind {
 pub struct Step {
     /// What others know it by.
     pub name: StepName,
-    /// The steps that it waits for: all of them stand before it in its list.
+    /// The steps that it waits for: all of them stand before it in its list. It sees their outputs,
+    /// and those of the steps that these wait for, and of no others.
     pub after: Vec<StepName>,
     /// Whether it is made at all: one that is not has the output `null`.
     pub when: Option<Condition>,
@@ -202,9 +203,10 @@ pub enum Join {
     /// All: the output is an object with the output of each by its name.
     #[default]
     All,
-    /// The first that succeeds: its output is the output. The others are called off.
+    /// The first that succeeds: its output is the output. The others are called off. One that is
+    /// left out has not succeeded.
     First,
-    /// So many: an object with their outputs by name. The others are called off.
+    /// So many that succeed: an object with their outputs by name. The others are called off.
     Quorum(NonZeroU32),
 }
 
@@ -236,7 +238,8 @@ pub enum OnFailure {
     Fail,
     /// It is left out: its output is `null`, and `failures` has it.
     Skip,
-    /// Others are asked instead, one after the other.
+    /// Others are asked the same instead, one after the other, except for those who have failed with
+    /// it already.
     Ask(Vec<Target>),
 }
 

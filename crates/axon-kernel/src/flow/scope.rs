@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minijinja::value::Serde;
 use serde_json::Value;
 
 use super::advance::{Functions, Message, NoFunctions};
 use super::expression::ExpressionError;
+use super::known::Known;
 use crate::spec::PromptName;
 
 /// What is known at one place. Cheap to clone.
@@ -23,16 +23,6 @@ pub(super) struct Scope<'a> {
     names: BTreeMap<Arc<str>, Known>,
     /// This place was reached as soon as so many calls had settled.
     since: usize,
-}
-
-/// A value as expressions and templates have it.
-#[derive(Clone)]
-pub(super) struct Known(minijinja::Value);
-
-impl From<&Value> for Known {
-    fn from(value: &Value) -> Self {
-        Self(minijinja::Value::from(Serde(value)))
-    }
 }
 
 impl<'a> Scope<'a> {

@@ -1,6 +1,7 @@
 //! Where the parts of a definition stand in its file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::error::Position;
 
@@ -8,7 +9,13 @@ use super::error::Position;
 ///
 /// It plays no part in what an agent is: two agents are equal wherever they were written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Origin(pub(super) BTreeMap<String, Position>);
+pub(super) struct Origin(Arc<BTreeMap<String, Position>>);
+
+impl FromIterator<(String, Position)> for Origin {
+    fn from_iter<I: IntoIterator<Item = (String, Position)>>(places: I) -> Self {
+        Self(Arc::new(places.into_iter().collect()))
+    }
+}
 
 impl Origin {
     /// Returns the place of the value at `pointer`, or of the nearest value around it.

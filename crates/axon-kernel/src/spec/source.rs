@@ -118,7 +118,7 @@ impl<'t> Source<'t> {
         let moved = |pointer: &String| self.moves.in_definition(pointer);
         let position = |place: &Range<usize>| Position::of(self.text, place.start);
         let places = self.places.iter().map(|(at, place)| (moved(at), position(place)));
-        (self.written.moved(moved), Origin(places.collect()))
+        (self.written.moved(moved), places.collect())
     }
 
     /// Returns the place of the value at `pointer`, or of the nearest value around it.

@@ -14,6 +14,19 @@ use crate::json::excerpt;
 /// How often an agent is asked again that chose a target which is none.
 const ROUTED_AGAIN: u32 = 2;
 
+/// What was asked in vain, and what those got who were asked.
+pub(super) struct Asked {
+    prompt: Value,
+    deps: Option<Value>,
+}
+
+impl Asked {
+    /// Asks what came before.
+    pub(super) fn of(prompt: &Value) -> Self {
+        Self { prompt: prompt.clone(), deps: None }
+    }
+}
+
 impl Walk<'_> {
     /// Asks whom to ask, and then that one. A choice that is none is told so, and asked again.
     pub(super) fn route(&mut self, route: &Route, path: &str, scope: &Scope<'_>) -> Way {
@@ -68,9 +81,12 @@ impl Walk<'_> {
         let mut failed = failed;
         failed.failure.message = at_step(path, &failed.failure.message);
         failed.asked.push(ask.target.clone());
-        let prompt = question(ask, scope, note)
-            .unwrap_or_else(|_unrendered| asked(scope.previous(), scope.message()));
-        self.rescue(path, failed, &ask.edge.on_failure, &prompt)
+        let asked = Asked {
+            prompt: question(ask, scope, note)
+                .unwrap_or_else(|_unrendered| asked(scope.previous(), scope.message())),
+            deps: ask.deps.as_ref().and_then(|deps| deps.value(scope).ok()),
+        };
+        self.rescue(path, failed, &ask.edge.on_failure, &asked)
     }
 
     /// Does what is to be done when something has failed for good. Whoever has failed with it
@@ -80,7 +96,7 @@ impl Walk<'_> {
         path: &str,
         failed: Box<Failed>,
         on_failure: &OnFailure,
-        prompt: &Value,
+        asked: &Asked,
     ) -> Way {
         let others = match on_failure {
             OnFailure::Fail => return Err(failed),
@@ -100,7 +116,7 @@ impl Walk<'_> {
                 continue;
             }
             let id = ToolCallId::new(format!("{path}!{}", target.name()));
-            let made = |id| Ok(instead(id, target.clone(), (prompt, &failed.failure)));
+            let made = |id| Ok(instead(id, target.clone(), (asked, &failed.failure)));
             match self.call(id, made) {
                 Err(another) => failed = also_failed(failed, target, *another),
                 Ok(came) => return Ok(came),
@@ -149,15 +165,16 @@ fn asked(previous: &Value, message: &Value) -> Value {
 }
 
 /// Returns the call of somebody who is asked because another one has failed.
-fn instead(id: ToolCallId, target: Target, (prompt, failure): (&Value, &Failure)) -> Call {
+fn instead(id: ToolCallId, target: Target, (asked, failure): (&Asked, &Failure)) -> Call {
     let prompt = match target {
         Target::Human => {
-            let asked = as_text(prompt.clone());
-            format!("{asked}\n\n(asked because {})", failure.message).into()
+            let prompt = as_text(asked.prompt.clone());
+            format!("{prompt}\n\n(asked because {})", failure.message).into()
         }
-        Target::Agent(_) | Target::Balanced { .. } => prompt.clone(),
+        Target::Agent(_) | Target::Balanced { .. } => asked.prompt.clone(),
     };
-    Call { id, target, prompt, deps: None, timeout: None, breaker: None }
+    let deps = asked.deps.clone();
+    Call { id, target, prompt, deps, timeout: None, breaker: None }
 }
 
 /// Returns the failure of something that `target` was asked for in vain, too.

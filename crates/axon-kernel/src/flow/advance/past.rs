@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use crate::flow::known::Known;
 use crate::flow::plan::{Step, StepName};
-use crate::flow::scope::{Known, Scope};
+use crate::flow::scope::Scope;
 
 /// The steps of one list that are done.
 #[derive(Default)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::ask::Asked;
 use super::past::Past;
 use super::{Call, MAX_ITEMS, Settled};
 use crate::failure::{Failure, FailureKind};
@@ -109,7 +110,9 @@ impl<'a> Walk<'a> {
             index += 1;
             index <= known || *at <= decided
         });
-        way.or_else(|failed| self.rescue(&path, failed, &step.on_failure, scope.previous()))
+        way.or_else(|failed| {
+            self.rescue(&path, failed, &step.on_failure, &Asked::of(scope.previous()))
+        })
     }
 
     fn made(&mut self, step: &Step, path: &str, scope: &Scope<'_>) -> Way {

@@ -80,6 +80,11 @@ impl Known {
     fn previous(&self) -> Value {
         self.0.get("previous").cloned().unwrap_or(Value::Bool(true))
     }
+
+    /// Returns the shape of the flow's own deps.
+    fn deps(&self) -> Value {
+        self.0.get("deps").cloned().unwrap_or(Value::Bool(true))
+    }
 }
 
 struct Types<'t, 's> {
@@ -107,7 +112,7 @@ impl Types<'_, '_> {
             Known(known.into_iter().map(|(name, shape)| (name.to_owned(), shape)).collect());
         let flow = self.flow;
         self.steps(&flow.steps, "/steps", &known);
-        self.others("", &flow.on_failure, &known);
+        self.others("", &flow.on_failure, known.deps());
         let promised = self.spec.output.as_ref().and_then(|output| output.schema.as_ref());
         if let Some(promised) = promised
             && let Err(mismatch) = self.fits(&last, promised.raw())
@@ -166,7 +171,7 @@ impl Types<'_, '_> {
             inside = until.with("last", any(vec![once, null()])).with("previous", previous);
         }
         self.does(&step.does, at, &inside);
-        self.others(at, &step.on_failure, known);
+        self.others(at, &step.on_failure, known.deps());
     }
 
     fn does(&mut self, does: &Does, at: &str, known: &Known) {
@@ -246,18 +251,17 @@ impl Types<'_, '_> {
         let asked = self.asked(ask.prompt.as_ref(), known);
         let deps = match &ask.deps {
             Some(given) => self.given(given, known),
-            None => known.0.get("deps").cloned().unwrap_or(Value::Bool(true)),
+            None => known.deps(),
         };
         for (place, name) in who::targets(at, &ask.target) {
             let deps_at = if ask.deps.is_some() { format!("{at}/deps") } else { place.clone() };
             self.takes(name, (&asked, &place), (&deps, &deps_at));
         }
-        self.others(at, &ask.edge.on_failure, known);
+        self.others(at, &ask.edge.on_failure, deps);
     }
 
-    /// Checks those who are asked after a failure: they get the same message, and the flow's deps.
-    fn others(&mut self, at: &str, on_failure: &OnFailure, known: &Known) {
-        let deps = known.0.get("deps").cloned().unwrap_or(Value::Bool(true));
+    /// Checks those who are asked after a failure, and get these deps.
+    fn others(&mut self, at: &str, on_failure: &OnFailure, deps: Value) {
         for (place, name) in who::others(at, on_failure) {
             self.takes(name, (&Value::Bool(true), &place), (&deps, &place));
         }

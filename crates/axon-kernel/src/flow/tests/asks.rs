@@ -77,6 +77,22 @@ fn others_are_asked_one_after_the_other_and_a_person_is_told_why() {
 }
 
 #[test]
+fn those_who_are_asked_instead_get_the_same() {
+    let edge = Edge { on_failure: others(&["y"]), ..Edge::default() };
+    let deps = Some(Given::new(json!({ "id": "{{ deps.customer }}" })).unwrap());
+    let mut flow = pipeline(vec![step("s", Does::Ask(Ask { deps, edge, ..ask("x") }))]);
+    flow.on_failure = others(&["z"]);
+    let mut run = Run::new(&flow, "Help");
+    run.wants();
+    assert_eq!(run.failed("s", FailureKind::Tool).wants(), "s!y");
+    let deps = |run: &Run<'_>, id: &str| run.calls[&crate::ids::ToolCallId::new(id)].deps.clone();
+    assert_eq!(deps(&run, "s!y"), Some(json!({ "id": 7 })));
+    // Whoever answers instead of the whole flow gets what that got.
+    assert_eq!(run.failed("s!y", FailureKind::Tool).wants(), "!z");
+    assert_eq!(deps(&run, "!z"), None);
+}
+
+#[test]
 fn nobody_is_asked_twice_for_want_of_an_answer() {
     let edge = Edge { on_failure: others(&["y"]), ..Edge::default() };
     let mut flow = pipeline(vec![step("s", edged("x", edge))]);

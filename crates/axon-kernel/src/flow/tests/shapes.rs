@@ -34,7 +34,7 @@ fn steps_wait_for_those_that_they_name_and_see_no_others() {
     assert_eq!(run.done("a", 1).wants(), "late");
     assert_eq!(run.asked("late"), "False True");
     assert_eq!(run.done("late", "l").wants(), "both");
-    assert_eq!(run.asked("both"), r#"1 2 {"a":1,"b":2,"late":"l"}"#);
+    assert_eq!(run.asked("both"), r#"1 2 {"b":2,"a":1,"late":"l"}"#);
     assert_eq!(run.done("both", json!([3])).output(), json!([3]));
 }
 
@@ -149,7 +149,7 @@ fn items_that_fail_are_left_out_as_long_as_enough_succeed() {
     run.wants();
     run.done("s.2", "C").failed("s.1", FailureKind::Tool).done("s.0", "A");
     assert_eq!(run.wants(), "t");
-    assert_eq!(run.asked("t"), r#"[{"error":"step `s.1`: no s.1","kind":"tool","step":"s.1"}]"#);
+    assert_eq!(run.asked("t"), r#"[{"step":"s.1","kind":"tool","error":"step `s.1`: no s.1"}]"#);
     let mut run = Run::new(&flow, r#"["a", "b", "c"]"#);
     run.wants();
     assert_eq!(run.failed("s.1", FailureKind::Tool).wants(), "s.0 s.2");
