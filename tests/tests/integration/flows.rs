@@ -6,6 +6,7 @@ mod handoffs;
 mod pipelines;
 mod routers;
 mod shipped;
+mod waiting;
 
 use axon_kernel::event::RunEvent;
 use axon_runtime::{Agent, AnyDeps, Pipeline, Runtime, RuntimeBuilder, ToolError};

@@ -38,6 +38,8 @@ pub struct RunBuilder {
     /// The state that the run begins with.
     state: Option<Map<String, Value>>,
     when_busy: Option<WhenBusy>,
+    /// When it has to be over, however late it begins.
+    until: Option<Instant>,
     invalid: Option<String>,
 }
 
@@ -62,7 +64,7 @@ impl RunBuilder {
             parent: None,
         };
         let run_id = RunId::new(uuid::Uuid::now_v7().to_string());
-        Self { agent, run_id, request, state: None, when_busy: None, invalid: None }
+        Self { agent, run_id, request, state: None, when_busy: None, until: None, invalid: None }
     }
 
     /// Prepares the run that answers a tool call of another one.
@@ -92,9 +94,9 @@ impl RunBuilder {
     }
 
     /// Says whether somebody wants the events as they come, and bounds the time.
-    pub(super) fn watched(mut self, stream: bool, at_most: Duration) -> Self {
+    pub(super) fn watched(mut self, stream: bool, until: Instant) -> Self {
         self.request.stream = stream;
-        self.request.timeout = self.request.timeout.min(at_most);
+        self.until = Some(until);
         self
     }
 
@@ -210,6 +212,10 @@ impl RunBuilder {
         let own = Allowance::of_usage_limits(&self.request.usage_limits);
         self.request.budget = self.request.budget.child(Allowance { tool_calls: None, ..own });
         let accepted_at = Instant::now();
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(accepted_at);
+            self.request.timeout = self.request.timeout.min(left);
+        }
         if let Some(steered) = self.steer().await {
             return Ok(steered);
         }
@@ -224,7 +230,7 @@ impl RunBuilder {
         let (mut live, steered) = LiveRun::new(log, self.agent.name().clone());
         live.deps = self.request.deps.clone();
         live.state.set(self.state.unwrap_or_default());
-        let accepted = Accepted {
+        let mut accepted = Accepted {
             agent: self.agent.name().clone(),
             conversation_id: self.request.conversation.clone(),
             prompt: self.request.prompt.clone(),
@@ -232,11 +238,14 @@ impl RunBuilder {
             terms,
         };
         let stopped = Refusal::Stopped { agent: self.agent.name().clone() };
+        let timeout = self.request.timeout;
         let mut driver = Driver::new(self.agent, self.request, live.clone(), accepted_at);
         let entrance = Entrance { admission, turn, steered };
         let (runs, followed) = (services.runs.clone(), live.clone());
         // In a task of its own: a run that is recorded is driven, whether or not its caller waits.
         let begun = tokio::spawn(async move {
+            // From its record on: its time has been running since.
+            accepted.terms.timeout_ms = millis(timeout.saturating_sub(accepted_at.elapsed()));
             driver.accept(accepted).await?;
             runs.spawn(driver, entrance, followed);
             Ok::<(), Refusal>(())

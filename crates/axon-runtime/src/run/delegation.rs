@@ -367,7 +367,7 @@ impl Delegation {
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
         let run = run.told_before(self.history.clone());
         let run = run.budget(&self.budget).approved(&self.approve);
-        let run = run.watched(self.stream, self.time_left());
+        let run = run.watched(self.stream, self.deadline);
         let unwanted = self.unwanted.clone();
         let begun = tokio::spawn(async move { wanted(run.start().await?, &unwanted) });
         let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };

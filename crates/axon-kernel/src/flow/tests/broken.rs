@@ -346,10 +346,6 @@ fn routers_say_in_one_way_to_whom_messages_go() {
         "5:6: rules[1].to: this is never made: the way before it is always gone"
     );
     assert_eq!(
-        router("fallback = 'd'\n[[rules]]\nto = 'b'\nwhen = 'true'"),
-        "1:12: fallback: this is never made: the way before it is always gone"
-    );
-    assert_eq!(
         router("broadcast = 3\nto = ['a', 'b', 'a']\n[edges.b]\nretry = 1"),
         "2:17: to[2]: `a` is named twice"
     );

@@ -305,8 +305,9 @@ fn rules_end_with_the_fallback_or_fail() {
     assert_eq!(run.failed("choose!bank", FailureKind::Tool).wants(), "choose!human");
     let failure = run.failed("choose!human", FailureKind::RunTimeout).failure();
     assert_eq!(failure, "run_timeout: instead of it `human`: no choose!human");
-    // What no rule can be asked of is a failure, too.
-    assert_eq!(driver::Run::new(&flow, "hi").wants(), "!bank");
+    // No rule holds of what is not there.
+    assert_eq!(driver::Run::new(&flow, "hi").wants(), "choose");
+    assert_eq!(driver::Run::new(&flow, r#"{"amount": 2000}"#).wants(), "choose");
 
     let flow = flow_of(router_of(rules));
     let failure = driver::Run::new(&flow, r#"{"amount": 3}"#).failure();

@@ -61,8 +61,11 @@ fn a_step_whose_condition_does_not_hold_is_left_out() {
     assert_eq!(run.wants(), "b");
     assert_eq!(run.asked("b"), "null");
     let gone = Step { when: Some(condition("input.x > 1")), ..plain("a") };
-    let rescued = Step { on_failure: others(&["c"]), ..gone.clone() };
-    assert!(Run::new(&pipeline(vec![gone]), "?").failure().starts_with("config: "));
+    // Nothing holds of what is not there.
+    assert_eq!(Run::new(&pipeline(vec![gone]), "?").output(), Value::Null);
+    let wrong = Step { when: Some(condition("input + 1")), ..plain("a") };
+    let rescued = Step { on_failure: others(&["c"]), ..wrong.clone() };
+    assert!(Run::new(&pipeline(vec![wrong]), "?").failure().starts_with("config: "));
     assert_eq!(Run::new(&pipeline(vec![rescued]), "?").wants(), "a!c");
 }
 
