@@ -55,9 +55,19 @@ async fn read_on(run: &mut RunHandle, mut strike: impl AsyncFnMut(usize)) -> Vec
 
 /// Goes on through whatever is asked, approving everything and answering `answer`.
 async fn to_the_end(run: &mut RunHandle, answer: &str) -> (Outcome, Vec<RunEvent>) {
+    struck_to_the_end(run, answer, async |_| {}).await
+}
+
+/// Does the same; `strike` is called with the number of each event.
+async fn struck_to_the_end(
+    run: &mut RunHandle,
+    answer: &str,
+    mut strike: impl AsyncFnMut(usize),
+) -> (Outcome, Vec<RunEvent>) {
     let mut seen = Vec::new();
     loop {
-        seen.extend(read_on(run, async |_| {}).await);
+        let before = seen.len();
+        seen.extend(read_on(run, async |number| strike(before + number).await).await);
         let outcome = run.outcome().await.outcome;
         let Outcome::Paused(paused) = &outcome else { return (outcome, seen) };
         let PauseReason::Approval { requests } = &paused.reason else { return (outcome, seen) };
@@ -159,7 +169,7 @@ async fn killed_at_each_moment(name: &str, prompt: &str, deps: &Value, agents: &
     let mut project = Project::new();
     let runtime = start(&mut project).await;
     let mut run = ask(&runtime, name, prompt, deps).await;
-    let undisturbed = read_on(&mut run, async |_| {}).await.len();
+    let undisturbed = to_the_end(&mut run, "").await.1.len();
     // Deltas come in great number: some moments among them are as good as all.
     let moments = (0..undisturbed).step_by((undisturbed / 8).max(1));
     for (turn, moment) in moments.enumerate() {
@@ -167,7 +177,7 @@ async fn killed_at_each_moment(name: &str, prompt: &str, deps: &Value, agents: &
         let mut run = ask(&runtime, name, prompt, deps).await;
         let others = runtime.clone();
         let mut struck = false;
-        read_on(&mut run, async |number| {
+        let strike = async |number| {
             if number >= moment && !struck {
                 struck = true;
                 let status = others.named(victim).unwrap().status().await.unwrap();
@@ -175,9 +185,8 @@ async fn killed_at_each_moment(name: &str, prompt: &str, deps: &Value, agents: &
                     kill_9(pid);
                 }
             }
-        })
-        .await;
-        let outcome = run.outcome().await.outcome;
+        };
+        let (outcome, _) = struck_to_the_end(&mut run, "", strike).await;
         assert!(matches!(outcome, Outcome::Completed(_)), "{victim} at {moment}: {outcome:?}");
     }
     nothing_was_done_twice(&runtime).await;
@@ -195,6 +204,12 @@ async fn the_front_desk_completes_whichever_runner_is_killed_and_whenever() {
     let deps = json!({ "customer_id": 123 });
     let agents = ["triage", "bank_support"];
     killed_at_each_moment("front_desk", "What is my balance?", &deps, &agents).await;
+}
+
+#[tokio::test]
+async fn the_fraud_desk_completes_whichever_runner_is_killed_and_whenever() {
+    let deps = json!({ "customer_id": 123 });
+    killed_at_each_moment("front_desk", STOLEN, &deps, &["fraud", "triage"]).await;
 }
 
 #[tokio::test]

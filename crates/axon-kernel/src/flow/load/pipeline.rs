@@ -194,6 +194,18 @@ impl Load<'_, '_> {
             }
             prompt = Some((format!("{pointer}/human"), human));
         }
+        if target == Target::Human {
+            let said = [
+                ("timeout", file.timeout.is_some()),
+                ("retry", file.retry.is_some()),
+                ("breaker", file.breaker.is_some()),
+                ("deps", file.deps.is_some()),
+            ];
+            for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+                let why = "is nothing to a person: how long one may take, [approvals] says";
+                self.needless(pointer, key, why);
+            }
+        }
         Ask {
             target,
             prompt: prompt.map(|(pointer, prompt)| self.template(&pointer, prompt)),

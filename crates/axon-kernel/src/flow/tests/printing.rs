@@ -244,7 +244,12 @@ fn question() -> impl Strategy<Value = Ask> {
         Just(None),
     ];
     (target(), prompt, prop::option::of(given()), edge(on_failure())).prop_map(
-        |(target, prompt, deps, mut edge)| {
+        |(target, prompt, mut deps, mut edge)| {
+            if target == Target::Human {
+                // How else a person is asked, no file says.
+                edge = Edge { on_failure: edge.on_failure, ..Edge::default() };
+                deps = None;
+            }
             if edge.on_failure == OnFailure::Ask(vec![target.clone()]) {
                 edge.on_failure = OnFailure::Fail;
             }
