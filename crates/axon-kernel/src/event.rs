@@ -19,7 +19,7 @@ use crate::policy::Decision;
 use crate::spec::{AgentName, Effect, Kind, ModelName, PythonTarget};
 use crate::time::Timestamp;
 
-pub use delegated::{Delegated, Envelope, Parent};
+pub use delegated::{Continues, Delegated, Envelope, Parent};
 pub use pause::{Expiry, PauseReason, Paused};
 pub use resolution::Resolution;
 pub use state::{StateChanged, StatePatch};
@@ -236,6 +236,9 @@ pub struct RunTerms {
     /// The history that the caller gave, in place of a conversation's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RawJson>>,
+    /// The conversation whose history it continues without being a turn of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
     /// The state that the run began with; what became of it, the record tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<RawJson>,

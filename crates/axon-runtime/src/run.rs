@@ -41,7 +41,7 @@ pub use resume::{Resume, ResumeError};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axon_kernel::event::Parent;
+use axon_kernel::event::{Continues, Parent};
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::ModelName;
@@ -78,6 +78,8 @@ pub(crate) struct Request {
     pub(crate) deps: Given,
     pub(crate) conversation: Option<ConversationId>,
     pub(crate) history: Option<Vec<RawJson>>,
+    /// The conversation whose beginning is the history, of which the run is no turn.
+    pub(crate) continues: Option<Continues>,
     pub(crate) model: Option<ModelName>,
     pub(crate) model_settings: Option<RawJson>,
     pub(crate) usage_limits: Map<String, Value>,

@@ -21,6 +21,15 @@ pub struct Delegated {
     pub inner: Box<RunEvent>,
 }
 
+/// The beginning of a conversation, which is kept there and not in each run that goes on from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Continues {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// How many of its messages.
+    pub messages: usize,
+}
+
 /// Which run has handed its work to this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parent {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::delegation::Before;
 use super::prompts::invalid;
 use super::{Driver, Entrance, Given, LiveRun, Prompt, Refusal, Request, RunHandle, RunOutcome};
 use crate::agent::AgentHandle;
@@ -52,6 +53,7 @@ impl RunBuilder {
             deps: Given::default(),
             conversation: None,
             history: None,
+            continues: None,
             model: None,
             model_settings: None,
             usage_limits: limits.usage_limits(),
@@ -82,8 +84,12 @@ impl RunBuilder {
     }
 
     /// Says what was said before, where anything was.
-    pub(super) fn told_before(mut self, history: Vec<RawJson>) -> Self {
-        self.request.history = (!history.is_empty()).then_some(history);
+    pub(super) fn told_before(mut self, before: Before) -> Self {
+        match before {
+            Before::Nothing => {}
+            Before::Messages(history) => self.request.history = Some(history),
+            Before::Conversation(continues) => self.request.continues = Some(continues),
+        }
         self
     }
 
@@ -271,6 +277,7 @@ impl RunBuilder {
             usage_limits: limits,
             metadata: request.metadata.clone(),
             history: request.history.clone(),
+            continues: request.continues.clone(),
             state: self.state.clone().map(|state| Value::Object(state).into()),
             secrets: request.deps.has_secrets(),
             parent: request.parent.clone(),

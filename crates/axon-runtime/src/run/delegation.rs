@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axon_kernel::event::{Delegated, Envelope, Parent, PauseReason, Paused, RunEvent, ToolCalled};
+use axon_kernel::event::{
+    Continues, Delegated, Envelope, Parent, PauseReason, Paused, RunEvent, ToolCalled,
+};
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{RunId, ToolCallId, delegated_run};
 use axon_kernel::json::RawJson;
@@ -52,6 +54,15 @@ pub(super) struct Handed {
     unwanted: CancellationToken,
 }
 
+/// What was said before that another agent is to know.
+#[derive(Clone, Debug)]
+pub(super) enum Before {
+    Nothing,
+    Messages(Vec<RawJson>),
+    /// What is kept in a conversation.
+    Conversation(Continues),
+}
+
 /// What another agent is asked to do.
 pub(super) struct Work {
     pub(super) agent: AgentHandle,
@@ -62,8 +73,7 @@ pub(super) struct Work {
     pub(super) deps: Given,
     /// How long it may take.
     pub(super) timeout: Option<Duration>,
-    /// What was said before.
-    pub(super) history: Vec<RawJson>,
+    pub(super) before: Before,
 }
 
 /// What a run has used that answers a call, and whose word its answer is.
@@ -81,7 +91,7 @@ pub(super) struct Delegation {
     run: RunId,
     parent: Parent,
     prompt: Value,
-    history: Vec<RawJson>,
+    before: Before,
     deps: Given,
     /// The tools whose calls nobody is asked about.
     approve: BTreeSet<String>,
@@ -164,7 +174,7 @@ impl Driver {
             prompt,
             deps,
             timeout: tool.timeout.or(self.launcher.spec.tool_timeout),
-            history: Vec::new(),
+            before: Before::Nothing,
         }))
     }
 
@@ -182,7 +192,7 @@ impl Driver {
 
     /// Hands work to another agent, within this run's own deadline and budget.
     pub(super) fn hand_to(&self, work: Work) -> Delegation {
-        let Work { agent, call, step, prompt, deps, timeout, history } = work;
+        let Work { agent, call, step, prompt, deps, timeout, before } = work;
         let run_id = self.log().run_id();
         let unwanted = CancellationToken::new();
         Delegation {
@@ -196,7 +206,7 @@ impl Driver {
             services: self.agent.services.clone(),
             agent,
             prompt,
-            history,
+            before,
             deps,
             approve: self.request.approve.clone(),
             budget: self.request.budget.clone(),
@@ -365,7 +375,7 @@ impl Delegation {
         let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
         let (agent, run) = (self.agent.clone(), self.run.clone());
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
-        let run = run.told_before(self.history.clone());
+        let run = run.told_before(self.before.clone());
         let run = run.budget(&self.budget).approved(&self.approve);
         let run = run.watched(self.stream, self.deadline);
         let unwanted = self.unwanted.clone();

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axon_kernel::breaker::{Answer, BreakerSettings};
 use axon_kernel::event::{
-    Completed, Failed, Resolution, RunEvent, ToolCalled, ToolOutcome, ToolReturned, millis,
+    Completed, Continues, Failed, Resolution, RunEvent, ToolCalled, ToolOutcome, ToolReturned,
+    millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::flow::{Call, Flow, FlowKind, Message, Progress, Settled, Target};
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::Given;
 use super::calls::{Called, Ended, News};
-use super::delegation::{Handed, Spent, Work, fitting, spent};
+use super::delegation::{Before, Handed, Spent, Work, fitting, spent};
 use super::driver::{Driver, Origin, Stuck};
 use super::handle::Steer;
 use super::journal::With;
@@ -184,15 +185,29 @@ impl Driver {
             metrics::counter!("axon_routed_total", &labels).increment(1);
         }
         // Messages of a conversation are handed on with what was said before.
-        let history = match flow.kind {
-            FlowKind::Router => self.transcript.messages.clone(),
-            FlowKind::Pipeline => Vec::new(),
+        let before = match flow.kind {
+            FlowKind::Router => self.said_before(),
+            FlowKind::Pipeline => Before::Nothing,
         };
         let Call { id, prompt, timeout, .. } = call;
-        let work = Work { agent: other, call: id, step: 0, prompt, deps, timeout, history };
+        let work = Work { agent: other, call: id, step: 0, prompt, deps, timeout, before };
         let delegation = self.hand_to(work);
         self.begin_delegated(name.to_string(), delegation);
         Ok(Start::Begun)
+    }
+
+    /// Returns what was said before this run: where it is kept, rather than once more.
+    fn said_before(&self) -> Before {
+        if self.transcript.messages.is_empty() {
+            return Before::Nothing;
+        }
+        let own = self.request.conversation.clone();
+        let messages = self.transcript.held;
+        let own = own.map(|conversation_id| Continues { conversation_id, messages });
+        match own.or_else(|| self.request.continues.clone()) {
+            Some(continues) => Before::Conversation(continues),
+            None => Before::Messages(self.transcript.messages.clone()),
+        }
     }
 
     /// Returns who answers a call and what that one gets, if the way there is open.

@@ -368,6 +368,7 @@ async fn request_of(
         deps,
         conversation: accepted.conversation_id.clone(),
         history: terms.history.clone(),
+        continues: terms.continues.clone(),
         model: asked.filter(|model| agent.spec().model.as_ref() != Some(*model)).cloned(),
         model_settings: terms.model_settings.clone(),
         usage_limits,

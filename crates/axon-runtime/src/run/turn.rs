@@ -1,14 +1,15 @@
 //! A run as a turn of its conversation: when it comes to it, and what was said before.
 
+use axon_kernel::event::Continues;
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
 use axon_kernel::run::RunState;
 use axon_kernel::store::{StoreError, TurnTaken};
 use tokio::time::Duration;
 
-use super::Refusal;
 use super::driver::{Driver, Stuck};
 use super::transcript::Transcript;
+use super::{Refusal, Request};
 
 /// How long a turn waits before it asks again whether another process has ended its own: at first,
 /// and at most.
@@ -39,14 +40,22 @@ impl Driver {
 
     /// Reads the history that the run continues, and puts what it has recorded itself behind it.
     pub(super) async fn load_history(&mut self) -> Result<(), Stuck> {
-        let (history, held) = match (&self.request.history, &self.request.conversation) {
+        let Request { history, continues, conversation, .. } = &self.request;
+        let (history, held) = match (history, conversation) {
             (Some(history), _) => (history.clone(), 0),
             (None, Some(conversation)) => {
                 let history = self.history_of(conversation).await?;
                 let held = history.len();
                 (history, held)
             }
-            (None, None) => (Vec::new(), 0),
+            (None, None) => match continues {
+                Some(Continues { conversation_id, messages }) => {
+                    let mut history = self.history_of(conversation_id).await?;
+                    history.truncate(*messages);
+                    (history, 0)
+                }
+                None => (Vec::new(), 0),
+            },
         };
         let recorded = std::mem::take(&mut self.transcript.recorded);
         self.transcript = Transcript::after(history, held);

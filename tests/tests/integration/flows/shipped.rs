@@ -116,6 +116,28 @@ async fn the_front_desk_hands_a_message_to_whoever_it_is_for() {
 }
 
 #[tokio::test]
+async fn a_conversation_with_the_front_desk_is_one_whoever_answers() {
+    let mut project = Project::new();
+    let runtime = start(&mut project).await;
+    let deps = json!({ "customer_id": 123 });
+    let say = async |prompt: &str| {
+        let desk = runtime.named("front_desk").unwrap();
+        let run = desk.run(prompt).deps(&deps).conversation("c1").wait().await.unwrap();
+        output(&run.outcome)["support_advice"].as_str().unwrap().to_owned()
+    };
+    say("What is my balance?").await;
+    let recalled = say("What did I ask?").await;
+    assert!(recalled.contains("before this you said: What is my balance?"), "{recalled}");
+    // What was said is kept once, in the conversation.
+    let query = RunQuery { limit: 100, ..RunQuery::default() };
+    for run in runtime.store().runs(&query).await.unwrap() {
+        let replay = runtime.records().replay(&run.run_id).await.unwrap();
+        assert!(replay.accepted.terms.history.is_none(), "{replay:?}");
+    }
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn research_plans_searches_and_writes_a_report_that_cites_what_was_found() {
     let mut project = Project::new();
     let runtime = start(&mut project).await;
