@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use axon_kernel::event::{Completed, Sequenced};
 use axon_kernel::ids::{Attempt, RunId};
 use axon_kernel::json::RawJson;
+use axon_kernel::spec::Kind;
 use axon_runtime::RunUpdate;
 use serde::Serialize;
 use serde_json::Value;
@@ -45,6 +46,13 @@ struct Lagged<'a> {
 impl Show {
     pub(crate) fn talk() -> Self {
         Self::Talk(Talk::new())
+    }
+
+    /// Says what answers the run that is shown, where its first event, which says it, is not shown.
+    pub(crate) fn of(&mut self, kind: Kind) {
+        if let Self::Talk(talk) = self {
+            talk.of(kind);
+        }
     }
 
     pub(crate) fn lines() -> Self {

@@ -184,6 +184,7 @@ impl Resumption {
             resume = resume.timeout(timeout);
         }
         let mut handle = resume.start().await?;
+        show.of(replay.accepted.terms.kind);
         Box::pin(follow(&mut handle, show, session)).await
     }
 

@@ -92,6 +92,14 @@ impl Talk {
         }
     }
 
+    /// Says what answers the run itself.
+    pub(crate) fn of(&mut self, kind: Kind) {
+        match kind {
+            Kind::Agent => self.flows.remove(""),
+            Kind::Router | Kind::Pipeline => self.flows.insert(String::new()),
+        };
+    }
+
     /// Returns what an event looks like: of whom it is, and what was asked of whom.
     fn seen(&self, event: &RunEvent, attempt: Attempt) -> Look {
         let (path, inner) = happened(event);
