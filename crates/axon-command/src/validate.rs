@@ -1,8 +1,13 @@
 //! `axon validate`: checks definitions and settings without starting anything.
 
+use std::collections::BTreeMap;
+
 use axon_kernel::failure::Row;
-use axon_kernel::spec::{AgentName, OnExhausted, SpecError};
-use axon_runtime::{AgentDefinition, FolderError, config_file, load_config, misfits, nearest};
+use axon_kernel::flow::GraphError;
+use axon_kernel::spec::{AgentName, OnExhausted, SpecError, What};
+use axon_runtime::{
+    AgentDefinition, FolderError, Misfit, config_file, load_config, misfits, nearest,
+};
 
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
@@ -18,8 +23,10 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
         None => session.names_or_complain()?,
     };
     let mut broken = 0;
+    let mut misfits = misfits_of(session);
     for name in &names {
-        match check(name, session) {
+        let misfit = misfits.remove(name).map(Report::from);
+        match misfit.map_or_else(|| check(name, session), Err) {
             Ok(note) => terminal::answer(&format!("ok  {name}{note}"))?,
             // An agent that was asked for and does not exist is no broken definition.
             Err(report) if args.agent.is_some() => return Err(report),
@@ -29,7 +36,6 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
             }
         }
     }
-    broken += check_graph(&names, session);
     if args.agent.is_none() {
         check_settings(&names, session)?;
     }
@@ -39,18 +45,24 @@ pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Result<Exit, Report
     }
 }
 
-/// Tells what does not fit between agents, routers and pipelines, and returns in how many of `names`.
-fn check_graph(names: &[String], session: &Session) -> usize {
-    // Those that cannot be read were told of.
-    let all: Vec<_> = session.names().iter().filter_map(|name| session.load(name).ok()).collect();
-    let mut broken = 0;
-    for misfit in misfits(&all) {
-        if names.contains(&misfit.agent.to_string()) {
-            Report::from(misfit.error).show(session.verbose);
-            broken += 1;
+/// Returns what does not fit between agents, routers and pipelines, by the name of whose file says it.
+fn misfits_of(session: &Session) -> BTreeMap<String, SpecError> {
+    let names = session.names();
+    // Those that cannot be read are told of by themselves.
+    let all: Vec<_> = names.iter().filter_map(|name| session.load(name).ok()).collect();
+    let mut found = BTreeMap::new();
+    for Misfit { agent, mut error } in misfits(&all) {
+        let is_flow = all.iter().any(|one| one.spec.name == agent && one.spec.flow.is_some());
+        error.problems.retain(|problem| {
+            let What::Graph(GraphError::NoAgent { name, .. }) = &problem.what else { return true };
+            // Of agents, `check_others` tells it in their own words.
+            is_flow && !names.contains(&name.to_string())
+        });
+        if !error.problems.is_empty() {
+            found.insert(agent.to_string(), error);
         }
     }
-    broken
+    found
 }
 
 /// Returns what is worth a note about an agent that is in order.

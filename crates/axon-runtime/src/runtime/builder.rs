@@ -232,8 +232,8 @@ impl RuntimeBuilder {
             None => settings_of(&folders, &host)?,
         };
         surroundings.starts = Arc::new(Semaphore::new(config.starts.at_once.get() as usize));
-        check_together(&agents).map_err(FolderError::Spec)?;
         check_names(&agents, &config)?;
+        check_together(&agents).map_err(FolderError::Spec)?;
         launchers::sweep(host.sockets.clone());
         if store.is_none() && config.store.url.is_some() && recovers {
             tracing::warn!(
