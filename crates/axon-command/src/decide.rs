@@ -40,6 +40,9 @@ pub(crate) async fn deny(args: DenyArgs, session: Session) -> Result<Exit, Repor
 
 pub(crate) async fn answer(args: AnswerArgs, session: Session) -> Result<Exit, Report> {
     let AnswerArgs { run, text, call, then } = args;
+    if text.trim().is_empty() {
+        return Err(Report::usage("the answer is empty").todo("say something, or `axon deny`"));
+    }
     let resolution = Resolution::Answer { result: result(text) };
     decide(Decision { run, call, resolution, wants: Wants::Answer }, then, session).await
 }

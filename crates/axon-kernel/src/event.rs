@@ -447,6 +447,17 @@ pub struct Resolved {
     pub by: String,
 }
 
+impl Resolved {
+    /// Returns who said what, where the decision was about a call that another agent answers and was
+    /// handed on to that one: here the call only goes on.
+    #[must_use]
+    pub fn handed_on(&self) -> Option<(&str, &str)> {
+        let inner = self.by.strip_suffix(", handed on)")?;
+        let (by, said) = inner.rsplit_once('(')?;
+        Some((by.trim_end(), said))
+    }
+}
+
 /// The run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resumed {

@@ -53,6 +53,13 @@ pub(crate) struct ListArgs {
     pub(crate) json: bool,
 }
 
+impl ListArgs {
+    /// Returns whether no certain runs are asked for.
+    pub(crate) fn is_any(&self) -> bool {
+        self.agent.is_none() && self.state.is_empty() && self.conversation.is_none()
+    }
+}
+
 /// A state that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {

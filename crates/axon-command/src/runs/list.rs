@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axon_kernel::ids::ConversationId;
+use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::excerpt;
 use axon_kernel::run::RunState;
 use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
@@ -55,7 +55,12 @@ pub(super) async fn run(args: ListArgs, mut session: Session) -> Result<Exit, Re
         return none(json, &format!("nothing has been recorded in {place} yet"));
     };
     let mut listed = Vec::new();
-    for run in matching(args, store.as_ref()).await? {
+    let is_overview = !json && args.is_any();
+    let found = match is_overview {
+        true => overview(&args, &store).await?,
+        false => matching(args, store.as_ref()).await?,
+    };
+    for run in found {
         listed.push(Listed::new(run, &store).await);
     }
     match (listed.is_empty(), json) {
@@ -80,6 +85,49 @@ fn none(json: bool, why: &str) -> Result<Exit, Report> {
         terminal::say(why);
     }
     Ok(Exit::OK)
+}
+
+/// Returns what whoever looks has to know: the runs that are open, however old, and then the newest
+/// others. Those that answer a call of another one are seen there (`axon runs show`), and here only
+/// if that one has ended.
+async fn overview(args: &ListArgs, store: &Arc<dyn Store>) -> Result<Vec<RunSummary>, StoreError> {
+    let limit = usize::from(args.limit);
+    let states = vec![RunState::Queued, RunState::Running, RunState::Paused];
+    let open = RunQuery { states, limit: COUNTED, ..RunQuery::default() };
+    let mut found = Vec::new();
+    for run in store.runs(&open).await? {
+        if !answers_an_open_run(&run, store).await {
+            found.push(run);
+        }
+    }
+    let mut query = RunQuery { limit: COUNTED, ..RunQuery::default() };
+    loop {
+        let page = store.runs(&query).await?;
+        let is_last = page.len() < COUNTED;
+        query.after = page.last().map(|run| run.run_id.clone());
+        for run in page.into_iter().filter(|run| !run.state.is_open()) {
+            if found.len() >= limit {
+                return Ok(found);
+            }
+            if parent_of(&run, store).await.is_none() {
+                found.push(run);
+            }
+        }
+        if is_last {
+            return Ok(found);
+        }
+    }
+}
+
+async fn answers_an_open_run(run: &RunSummary, store: &Arc<dyn Store>) -> bool {
+    let Some(parent) = parent_of(run, store).await else { return false };
+    store.run(&parent).await.is_ok_and(|parent| parent.state.is_open())
+}
+
+/// Returns the run whose call `run` answers, if it is one.
+async fn parent_of(run: &RunSummary, store: &Arc<dyn Store>) -> Option<RunId> {
+    let replay = RunRecords::new(store.clone()).replay(&run.run_id).await.ok()?;
+    replay.accepted.terms.parent.map(|parent| parent.run_id)
 }
 
 /// Returns the runs that are asked for, newest first.
@@ -150,8 +198,10 @@ impl Listed {
     fn waits(&self, now: Timestamp) -> Vec<String> {
         let Some(waiting) = &self.waiting else { return Vec::new() };
         let calls = waiting.requests.iter().map(|request| {
-            let args = excerpt(request.args.get(), SHOWN_BYTES);
-            printable(&format!("{} {args}  ({})", request.name, request.tool_call_id))
+            // What another agent asks is shown, and decided under the name of the call that waits here.
+            let asked = request.asked();
+            let args = excerpt(asked.args.get(), SHOWN_BYTES);
+            printable(&format!("{} {args}  ({})", asked.name, request.tool_call_id))
         });
         let limit = waiting.expires.map(|expiry| until(expiry, now));
         calls.chain(limit).collect()

@@ -6,7 +6,7 @@ use std::io;
 use axon_kernel::event::{
     AttemptBegun, Completed, Decided, RunEvent, Started, ToolOutcome, ToolReturned,
 };
-use axon_kernel::failure::Failure;
+use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Attempt;
 use axon_kernel::json::{RawJson, excerpt};
 use axon_kernel::policy::Decision;
@@ -257,6 +257,9 @@ fn step_look(event: &RunEvent) -> Option<Look> {
         ToolOutcome::Ok => Look::Line(GREEN, format!("← {step} {name} is done")),
         ToolOutcome::Failed | ToolOutcome::Retry => {
             let failure: Option<Failure> = result.decode().ok();
+            if failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Cancelled) {
+                return Some(Look::Line(DIM, format!("← {step} {name} was called off")));
+            }
             let why = failure.map_or_else(|| short(result), |failure| failure.to_string());
             Look::Line(RED, format!("← {step} {name} failed: {}", excerpt(&why, SHOWN_BYTES)))
         }

@@ -295,13 +295,14 @@ impl Driver {
         // What is recorded now is recorded whole, whoever cancels meanwhile.
         let paused = matches!(end, RunEvent::Paused(_));
         see_to_expiry(&self.agent.services, &self.live, &end);
+        if !paused {
+            // Before anybody sees the end: whoever does may end the process next.
+            self.cancel_delegated().await;
+        }
         if let RunEvent::Completed(completed) = end {
             self.complete(completed).await;
         } else {
             self.end(end).await;
-        }
-        if !paused {
-            self.cancel_delegated().await;
         }
         self.turn = None;
         let stop = stopped.borrow().clone();

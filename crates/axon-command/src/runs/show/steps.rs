@@ -131,6 +131,11 @@ fn resolution(resolved: &Resolved) -> String {
         Resolution::Fail { message: None } => "given up".to_owned(),
         Resolution::Fail { message: Some(message) } => format!("given up: {}", brief(message)),
     };
+    if let Some((by, said)) = resolved.handed_on() {
+        let by = if by.is_empty() { String::new() } else { format!(", by {by}") };
+        let call = &resolved.tool_call_id;
+        return format!("what {call} waited for was decided: {said}{by}");
+    }
     let by = if resolved.by.is_empty() { String::new() } else { format!(", by {}", resolved.by) };
     format!("{} was {what}{by}", resolved.tool_call_id)
 }

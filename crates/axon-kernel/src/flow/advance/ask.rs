@@ -169,7 +169,9 @@ fn instead(id: ToolCallId, target: Target, (asked, failure): (&Asked, &Failure))
     let prompt = match target {
         Target::Human => {
             let prompt = as_text(asked.prompt.clone());
-            format!("{prompt}\n\n(asked because {})", failure.message).into()
+            let why = &failure.message;
+            format!("{prompt}\n\n(A person is asked because nobody else could answer: {why})")
+                .into()
         }
         Target::Agent(_) | Target::Balanced { .. } => asked.prompt.clone(),
     };

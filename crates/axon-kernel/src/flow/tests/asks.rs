@@ -68,7 +68,10 @@ fn others_are_asked_one_after_the_other_and_a_person_is_told_why() {
     assert_eq!(run.failed("s#2", FailureKind::Busy).wants(), "s!y");
     assert_eq!(run.asked("s!y"), "Help");
     assert_eq!(run.failed("s!y", FailureKind::ModelAuth).wants(), "s!human");
-    assert_eq!(run.asked("s!human"), "Help\n\n(asked because instead of it `y`: no s!y)");
+    assert_eq!(
+        run.asked("s!human"),
+        "Help\n\n(A person is asked because nobody else could answer: instead of it `y`: no s!y)"
+    );
     let mut gone = Run::new(&flow, "Help");
     (gone.calls, gone.settled) = (run.calls.clone(), run.settled.clone());
     let failure = gone.failed("s!human", FailureKind::RunTimeout).failure();
