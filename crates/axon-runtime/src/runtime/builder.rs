@@ -248,7 +248,11 @@ impl RuntimeBuilder {
         let started = runtime.inner.agents.start().await;
         started.map_err(|error| StartError::Actor(error.into()))?;
         for handle in handles {
-            runtime.settle(&handle).await?;
+            if let Err(refused) = runtime.settle(&handle).await {
+                // The others have started: nothing of them is left for whoever is told.
+                runtime.shutdown().await;
+                return Err(refused);
+            }
         }
         if recovers && runtime.inner.services.store.is_durable() {
             let services = Arc::downgrade(&runtime.inner.services);
