@@ -34,7 +34,7 @@ use crate::log::RunEvents;
 use crate::models::Models;
 use crate::records::RunRecords;
 use crate::registry::{Directory, Registry};
-use crate::run::{Refusal, Resume};
+use crate::run::{Refusal, Resume, RunHandle};
 use crate::runs::Runs;
 use crate::services::Services;
 use crate::tree::Tree;
@@ -288,6 +288,14 @@ impl Runtime {
     /// Goes on with a run that waits for nothing any more, or whose process has gone.
     pub fn resume(&self, run: impl Into<RunId>) -> Resume {
         Resume::new(self.inner.services.clone(), run.into())
+    }
+
+    /// Returns a handle of a run that is under way in this runtime; nothing if it is not. Its events
+    /// begin with the oldest one that is still kept here.
+    pub async fn under_way(&self, run: &RunId) -> Option<RunHandle> {
+        let services = &self.inner.services;
+        let live = services.runs.find(run).await?;
+        Some(RunHandle::new(live, services.clone(), false))
     }
 
     /// Returns the events of `run` behind the event `after`, of which 0 is none: what is recorded,
