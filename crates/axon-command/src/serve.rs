@@ -1,0 +1,131 @@
+//! `axon serve`: the agents over HTTP, until a signal ends it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use axon_runtime::{Runtime, Secret};
+use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::args::ServeArgs;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::session::Session;
+use crate::signals::Signal;
+use crate::terminal;
+
+/// Serves until a signal ends it.
+pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
+    let config = config(&args, &session)?;
+    config.check()?;
+    let listener = listen(args.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(args.listen, &error))?;
+    // Before anything counts. Whoever embeds the command line may have a recorder already.
+    let metrics = install_recorder().ok();
+    let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
+    let server = Server::builder(runtime.clone()).config(config);
+    let server = match metrics {
+        Some(render) => server.metrics(render).build(),
+        None => server.build(),
+    };
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            runtime.shutdown().await;
+            return Err(error.into());
+        }
+    };
+    say_ready(address, &runtime);
+    serve(server, listener, &mut session).await
+}
+
+async fn serve(
+    server: Server,
+    listener: TcpListener,
+    session: &mut Session,
+) -> Result<Exit, Report> {
+    let (tell, told) = oneshot::channel::<Signal>();
+    let signal = async {
+        let signal = session.signals.next().await;
+        terminal::say(&format!("{}: letting runs finish", signal.reason()));
+        // Nobody listens any more only if the server has ended.
+        let _ended = tell.send(signal);
+    };
+    let ended = server.serve(listener, signal).await.map_err(|error| {
+        Report::failed("no connection can be accepted any more").because(error.to_string())
+    })?;
+    if ended.stopped == 0 {
+        return Ok(Exit::OK);
+    }
+    let count = ended.stopped;
+    terminal::say(&format!("{count} runs did not finish in time, and go on with the next start"));
+    Ok(told.await.map_or(Exit::FAILED, Signal::exit))
+}
+
+fn say_ready(address: SocketAddr, runtime: &Runtime) {
+    let names = runtime.agents().iter().map(|agent| agent.name().to_string()).collect::<Vec<_>>();
+    terminal::say(&format!("http://{address} serves {}", names.join(", ")));
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Report> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Report {
+    Report::new("environment", Exit::ENVIRONMENT, format!("cannot listen at {address}"))
+        .because(error.to_string())
+        .todo("choose another port with --listen; port 0 takes any")
+}
+
+/// Returns what the server is told. Nothing beyond this machine is served without a token.
+fn config(args: &ServeArgs, session: &Session) -> Result<ServerConfig, Report> {
+    let token = token(args.token_file.as_deref(), "AXON_TOKEN_FILE", session)?;
+    let read_only_token = token_of_readers(args, session)?;
+    if token.is_none() && !args.listen.ip().is_loopback() {
+        let what = format!("{} can be reached from other machines", args.listen);
+        return Err(Report::config(what)
+            .because("whoever reaches it could do everything: there is no token")
+            .todo("openssl rand -hex 32 > token, and then --token-file token")
+            .todo("or listen at 127.0.0.1, for this machine only"));
+    }
+    let mut allowed_hosts = args.allowed_host.clone();
+    if !args.listen.ip().is_unspecified() {
+        // The address itself is no name that somebody else could point here.
+        allowed_hosts.push(args.listen.to_string());
+    }
+    let limits = Limits { drain: args.drain, ..Limits::default() };
+    let allowed_origins = args.allowed_origin.clone();
+    Ok(ServerConfig { token, read_only_token, allowed_hosts, allowed_origins, limits })
+}
+
+fn token_of_readers(args: &ServeArgs, session: &Session) -> Result<Option<Secret>, Report> {
+    token(args.read_token_file.as_deref(), "AXON_READ_TOKEN_FILE", session)
+}
+
+/// Reads a token from the file that the option names, or else the variable.
+fn token(file: Option<&Path>, variable: &str, session: &Session) -> Result<Option<Secret>, Report> {
+    let named = session.host.variable(variable).map(PathBuf::from);
+    let Some(file) = file.map(Path::to_owned).or(named) else { return Ok(None) };
+    let text = std::fs::read_to_string(session.host.directory.join(&file)).map_err(|error| {
+        Report::config(format!("cannot read the token from {}", file.display()))
+            .because(error.to_string())
+            .todo("openssl rand -hex 32 > FILE")
+    })?;
+    Ok(Some(text.trim_end().into()))
+}
+
+impl From<ConfigError> for Report {
+    fn from(error: ConfigError) -> Self {
+        let report = Self::config(error.to_string());
+        match error {
+            ConfigError::Token | ConfigError::SameToken => {
+                report.todo("write another one into the file: openssl rand -hex 32")
+            }
+            ConfigError::ReadOnlyAlone => report.todo("give the other one: --token-file FILE"),
+            ConfigError::Host(_) => report.todo("correct --allowed-host"),
+            ConfigError::Origin(_) => report.todo("correct --allowed-origin"),
+            ConfigError::Limit(_) => report,
+        }
+    }
+}
