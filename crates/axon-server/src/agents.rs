@@ -72,7 +72,7 @@ pub(crate) struct AgentsPage {
 /// Lists who can be asked.
 #[utoipa::path(
     get, path = "/v1/agents", tag = "agents", operation_id = "list_agents",
-    responses((status = 200, description = "All of them, by name.", body = AgentsPage)),
+    responses((status = 200, description = "All of them, by name.", body = AgentsPage), Problem),
 )]
 pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> axum::Json<AgentsPage> {
     let handles = shared.runtime.agents();

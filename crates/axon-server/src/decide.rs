@@ -112,7 +112,7 @@ impl ResolveRequest {
 
 /// What came of a decision. It is recorded, whatever else is said here.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Decision {
+pub(crate) struct DecisionTaken {
     /// The run.
     #[schema(value_type = String)]
     run_id: RunId,
@@ -143,7 +143,7 @@ pub(crate) struct NotResumed {
     params(("id" = String, Path, description = "The run.")),
     request_body = ApprovalRequest,
     responses(
-        (status = 200, description = "It is recorded.", body = Decision),
+        (status = 200, description = "It is recorded.", body = DecisionTaken),
         Problem,
     ),
 )]
@@ -151,7 +151,7 @@ pub(crate) async fn approve(
     State(shared): State<Arc<Shared>>,
     Segment(run): Segment,
     Json(request): Json<ApprovalRequest>,
-) -> Result<axum::Json<Decision>, Problem> {
+) -> Result<axum::Json<DecisionTaken>, Problem> {
     decide(&shared, RunId::new(run), request.resolution()?).await
 }
 
@@ -161,7 +161,7 @@ pub(crate) async fn approve(
     params(("id" = String, Path, description = "The run.")),
     request_body = ResolveRequest,
     responses(
-        (status = 200, description = "It is recorded.", body = Decision),
+        (status = 200, description = "It is recorded.", body = DecisionTaken),
         Problem,
     ),
 )]
@@ -169,7 +169,7 @@ pub(crate) async fn resolve(
     State(shared): State<Arc<Shared>>,
     Segment(run): Segment,
     Json(request): Json<ResolveRequest>,
-) -> Result<axum::Json<Decision>, Problem> {
+) -> Result<axum::Json<DecisionTaken>, Problem> {
     decide(&shared, RunId::new(run), request.resolution()?).await
 }
 
@@ -177,10 +177,10 @@ async fn decide(
     shared: &Shared,
     run_id: RunId,
     (call, resolution): (ToolCallId, Resolution),
-) -> Result<axum::Json<Decision>, Problem> {
+) -> Result<axum::Json<DecisionTaken>, Problem> {
     let records = shared.runtime.records();
     let undecided = records.resolve(&run_id, &call, resolution, BY).await?;
-    let mut decision = Decision { run_id, undecided, resumed: false, refused: None };
+    let mut decision = DecisionTaken { run_id, undecided, resumed: false, refused: None };
     if decision.undecided.is_empty() {
         match shared.runtime.resume(decision.run_id.clone()).start().await {
             Ok(_goes_on) => decision.resumed = true,

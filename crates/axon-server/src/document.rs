@@ -7,7 +7,7 @@ use utoipa::openapi::{Components, OpenApi as Document};
 use utoipa::{Modify, OpenApi};
 
 use crate::openai::{self, ChatErrorBody};
-use crate::problem::ProblemBody;
+use crate::problem::{Problem, ProblemBody};
 use crate::{agents, ask, decide, probes, runs, schemas, watch};
 
 #[derive(OpenApi)]
@@ -60,8 +60,63 @@ pub fn openapi() -> Value {
 /// Gives this document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service", operation_id = "openapi",
-    responses((status = 200, description = "This document.", body = Object)),
+    responses((status = 200, description = "This document.", body = Object), Problem),
 )]
 pub(crate) async fn show() -> impl IntoResponse {
     axum::Json(openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Says that the document on disk is to be written anew.
+    const ACCEPT: &str = "AXON_ACCEPT_OPENAPI";
+
+    fn refs<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str));
+                members.values().for_each(|member| refs(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| refs(item, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn the_document_is_the_one_that_is_checked_in() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+        let text = serde_json::to_string_pretty(&openapi()).unwrap() + "\n";
+        if std::env::var_os(ACCEPT).is_some() {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let known = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(known == text, "{} is another one: {ACCEPT}=1 writes it", file.display());
+    }
+
+    #[test]
+    fn no_schema_takes_the_place_of_another_one() {
+        let own = serde_json::to_value(Routes::openapi()).unwrap();
+        let own = own["components"]["schemas"].as_object().unwrap();
+        let kernels = schemas::all();
+        let both: Vec<&String> = own.keys().filter(|name| kernels.contains_key(*name)).collect();
+        // These stand for the kernel's, and are filled in by them.
+        assert_eq!(both, ["Failure", "Paused", "RunSummary", "Sequenced"]);
+    }
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        let document = openapi();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut found = Vec::new();
+        refs(&document, &mut found);
+        assert!(found.len() > 50, "{found:?}");
+        for reference in found {
+            let place = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(place).is_some(), "{reference} leads nowhere");
+        }
+    }
 }

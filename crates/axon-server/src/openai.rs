@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use self::chunks::Chunks;
 use self::error::ChatError;
-use self::reply::Completion;
+use self::reply::ChatCompletion;
 use self::request::ChatRequest;
 use crate::ask::{Caller, Manner, MannerQuery, Mode, begin};
 use crate::body::{Json, Segment};
@@ -32,7 +32,7 @@ pub(crate) use error::ChatErrorBody;
 
 /// What a client asks for as a model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Model {
+pub(crate) struct ChatModel {
     /// The name of an agent, a router or a pipeline.
     id: String,
     /// `model`.
@@ -45,14 +45,14 @@ pub(crate) struct Model {
 
 /// All models.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Models {
+pub(crate) struct ChatModels {
     /// `list`.
     object: &'static str,
     /// By name.
-    data: Vec<Model>,
+    data: Vec<ChatModel>,
 }
 
-impl Model {
+impl ChatModel {
     fn of(name: &str) -> Self {
         Self { id: name.to_owned(), object: "model", created: 0, owned_by: "axon" }
     }
@@ -71,26 +71,26 @@ pub(crate) fn refusal(problem: Problem) -> Response {
 /// Lists agents, routers and pipelines as OpenAI's models.
 #[utoipa::path(
     get, path = "/v1/models", tag = "openai", operation_id = "list_models",
-    responses((status = 200, description = "All of them.", body = Models), ChatError),
+    responses((status = 200, description = "All of them.", body = ChatModels), ChatError),
 )]
-pub(crate) async fn models(State(shared): State<Arc<Shared>>) -> axum::Json<Models> {
+pub(crate) async fn models(State(shared): State<Arc<Shared>>) -> axum::Json<ChatModels> {
     let agents = shared.runtime.agents();
-    let data = agents.iter().map(|agent| Model::of(agent.name().as_str())).collect();
-    axum::Json(Models { object: "list", data })
+    let data = agents.iter().map(|agent| ChatModel::of(agent.name().as_str())).collect();
+    axum::Json(ChatModels { object: "list", data })
 }
 
 /// Shows an agent, a router or a pipeline as one of OpenAI's models.
 #[utoipa::path(
     get, path = "/v1/models/{name}", tag = "openai", operation_id = "show_model",
     params(("name" = String, Path, description = "The agent, router or pipeline.")),
-    responses((status = 200, description = "It.", body = Model), ChatError),
+    responses((status = 200, description = "It.", body = ChatModel), ChatError),
 )]
 pub(crate) async fn model(
     State(shared): State<Arc<Shared>>,
     Segment(name): Segment,
-) -> Result<axum::Json<Model>, ChatError> {
+) -> Result<axum::Json<ChatModel>, ChatError> {
     let agent = shared.runtime.named(&name).map_err(Problem::from)?;
-    Ok(axum::Json(Model::of(agent.name().as_str())))
+    Ok(axum::Json(ChatModel::of(agent.name().as_str())))
 }
 
 /// Asks an agent, a router or a pipeline as OpenAI's clients do: the last message of the user is the
@@ -102,7 +102,7 @@ pub(crate) async fn model(
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answer, or its pieces.", content(
-            (Completion = "application/json"), (String = "text/event-stream"),
+            (ChatCompletion = "application/json"), (String = "text/event-stream"),
         )),
         ChatError,
     ),
@@ -121,7 +121,7 @@ pub(crate) async fn complete(
     if !streams {
         let begun = begin(&shared, agent, ask, manner.clone()).await?;
         let answer = Caller::of(begun, manner.at_disconnect).wait(&shared).await?;
-        return Ok(axum::Json(Completion::of(answer, request.model())?).into_response());
+        return Ok(axum::Json(ChatCompletion::of(answer, request.model())?).into_response());
     }
     let place = shared.stream_place()?;
     // Pieces of a structured output are no text that grows, and are not shown.

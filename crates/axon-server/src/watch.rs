@@ -21,7 +21,7 @@ use crate::stream::{self, Source};
 /// Shows who supervises whom, and how they are.
 #[utoipa::path(
     get, path = "/v1/tree", tag = "service", operation_id = "show_tree",
-    responses((status = 200, description = "The tree.", body = Object)),
+    responses((status = 200, description = "The tree.", body = Object), Problem),
 )]
 pub(crate) async fn tree(State(shared): State<Arc<Shared>>) -> axum::Json<Tree> {
     axum::Json(shared.runtime.tree().await)

@@ -40,7 +40,7 @@ pub(crate) struct AskRequest {
     pub(crate) limits: Option<LimitsRequest>,
     /// How long it may take: text like `30s`, or seconds.
     #[serde(default, deserialize_with = "timeout")]
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<schemas::TimeoutSchema>, example = "30s")]
     pub(crate) timeout: Option<Duration>,
     /// Free data, which reaches Python as the run's metadata.
     #[schema(value_type = Option<Object>)]
@@ -191,6 +191,17 @@ fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
 /// Schemas that the document needs beside the types.
 mod schemas {
     use utoipa::ToSchema;
+
+    /// Text like `30s`, or seconds.
+    #[derive(ToSchema)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "it is read for its schema only")]
+    pub(super) enum TimeoutSchema {
+        /// A number with its unit.
+        Text(String),
+        /// Seconds.
+        Seconds(f64),
+    }
 
     /// Text, or a list of parts.
     #[derive(ToSchema)]

@@ -13,7 +13,7 @@ use crate::answer::Answer;
 
 /// An answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Completion {
+pub(crate) struct ChatCompletion {
     /// `chatcmpl-` and the run's identity.
     id: String,
     /// `chat.completion`.
@@ -27,7 +27,7 @@ pub(crate) struct Completion {
     /// What the run used.
     usage: ChatUsage,
     /// What only Axon has.
-    axon: Told,
+    axon: ChatExtra,
 }
 
 /// The one answer of a run.
@@ -69,7 +69,7 @@ pub(crate) struct ChatUsage {
 
 /// What only Axon has.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Told {
+pub(crate) struct ChatExtra {
     /// The run.
     #[schema(value_type = String)]
     run_id: RunId,
@@ -79,7 +79,7 @@ pub(crate) struct Told {
     offline: bool,
 }
 
-impl Completion {
+impl ChatCompletion {
     /// Gives an answer OpenAI's shape; one without an output is an error there.
     pub(super) fn of(answer: Answer, agent: &str) -> Result<Self, ChatError> {
         if let Some(error) = ChatError::of_run(&answer) {
@@ -95,7 +95,7 @@ impl Completion {
             model: agent.to_owned(),
             choices: vec![choice],
             usage: ChatUsage::of(&answer.usage),
-            axon: Told { run_id: answer.run_id, model: answer.model, offline: answer.offline },
+            axon: ChatExtra { run_id: answer.run_id, model: answer.model, offline: answer.offline },
         })
     }
 }

@@ -15,13 +15,13 @@ pub(crate) struct ChatRequest {
     /// The agent, router or pipeline.
     model: String,
     /// What was said so far; the last message of the user is the prompt.
-    messages: Vec<Message>,
+    messages: Vec<ChatInput>,
     /// Whether the answer comes in pieces.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     stream: Option<bool>,
     /// What comes with the pieces.
-    stream_options: Option<StreamOptions>,
+    stream_options: Option<ChatStreamOptions>,
     /// How many answers are wanted: one.
     n: Option<u32>,
     /// The client's tools. An agent has its own, and takes none.
@@ -45,12 +45,12 @@ pub(crate) struct ChatRequest {
     /// text.
     metadata: Option<Map<String, Value>>,
     /// What only Axon has.
-    axon: Option<Extension>,
+    axon: Option<ChatExtension>,
 }
 
 /// What comes with the pieces of an answer.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-struct StreamOptions {
+struct ChatStreamOptions {
     /// Whether the last piece tells what the run used.
     include_usage: Option<bool>,
 }
@@ -58,7 +58,7 @@ struct StreamOptions {
 /// What only Axon has; clients send it as `extra_body`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Extension {
+struct ChatExtension {
     /// What tools and prompts get.
     #[schema(value_type = Option<Value>)]
     deps: Option<RawJson>,
@@ -69,7 +69,7 @@ struct Extension {
 
 /// A message.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-struct Message {
+struct ChatInput {
     /// Who says it: `system`, `developer`, `user` or `assistant`.
     role: String,
     /// What is said: text, or parts of type `text`.
@@ -93,7 +93,7 @@ struct Part {
     text: Option<String>,
 }
 
-impl Message {
+impl ChatInput {
     /// Returns what is said.
     fn text(&self) -> Result<String, Problem> {
         match &self.content {
@@ -123,7 +123,7 @@ enum Role {
 }
 
 impl Role {
-    fn of(message: &Message) -> Result<Self, Problem> {
+    fn of(message: &ChatInput) -> Result<Self, Problem> {
         let has_calls = message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
         match message.role.as_str() {
             "system" | "developer" => Ok(Self::System),
