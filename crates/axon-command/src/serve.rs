@@ -1,8 +1,13 @@
 //! `axon serve`: the agents over HTTP, until a signal ends it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use axon_kernel::event::millis;
+use axon_kernel::store::{Forget, Store};
+use axon_kernel::time::Timestamp;
 use axon_runtime::{Runtime, Secret};
 use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder};
 use tokio::net::TcpListener;
@@ -11,9 +16,16 @@ use tokio::sync::oneshot;
 use crate::args::ServeArgs;
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::runs::now;
 use crate::session::Session;
 use crate::signals::Signal;
 use crate::terminal;
+
+/// How often old runs are forgotten.
+const TIDIED_EVERY: Duration = Duration::from_secs(60);
+
+/// How many old runs are forgotten at a time.
+const TIDIED: u64 = 1000;
 
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
@@ -37,7 +49,24 @@ pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, R
         }
     };
     say_ready(address, &runtime);
-    serve(server, listener, &mut session).await
+    let (store, keep) = (runtime.store().clone(), session.settings()?.store.keep_runs);
+    tokio::select! {
+        ended = serve(server, listener, &mut session) => ended,
+        never = tidy(store.as_ref(), keep) => match never {},
+    }
+}
+
+/// Forgets the runs that ended long ago, a few at a time, so that others hardly wait for it.
+async fn tidy(store: &dyn Store, keep: Duration) -> Infallible {
+    let mut due = tokio::time::interval(TIDIED_EVERY);
+    loop {
+        due.tick().await;
+        let before = Timestamp(now().0.saturating_sub(millis(keep)));
+        let what = Forget { runs_before: Some(before), at_most: TIDIED, ..Forget::default() };
+        if let Err(error) = store.forget(&what).await {
+            tracing::debug!(%error, "old runs could not be forgotten");
+        }
+    }
 }
 
 async fn serve(

@@ -27,7 +27,7 @@ use crate::{agents, ask, decide, probes, runs, schemas, watch};
         openai::models, openai::model, openai::complete,
     ),
     components(schemas(ProblemBody, ChatErrorBody)),
-    security(("token" = [])),
+    security((), ("token" = [])),
     modifiers(&Tokens),
 )]
 struct Routes;

@@ -1,5 +1,6 @@
 //! `axon serve`, asked over HTTP: the process that a user starts, and clients of all kinds.
 
+mod embedded;
 mod ending;
 mod hostile;
 mod openai;

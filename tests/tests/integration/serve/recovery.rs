@@ -7,8 +7,8 @@ use axon_test::scripted_runner::{Life, Step};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::service::{Service, ok};
-use super::write_agent;
+use super::service::{Service, Stream, ok};
+use super::{talking, write_agent};
 use crate::support::{Project, kill_9, until};
 
 const CLIENTS: usize = 8;
@@ -66,4 +66,23 @@ async fn no_request_fails_while_runners_are_killed() {
     assert_eq!(failed.concat(), Vec::<Value>::new());
     let listed = ok(service.get("/v1/runs?state=completed&limit=1000")).await;
     assert_eq!(listed["runs"].as_array().unwrap().len(), CLIENTS * EACH);
+}
+
+#[tokio::test]
+async fn a_chat_goes_on_where_it_was_when_its_runner_died() {
+    let (_project, service) = talking().await;
+    let messages = json!([{ "role": "user", "content": "slow" }]);
+    let body = json!({ "model": "talker", "messages": messages, "stream": true });
+    let mut stream = Stream::open(service.post("/v1/chat/completions", &body)).await;
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        told.extend(stream.next().await);
+    }
+    kill_9(pids(&service).await[0]);
+    told.extend(stream.rest().await);
+    assert_eq!(told.last().unwrap().data, "[DONE]", "{told:?}");
+    let pieces =
+        told.iter().filter_map(|told| told.data["choices"][0]["delta"]["content"].as_str());
+    let expected: String = (0..20).map(|n| format!("{n} ")).collect();
+    assert_eq!(pieces.collect::<String>(), format!("{expected}\n\nslow"));
 }
