@@ -1,14 +1,14 @@
 //! `axon serve`: the agents over HTTP, until a signal ends it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axon_kernel::event::millis;
 use axon_kernel::store::{Forget, Store};
 use axon_kernel::time::Timestamp;
-use axon_runtime::{Runtime, Secret};
+use axon_runtime::{AgentState, Runtime, Secret};
 use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ use crate::report::Report;
 use crate::runs::now;
 use crate::session::Session;
 use crate::signals::Signal;
-use crate::terminal;
+use crate::terminal::{self, printable};
 
 /// How often old runs are forgotten.
 const TIDIED_EVERY: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, R
             return Err(error.into());
         }
     };
-    say_ready(address, &runtime);
+    say_ready(address, &runtime).await;
     let (store, keep) = (runtime.store().clone(), session.settings()?.store.keep_runs);
     tokio::select! {
         ended = serve(server, listener, &mut session) => ended,
@@ -92,9 +92,17 @@ async fn serve(
     Ok(told.await.map_or(Exit::FAILED, Signal::exit))
 }
 
-fn say_ready(address: SocketAddr, runtime: &Runtime) {
-    let names = runtime.agents().iter().map(|agent| agent.name().to_string()).collect::<Vec<_>>();
+/// Says where the agents are served, and which of them are not.
+async fn say_ready(address: SocketAddr, runtime: &Runtime) {
+    let entries = runtime.directory().entries().await;
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     terminal::say(&format!("http://{address} serves {}", names.join(", ")));
+    for entry in &entries {
+        if let AgentState::Parked { cause, .. } = &entry.state {
+            let cause = printable(cause.lines().next().unwrap_or_default());
+            terminal::say(&format!("agent `{}` is parked: {cause}", entry.name));
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Report> {
@@ -121,7 +129,10 @@ fn config(args: &ServeArgs, session: &Session) -> Result<ServerConfig, Report> {
     let mut allowed_hosts = args.allowed_host.clone();
     if !args.listen.ip().is_unspecified() {
         // The address itself is no name that somebody else could point here.
-        allowed_hosts.push(args.listen.to_string());
+        allowed_hosts.push(match args.listen.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        });
     }
     let limits = Limits { drain: args.drain, ..Limits::default() };
     let allowed_origins = args.allowed_origin.clone();

@@ -188,7 +188,8 @@ async fn start(
     manner: &Manner,
 ) -> Result<Begun, Problem> {
     let mut run = request.prepare(agent)?;
-    if manner.mode != Mode::Stream {
+    // Whoever begins a run and does not wait may follow it elsewhere.
+    if manner.mode == Mode::Wait {
         run = run.unwatched();
     }
     let Some(id) = manner.run_of_key(agent.name()) else {

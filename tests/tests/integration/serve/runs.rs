@@ -91,6 +91,21 @@ async fn a_full_agent_says_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_parked_agent_is_named_and_the_others_serve() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let program = "[runner]\ncommand = [\"/nowhere/at/all\"]\n";
+    project.write("agents/broken/agent.toml", &format!("model = \"test\"\n{program}"));
+    let service = Service::start(&project, &[]).await;
+    let ready = ok(service.get("/readyz")).await;
+    assert_eq!(ready, json!({ "state": "ready", "parked": ["broken"] }));
+    until("the operator is told", async || service.said().contains("`broken` is parked")).await;
+    let broken = service.post("/v1/agents/broken/runs", &json!({ "prompt": "hi" }));
+    assert_eq!(refused(broken).await, (503, "agent_unavailable".to_owned()));
+    assert_eq!(ok(service.ask("hello")).await["outcome"], "completed");
+}
+
+#[tokio::test]
 async fn a_run_that_nobody_waits_for_is_accepted_at_once_and_goes_on() {
     let (_project, service) = talking().await;
     let (status, headers, body) = sent(service.ask("slow").header("Prefer", "respond-async")).await;
@@ -98,6 +113,7 @@ async fn a_run_that_nobody_waits_for_is_accepted_at_once_and_goes_on() {
     let location = headers["location"].to_str().unwrap().to_owned();
     assert_eq!(location, format!("/v1/runs/{}", id_of(&body)));
     let seen = Stream::open(service.get(&format!("{location}/events"))).await.rest().await;
+    assert!(names(&seen).contains(&"text_delta"), "{:?}", names(&seen));
     assert_eq!(names(&seen).last(), Some(&"completed"));
     assert_eq!(ok(service.get(&location)).await["answer"]["output"], "slow");
 }
