@@ -100,7 +100,8 @@ pub(crate) async fn ask(
         Mode::Stream => {
             let place = shared.stream_place()?;
             let begun = begin(&shared, agent, request, manner.clone()).await?;
-            let (run, caller) = (begun.run().clone(), Caller::of(begun, manner.at_disconnect));
+            let run = begun.run().clone();
+            let caller = Caller::of(&shared, begun, manner.at_disconnect);
             let following = Following::new(shared.clone(), run.clone(), 0, AtPause::Stop);
             let told = Told { following, caller };
             Ok(located(&run, stream::respond(shared, place, told)))
@@ -108,7 +109,7 @@ pub(crate) async fn ask(
         Mode::Wait => {
             let begun = begin(&shared, agent, request, manner.clone()).await?;
             let run = begun.run().clone();
-            let answer = Caller::of(begun, manner.at_disconnect).wait(&shared).await?;
+            let answer = Caller::of(&shared, begun, manner.at_disconnect).wait().await?;
             Ok(located(&run, axum::Json(answer).into_response()))
         }
     }
@@ -172,7 +173,7 @@ pub(crate) async fn begin(
     tokio::spawn(async move {
         let begun = start(&shared, &agent, &request, &manner).await;
         if let Err(Ok(begun)) = tell.send(begun) {
-            drop(Caller::of(begun, manner.at_disconnect));
+            drop(Caller::of(&shared, begun, manner.at_disconnect));
         }
     });
     told.await.unwrap_or_else(|_panicked| {

@@ -120,7 +120,7 @@ pub(crate) async fn complete(
     let ask = request.ask(&agent.spec())?;
     if !streams {
         let begun = begin(&shared, agent, ask, manner.clone()).await?;
-        let answer = Caller::of(begun, manner.at_disconnect).wait(&shared).await?;
+        let answer = Caller::of(&shared, begun, manner.at_disconnect).wait().await?;
         return Ok(axum::Json(ChatCompletion::of(answer, request.model())?).into_response());
     }
     let place = shared.stream_place()?;
@@ -128,7 +128,7 @@ pub(crate) async fn complete(
     let is_text = agent.spec().output.as_ref().is_none_or(|output| output.schema.is_none());
     let begun = begin(&shared, agent, ask, manner.clone()).await?;
     let run = begun.run().clone();
-    let caller = Caller::of(begun, manner.at_disconnect);
+    let caller = Caller::of(&shared, begun, manner.at_disconnect);
     let following = Following::new(shared.clone(), run, 0, AtPause::Stop);
     let chunks = Chunks::new((following, caller), &request, is_text);
     Ok(stream::respond(shared, place, chunks))

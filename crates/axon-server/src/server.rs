@@ -148,8 +148,10 @@ impl Server {
             .route("/v1/chat/completions", post(openai::complete))
             .fallback(problem::no_route)
             .method_not_allowed_fallback(problem::no_method)
-            .layer(cors(&shared.settings.allowed_origins))
             .layer(from_fn_with_state(shared.clone(), guard))
+            // Outside: a browser asks whether it may ask without any token, and shows refusals to
+            // the pages that may.
+            .layer(cors(&shared.settings.allowed_origins))
             .layer(from_fn(with_headers))
             .with_state(shared)
     }

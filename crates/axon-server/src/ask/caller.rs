@@ -11,7 +11,7 @@ use super::{AtDisconnect, Begun};
 use crate::answer::Answer;
 use crate::follow::{AtPause, Following};
 use crate::problem::Problem;
-use crate::shared::Shared;
+use crate::shared::{Phase, Shared};
 
 /// Why a run is cancelled whose caller has gone.
 const LEFT: &str = "its caller went away";
@@ -20,20 +20,22 @@ const LEFT: &str = "its caller went away";
 /// was asked for.
 #[derive(Debug)]
 pub(crate) struct Caller {
+    shared: Arc<Shared>,
     run: RunId,
     handle: Option<RunHandle>,
     cancels: bool,
 }
 
 impl Caller {
-    pub(crate) fn of(begun: Begun, at_disconnect: AtDisconnect) -> Self {
+    pub(crate) fn of(shared: &Arc<Shared>, begun: Begun, at_disconnect: AtDisconnect) -> Self {
+        let shared = shared.clone();
         match begun {
             Begun::Now(handle) => {
                 // A prompt that went into a run of somebody else's does not end that.
                 let cancels = at_disconnect == AtDisconnect::Cancel && !handle.is_steered();
-                Self { run: handle.id().clone(), handle: Some(handle), cancels }
+                Self { shared, run: handle.id().clone(), handle: Some(handle), cancels }
             }
-            Begun::Before(run) => Self { run, handle: None, cancels: false },
+            Begun::Before(run) => Self { shared, run, handle: None, cancels: false },
         }
     }
 
@@ -43,17 +45,17 @@ impl Caller {
     }
 
     /// Waits until the run has ended, or waits for a person.
-    pub(crate) async fn wait(mut self, shared: &Arc<Shared>) -> Result<Answer, Problem> {
+    pub(crate) async fn wait(mut self) -> Result<Answer, Problem> {
         let handle = match &self.handle {
             Some(handle) => Some(handle),
             None => {
-                self.handle = shared.runtime.under_way(&self.run).await;
+                self.handle = self.shared.runtime.under_way(&self.run).await;
                 self.handle.as_ref()
             }
         };
         let answer = match handle {
             Some(handle) => Ok(handle.outcome().await.into()),
-            None => settled(shared, &self.run).await,
+            None => settled(&self.shared, &self.run).await,
         };
         self.was_answered();
         answer
@@ -62,7 +64,9 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let (true, Some(handle)) = (self.cancels, &self.handle) {
+        // At the end of the service it is not the caller that goes.
+        let stays = !self.cancels || self.shared.phase() == Phase::Closing;
+        if let (false, Some(handle)) = (stays, &self.handle) {
             handle.cancel(LEFT);
         }
     }
