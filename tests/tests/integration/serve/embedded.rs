@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use axon_runtime::{Pipeline, Runtime, RuntimeBuilder};
 use axon_server::{Ended, Limits, Server};
 use axon_test::scripted_runner::{Life, Step, When};
 use futures_util::future::join_all;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::service::{refused, sent};
+use super::service::{Stream, refused, sent};
 use super::talker;
 use crate::scene::Played;
 use crate::support::{PATIENCE, Project, until};
@@ -20,7 +21,7 @@ use crate::support::{PATIENCE, Project, until};
 /// A server in the test's own process.
 struct Embedded {
     _project: Project,
-    runtime: axon_runtime::Runtime,
+    runtime: Runtime,
     address: String,
     end: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<Ended>>,
@@ -30,7 +31,12 @@ impl Embedded {
     async fn new(life: Life, limits: Limits) -> Self {
         let project = Project::new();
         let played = Played::new(&project, "talker", life);
-        let runtime = project.runtime().agent(&played).start().await.unwrap();
+        let agents = project.runtime().agent(&played);
+        Self::of(project, agents, limits).await
+    }
+
+    async fn of(project: Project, agents: RuntimeBuilder, limits: Limits) -> Self {
+        let runtime = agents.start().await.unwrap();
         let server = Server::builder(runtime.clone()).limits(limits).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -74,6 +80,54 @@ async fn beyond_their_limit_streams_are_refused_and_connections_wait() {
     drop(idle);
     assert_eq!(health.await.unwrap().unwrap().status(), StatusCode::OK);
     assert_eq!(served.end().await, Ended { stopped: 0 });
+}
+
+#[tokio::test]
+async fn a_stream_without_events_shows_that_it_is_there() {
+    let limits = Limits { keep_alive: Duration::from_millis(20), ..Limits::default() };
+    let served = Embedded::new(talker(), limits).await;
+    let mut quiet = TcpStream::connect(&served.address).await.unwrap();
+    quiet.write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut seen = String::new();
+    let pings = async {
+        while seen.matches(": ping\n\n").count() < 3 {
+            let mut bytes = [0; 1024];
+            let count = quiet.read(&mut bytes).await.unwrap();
+            seen += std::str::from_utf8(&bytes[..count]).unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, pings).await.expect("it pings");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn pipelines_are_asked_like_agents_and_as_models() {
+    let loud = Pipeline::new("loud").apply(|text: String| text.to_uppercase()).build().unwrap();
+    let words = Pipeline::new("words")
+        .then(&loud)
+        .apply(|text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .build()
+        .unwrap();
+    let project = Project::new();
+    let agents = project.runtime().agent(&loud).agent(&words);
+    let served = Embedded::of(project, agents, Limits::default()).await;
+    let post = |path: &str, body: Value| client().post(served.url(path)).json(&body);
+    let ask = post("/v1/agents/words/runs", json!({ "prompt": "a b" }));
+    assert_eq!(sent(ask).await.2["output"], json!(["A", "B"]));
+    let shown = sent(client().get(served.url("/v1/agents/words"))).await.2;
+    assert_eq!((&shown["kind"], &shown["state"]), (&json!("pipeline"), &json!("up")));
+    for (model, expected) in [("words", r#"["A","B"]"#), ("loud", "A B")] {
+        let messages = json!([{ "role": "user", "content": "a b" }]);
+        let mut body = json!({ "model": model, "messages": messages });
+        let said = sent(post("/v1/chat/completions", body.clone())).await.2;
+        assert_eq!(said["choices"][0]["message"]["content"], expected);
+        body["stream"] = true.into();
+        let told = Stream::open(post("/v1/chat/completions", body)).await.rest().await;
+        let pieces =
+            told.iter().filter_map(|told| told.data["choices"][0]["delta"]["content"].as_str());
+        assert_eq!(pieces.collect::<String>(), expected);
+    }
+    served.end().await;
 }
 
 #[tokio::test]
