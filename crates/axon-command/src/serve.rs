@@ -9,7 +9,7 @@ use axon_kernel::event::millis;
 use axon_kernel::store::{Forget, Store};
 use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentState, Runtime, Secret};
-use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder};
+use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder, serve_metrics};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -31,29 +31,49 @@ const TIDIED: u64 = 1000;
 pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
     let config = config(&args, &session)?;
     config.check()?;
-    let listener = listen(args.listen).await?;
-    let address = listener.local_addr().map_err(|error| cannot_listen(args.listen, &error))?;
+    let keep = session.settings()?.store.keep_runs;
+    // Before anything is started, so that what is taken is told at once.
+    let (listener, address) = listen(args.listen).await?;
+    let apart = match args.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     // Before anything counts. Whoever embeds the command line may have a recorder already.
-    let metrics = install_recorder().ok();
+    let render = install_recorder().ok();
     let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
     let server = Server::builder(runtime.clone()).config(config);
-    let server = match metrics {
-        Some(render) => server.metrics(render).build(),
-        None => server.build(),
+    let (server, scraped) = match (render, apart) {
+        (Some(render), None) => (server.metrics(render), None),
+        (Some(render), Some(apart)) => (server, Some((render, apart))),
+        (None, _) => (server, None),
     };
-    let server = match server {
+    let server = match server.build() {
         Ok(server) => server,
         Err(error) => {
             runtime.shutdown().await;
             return Err(error.into());
         }
     };
+    if let Some((_, (_, address))) = &scraped {
+        terminal::say(&format!("metrics at http://{address}/metrics"));
+    }
     say_ready(address, &runtime).await;
-    let (store, keep) = (runtime.store().clone(), session.settings()?.store.keep_runs);
     tokio::select! {
         ended = serve(server, listener, &mut session) => ended,
-        never = tidy(store.as_ref(), keep) => match never {},
+        never = tidy(runtime.store().as_ref(), keep) => match never {},
+        never = give_metrics(scraped) => match never {},
     }
+}
+
+/// Gives the metrics at a listener of their own, if they have one. Their end is not the service's.
+async fn give_metrics<R: Fn() -> String + Send + Sync + 'static>(
+    scraped: Option<(R, (TcpListener, SocketAddr))>,
+) -> Infallible {
+    if let Some((render, (listener, address))) = scraped {
+        let error = serve_metrics(listener, render).await;
+        tracing::error!(%address, %error, "metrics cannot be given any more");
+    }
+    std::future::pending().await
 }
 
 /// Forgets the runs that ended long ago, a few at a time, so that others hardly wait for it.
@@ -105,8 +125,11 @@ async fn say_ready(address: SocketAddr, runtime: &Runtime) {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Report> {
-    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Report> {
+    let cannot = |error: std::io::Error| cannot_listen(address, &error);
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let bound = listener.local_addr().map_err(cannot)?;
+    Ok((listener, bound))
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Report {

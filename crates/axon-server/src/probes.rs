@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::problem::{Problem, ProblemBody};
-use crate::shared::{Phase, Shared};
+use crate::shared::{Phase, RenderMetrics, Shared};
 
 /// Tells that the process lives.
 #[utoipa::path(
@@ -64,8 +64,13 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
         let detail = "this service keeps its metrics elsewhere";
         return Err(Problem::new(StatusCode::NOT_FOUND, "no_metrics", detail));
     };
+    Ok(written(render))
+}
+
+/// Writes the metrics in Prometheus's text format.
+pub(crate) fn written(render: &RenderMetrics) -> Response {
     let mut response = render().into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    Ok(response)
+    response
 }

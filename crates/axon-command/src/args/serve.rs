@@ -50,6 +50,9 @@ pub(crate) struct ServeArgs {
     /// An origin whose pages may ask, such as https://console.example.com. Repeat it for more.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origin: Vec<String>,
+    /// Where to give the metrics, in place of `/metrics` of the service itself.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// How long runs under way may take to finish when the service is told to end.
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "30s")]
     pub(crate) drain: Duration,

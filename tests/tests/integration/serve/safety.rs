@@ -49,6 +49,22 @@ async fn only_who_holds_a_token_is_let_in_and_readers_only_read() {
 }
 
 #[tokio::test]
+async fn metrics_can_have_an_address_of_their_own_where_nothing_else_is() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let service = Service::start(&project, &["--metrics-listen", "127.0.0.1:0"]).await;
+    let said = service.said();
+    let address = said.split("metrics at ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let get = |url: &str| reqwest::Client::builder().no_proxy().build().unwrap().get(url);
+    let (status, headers, _) = sent(get(address)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    let runs = address.replace("/metrics", "/v1/runs");
+    assert_eq!(refused(get(&runs)).await, (404, "unknown_route".to_owned()));
+    assert_eq!(refused(service.get("/metrics")).await, (404, "no_metrics".to_owned()));
+}
+
+#[tokio::test]
 async fn a_ticket_opens_one_stream_once() {
     let (_project, service) = guarded().await;
     let run = id_of(&ok(service.ask("hi").bearer_auth(TOKEN)).await);

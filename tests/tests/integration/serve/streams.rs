@@ -146,6 +146,8 @@ async fn what_happens_in_the_tree_is_told_as_it_happens() {
     let seen = events.until("runner_up").await;
     assert!(names(&seen).contains(&"runner_ended"), "{:?}", names(&seen));
     assert_eq!(seen.last().unwrap().data["agent"], "talker");
+    let metrics = service.get("/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("axon_agent_restarts_total{agent=\"talker\""), "{metrics}");
     // A service that ends ends its streams.
     let rest = tokio::spawn(events.rest());
     assert_eq!(service.stop().await, 0);
