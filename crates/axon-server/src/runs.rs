@@ -10,8 +10,8 @@ use axon_kernel::store::{RunQuery, RunSummary, StoreError};
 use axon_runtime::Prompt;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -159,6 +159,7 @@ pub(crate) async fn show(
     ),
     responses(
         (status = 200, description = "The events.", body = schemas::Sequenced, content_type = "text/event-stream"),
+        (status = 204, description = "The run has ended, and everything was read."),
         Problem,
     ),
 )]
@@ -170,7 +171,12 @@ pub(crate) async fn events(
 ) -> Result<Response, Problem> {
     let run = RunId::new(run);
     let after = place.read(&headers)?;
-    let _known = shared.runtime.records().summary(&run).await?;
+    let records = shared.runtime.records();
+    let known = records.summary(&run).await?;
+    // A browser's `EventSource` opens a stream that has ended again and again, unless it is told so.
+    if after > 0 && !known.state.is_open() && records.events(&run, after).await?.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let place = shared.stream_place()?;
     let following = Following::new(shared.clone(), run, after, AtPause::Wait);
     Ok(stream::respond(shared, place, Followed(following)))

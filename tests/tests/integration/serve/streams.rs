@@ -1,6 +1,6 @@
 //! Events as they come, read again from any place, and what becomes of a run whose caller leaves.
 
-use reqwest::RequestBuilder;
+use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
 use super::service::{Service, Stream, Told, id_of, ids, names, ok, refused};
@@ -76,7 +76,11 @@ async fn what_was_recorded_is_read_again_after_a_restart() {
     let recorded = Stream::open(service.get(&format!("/v1/runs/{run}/events"))).await.rest().await;
     let first: Vec<u64> = ids(&seen).into_iter().filter(|id| ids(&recorded).contains(id)).collect();
     assert_eq!(ids(&recorded), first);
-    for (at, told) in recorded.iter().enumerate() {
+    let (last, before) = recorded.split_last().unwrap();
+    // So a browser knows that there is nothing to connect to any more.
+    let over = behind(&service, &run, last.id.unwrap()).send().await.unwrap();
+    assert_eq!(over.status(), StatusCode::NO_CONTENT);
+    for (at, told) in before.iter().enumerate() {
         let rest = Stream::open(behind(&service, &run, told.id.unwrap())).await.rest().await;
         assert_eq!(ids(&rest), ids(&recorded)[at + 1..]);
     }
