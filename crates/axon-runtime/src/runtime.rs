@@ -311,13 +311,7 @@ impl Runtime {
         let Some(live) = live else {
             return Ok(RunEvents::recorded(services.store.records(run, after).await?));
         };
-        let earlier = match after < live.log.begins_after() {
-            true => services.store.records(run, after).await?,
-            false => Vec::new(),
-        };
-        let begun = live.log.begins_after();
-        let earlier = earlier.into_iter().filter(|event| event.seq <= begun).collect();
-        Ok(live.log.read_after(after).with_earlier(earlier))
+        RunHandle::new(live, services.clone(), false).follow(after).await
     }
 
     /// Returns the supervision tree as it is now.

@@ -44,7 +44,7 @@ pub(crate) struct AcceptedRun {
 #[derive(Debug)]
 pub(crate) enum Begun {
     /// This request has begun it.
-    Now(RunHandle),
+    Now(Arc<RunHandle>),
     /// An earlier one has.
     Before(RunId),
 }
@@ -194,7 +194,7 @@ async fn start(
         run = run.unwatched();
     }
     let Some(id) = manner.run_of_key(agent.name()) else {
-        return Ok(Begun::Now(run.start().await?));
+        return Ok(begun(shared, run.start().await?, manner));
     };
     let _one_at_a_time = shared.start_of(&id).lock().await;
     if let Some(before) = earlier(shared, &id, request).await? {
@@ -205,8 +205,17 @@ async fn start(
         Err(Refusal::Store(error @ StoreError::Conflict { .. })) => {
             earlier(shared, &id, request).await?.ok_or_else(|| error.into())
         }
-        started => Ok(Begun::Now(started?)),
+        started => Ok(begun(shared, started?, manner)),
     }
+}
+
+/// Keeps what the run shows for those who read it again, if anybody may.
+fn begun(shared: &Shared, run: RunHandle, manner: &Manner) -> Begun {
+    let run = Arc::new(run);
+    if manner.mode != Mode::Wait {
+        shared.recent.keep(run.clone());
+    }
+    Begun::Now(run)
 }
 
 /// Returns the run of a key, if there is one; it has to have been asked for in the same way.

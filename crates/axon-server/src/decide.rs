@@ -183,7 +183,10 @@ async fn decide(
     let mut decision = DecisionTaken { run_id, undecided, resumed: false, refused: None };
     if decision.undecided.is_empty() {
         match shared.runtime.resume(decision.run_id.clone()).start().await {
-            Ok(_goes_on) => decision.resumed = true,
+            Ok(goes_on) => {
+                decision.resumed = true;
+                shared.recent.keep(Arc::new(goes_on));
+            }
             Err(error) => {
                 let (code, detail) = (error.code(), error.to_string());
                 decision.refused = Some(NotResumed { code, detail });

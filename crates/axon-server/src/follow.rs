@@ -84,7 +84,7 @@ impl Following {
     async fn step(&mut self) -> Result<Option<RunUpdate>, StoreError> {
         let events = match &mut self.events {
             Some(events) => events,
-            closed => closed.insert(self.shared.runtime.follow(&self.run, self.after).await?),
+            closed => closed.insert(self.shared.events_of(&self.run, self.after).await?),
         };
         let update = events.next().await;
         match &update {

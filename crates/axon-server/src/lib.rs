@@ -21,6 +21,7 @@ mod listen;
 mod openai;
 mod probes;
 mod problem;
+mod recent;
 mod recorder;
 mod runs;
 mod schemas;

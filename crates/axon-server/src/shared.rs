@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axon_kernel::ids::RunId;
-use axon_runtime::Runtime;
+use axon_kernel::store::StoreError;
+use axon_runtime::{RunEvents, Runtime};
 use axum::http::StatusCode;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Settings;
 use crate::guard::Tickets;
 use crate::problem::Problem;
+use crate::recent::Recent;
 
 /// Writes the metrics as Prometheus reads them.
 pub(crate) type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Option<RenderMetrics>,
     pub(crate) tickets: Tickets,
+    pub(crate) recent: Recent,
     phase: watch::Sender<Phase>,
     streams: Arc<Semaphore>,
     /// Held while a run with a key is looked for and begun: two requests with one key begin one run.
@@ -52,6 +55,7 @@ impl Shared {
             settings,
             metrics,
             tickets: Tickets::default(),
+            recent: Recent::default(),
             phase: watch::Sender::new(Phase::Serving),
             streams,
             starts: std::array::from_fn(|_| Mutex::new(())),
@@ -76,6 +80,19 @@ impl Shared {
         let mut phase = self.phase.subscribe();
         // The sender lives in `self`, so the channel cannot close.
         let _closing = phase.wait_for(|phase| *phase == Phase::Closing).await;
+    }
+
+    /// Returns the events of a run behind the event `after`: what streamed, too, as far as it is
+    /// still kept.
+    pub(crate) async fn events_of(&self, run: &RunId, after: u64) -> Result<RunEvents, StoreError> {
+        // In this order: one that ends in between is found as one that has ended.
+        if let Some(live) = self.runtime.under_way(run).await {
+            return live.follow(after).await;
+        }
+        match self.recent.ended(run) {
+            Some(ended) => ended.follow(after).await,
+            None => self.runtime.follow(run, after).await,
+        }
     }
 
     /// Refuses new work once the server is about to end.

@@ -22,7 +22,7 @@ const LEFT: &str = "its caller went away";
 pub(crate) struct Caller {
     shared: Arc<Shared>,
     run: RunId,
-    handle: Option<RunHandle>,
+    handle: Option<Arc<RunHandle>>,
     cancels: bool,
 }
 
@@ -49,7 +49,7 @@ impl Caller {
         let handle = match &self.handle {
             Some(handle) => Some(handle),
             None => {
-                self.handle = self.shared.runtime.under_way(&self.run).await;
+                self.handle = self.shared.runtime.under_way(&self.run).await.map(Arc::new);
                 self.handle.as_ref()
             }
         };

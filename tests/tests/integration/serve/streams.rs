@@ -67,6 +67,22 @@ async fn a_reader_that_is_cut_off_reads_on_without_a_gap_or_a_repetition() {
 }
 
 #[tokio::test]
+async fn the_text_of_a_run_that_has_just_ended_is_still_there() {
+    let (_project, service) = talking().await;
+    let asked = service.ask("slow").header("X-Axon-Disconnect", "detach");
+    let mut stream = Stream::open(asked).await;
+    let mut seen = stream.until("text_delta").await;
+    let run = id_of(&seen[0].data);
+    drop(stream);
+    until("the run has ended", async || state(&service, &run).await == "completed").await;
+    let last = *ids(&seen).last().unwrap();
+    seen.extend(Stream::open(behind(&service, &run, last)).await.rest().await);
+    assert!(rises(&ids(&seen)), "{:?}", ids(&seen));
+    let expected: String = (0..20).map(|n| format!("{n} ")).collect();
+    assert_eq!(text(&seen), expected);
+}
+
+#[tokio::test]
 async fn what_was_recorded_is_read_again_after_a_restart() {
     let (project, service) = talking().await;
     let seen = Stream::open(service.ask("tell me")).await.rest().await;
