@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axon_runtime::{Runtime, RuntimeBuilder};
 
-use super::{Session, cancelled, say_progress};
+use super::{HALF_STARTED, Session, cancelled, say_progress};
 use crate::report::Report;
 
 impl Session {
@@ -38,7 +38,14 @@ impl Session {
         let ended = start.ended();
         let start = Box::pin(start.start());
         let signal = tokio::select! {
-            started = start => return Ok(started?),
+            started = start => match started {
+                Ok(runtime) => return Ok(runtime),
+                Err(error) => {
+                    // One agent is refused, and the others have started by then.
+                    let _in_time = tokio::time::timeout(HALF_STARTED, ended).await;
+                    return Err(error.into());
+                }
+            },
             signal = self.signals.next() => signal,
         };
         Err(cancelled(signal, ended).await)

@@ -180,8 +180,8 @@ async fn a_service_that_would_let_anybody_do_anything_does_not_start() {
 #[tokio::test]
 async fn a_model_that_only_plays_one_is_not_served_unless_that_is_wanted() {
     let project = Project::new();
-    let (code, _, stderr) =
-        run(&project, &["serve", "bank_support", "--listen", "127.0.0.1:0"]).await;
+    let (code, _, stderr) = run(&project, &["serve", "--listen", "127.0.0.1:0"]).await;
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.contains("offline") && stderr.contains("--offline"), "{stderr}");
+    assert_eq!(project.sockets().len(), 0, "what had started has ended");
 }
