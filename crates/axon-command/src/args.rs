@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod runs;
+mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use runs::{
     AnswerArgs, ApproveArgs, CancelArgs, DenyArgs, EventsArgs, ListArgs, PruneArgs, ResolveArgs,
     ResumeArgs, RunArg, RunsArgs, RunsVerb, Then, Wanted, Which,
 };
+pub(crate) use serve::ServeArgs;
 
 /// The longest time that a run can be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -30,6 +32,7 @@ Start here:
   axon new hello                                 writes agents/hello, which answers without a key
   axon run hello \"What day is it?\"               asks it
   axon doctor                                    says what is missing, and how to mend it
+  axon serve --offline                           answers over HTTP, and to OpenAI's clients
   axon runs                                      what became of it, and of every run before
 
 An agent is a folder: agents/NAME/agent.toml, with a Python package beside it. Answers go to
@@ -86,6 +89,8 @@ pub(crate) enum Verb {
     Run(RunArgs),
     /// Talk with an agent, line by line.
     Chat(ChatArgs),
+    /// Serve the agents over HTTP: runs, events, OpenAI's clients, probes and metrics.
+    Serve(ServeArgs),
     /// List the runs on record and what is to be done about them; show, resume, prune them.
     Runs(RunsArgs),
     /// Approve a tool call that a paused run waits for, and go on.

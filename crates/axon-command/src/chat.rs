@@ -101,7 +101,7 @@ async fn finish(run: &RunSummary, runtime: &Runtime, session: &mut Session) -> R
     terminal::say(&styled(DIM, "the last turn was interrupted, and goes on:"));
     let mut show = Show::talk();
     let mut resumption = Resumption::in_runtime(session.store().await?, runtime.clone());
-    let ended = resumption.one(run, Terms::default(), (session, &mut show)).await;
+    let ended = Box::pin(resumption.one(run, Terms::default(), (session, &mut show))).await;
     ended.map(drop)
 }
 

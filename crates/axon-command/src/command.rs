@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::suggestion;
 use crate::{
     agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema,
-    stubs, tool, tree, validate,
+    serve, stubs, tool, tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.
@@ -74,6 +74,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::Schema(args) => schema::run(&args),
         Verb::Run(args) => run::run(args, session(&global, builder)?).await,
         Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
+        Verb::Serve(args) => serve::run(args, session(&global, builder)?).await,
         Verb::Runs(args) => runs::run(args, session(&global, builder)?).await,
         Verb::Approve(args) => decide::approve(args, session(&global, builder)?).await,
         Verb::Deny(args) => decide::deny(args, session(&global, builder)?).await,

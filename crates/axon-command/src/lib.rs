@@ -39,6 +39,7 @@ mod run;
 mod runner;
 mod runs;
 mod schema;
+mod serve;
 mod session;
 mod show;
 mod signals;

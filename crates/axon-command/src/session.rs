@@ -1,5 +1,7 @@
 //! What every verb works with: the surroundings, the agents that can be found, the signals.
 
+mod service;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

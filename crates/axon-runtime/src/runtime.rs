@@ -34,7 +34,7 @@ use crate::log::RunEvents;
 use crate::models::Models;
 use crate::records::RunRecords;
 use crate::registry::{Directory, Registry};
-use crate::run::{Refusal, Resume};
+use crate::run::{Refusal, Resume, RunHandle};
 use crate::runs::Runs;
 use crate::services::Services;
 use crate::tree::Tree;
@@ -290,6 +290,14 @@ impl Runtime {
         Resume::new(self.inner.services.clone(), run.into())
     }
 
+    /// Returns a handle of a run that is under way in this runtime; nothing if it is not. Its events
+    /// begin with the oldest one that is still kept here.
+    pub async fn under_way(&self, run: &RunId) -> Option<RunHandle> {
+        let services = &self.inner.services;
+        let live = services.runs.find(run).await?;
+        Some(RunHandle::new(live, services.clone(), false))
+    }
+
     /// Returns the events of `run` behind the event `after`, of which 0 is none: what is recorded,
     /// and then what comes, if the run is under way in this runtime. Text that was shown and is in no record is not
     /// repeated; the messages of the next checkpoint have it whole.
@@ -303,13 +311,7 @@ impl Runtime {
         let Some(live) = live else {
             return Ok(RunEvents::recorded(services.store.records(run, after).await?));
         };
-        let earlier = match after < live.log.begins_after() {
-            true => services.store.records(run, after).await?,
-            false => Vec::new(),
-        };
-        let begun = live.log.begins_after();
-        let earlier = earlier.into_iter().filter(|event| event.seq <= begun).collect();
-        Ok(live.log.read_after(after).with_earlier(earlier))
+        RunHandle::new(live, services.clone(), false).follow(after).await
     }
 
     /// Returns the supervision tree as it is now.

@@ -41,6 +41,7 @@ mod replicas;
 mod runs;
 mod said;
 mod scene;
+mod serve;
 mod soak;
 mod spending;
 mod store_command;

@@ -129,7 +129,7 @@ impl Resumption {
         show: &mut Show,
     ) -> Result<Exit, Report> {
         let mut resumption = Self { store: session.store().await?, runtime: None };
-        let ended = resumption.one(run, terms, (session, show)).await;
+        let ended = Box::pin(resumption.one(run, terms, (session, show))).await;
         resumption.shutdown().await;
         ended
     }
@@ -148,7 +148,8 @@ impl Resumption {
                 let heading = format!("run {} of {}", short(&run.run_id), run.agent);
                 terminal::say(&styled(BOLD, &heading));
             }
-            let Err(report) = self.one(run, terms, (session, show)).await else { continue };
+            let one = Box::pin(self.one(run, terms, (session, show)));
+            let Err(report) = one.await else { continue };
             show.end();
             if report.ends_all() || runs.len() == 1 {
                 return Err(report);

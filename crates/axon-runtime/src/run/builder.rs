@@ -106,6 +106,21 @@ impl RunBuilder {
         self
     }
 
+    /// Takes this identity in place of a new one. A run is recorded once: a second one of the same
+    /// identity is refused with [`StoreError::Conflict`](axon_kernel::store::StoreError::Conflict), in
+    /// whatever process. So whoever derives it from a key of the caller's starts one run for that key.
+    pub fn id(mut self, run: impl Into<RunId>) -> Self {
+        self.run_id = run.into();
+        self
+    }
+
+    /// Says that nobody wants the text as it comes, which is cheaper. [`RunBuilder::wait`] says it by
+    /// itself.
+    pub fn unwatched(mut self) -> Self {
+        self.request.stream = false;
+        self
+    }
+
     fn encode<T: Serialize + ?Sized>(&mut self, what: &str, value: &T) -> Option<RawJson> {
         let encoded = RawJson::encode(value);
         if let Err(error) = &encoded {

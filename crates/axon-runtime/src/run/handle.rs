@@ -6,6 +6,7 @@ use axon_kernel::event::{Cancelled, Resolution, RunEvent};
 use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
+use axon_kernel::store::StoreError;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -160,6 +161,23 @@ impl RunHandle {
     /// Returns the run's events, from the first one on.
     pub fn events(&mut self) -> &mut RunEvents {
         &mut self.events
+    }
+
+    /// Returns the run's events behind the event `after`, of which 0 is none: from the store what is
+    /// no longer kept here, then what is, then what comes. What is kept stays as long as the handle.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], if the store is asked and cannot tell.
+    pub async fn follow(&self, after: u64) -> Result<RunEvents, StoreError> {
+        let log = &self.live.log;
+        let earlier = match after < log.begins_after() {
+            true => self.services.store.records(self.id(), after).await?,
+            false => Vec::new(),
+        };
+        let begun = log.begins_after();
+        let earlier = earlier.into_iter().filter(|event| event.seq <= begun).collect();
+        Ok(log.read_after(after).with_earlier(earlier))
     }
 
     /// Tells the run something more while it is under way: its model sees it with its next request.

@@ -1,0 +1,194 @@
+//! `axon serve`: the agents over HTTP, until a signal ends it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axon_kernel::event::millis;
+use axon_kernel::store::{Forget, Store};
+use axon_kernel::time::Timestamp;
+use axon_runtime::{AgentState, Runtime, Secret};
+use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder, serve_metrics};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::args::ServeArgs;
+use crate::exit::Exit;
+use crate::report::Report;
+use crate::runs::now;
+use crate::session::Session;
+use crate::signals::Signal;
+use crate::terminal::{self, printable};
+
+/// How often old runs are forgotten.
+const TIDIED_EVERY: Duration = Duration::from_secs(60);
+
+/// How many old runs are forgotten at a time.
+const TIDIED: u64 = 1000;
+
+/// Serves until a signal ends it.
+pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
+    let config = config(&args, &session)?;
+    config.check()?;
+    let keep = session.settings()?.store.keep_runs;
+    // Before anything is started, so that what is taken is told at once.
+    let (listener, address) = listen(args.listen).await?;
+    let apart = match args.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    // Before anything counts. Whoever embeds the command line may have a recorder already.
+    let render = install_recorder().ok();
+    let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
+    let server = Server::builder(runtime.clone()).config(config);
+    let (server, scraped) = match (render, apart) {
+        (Some(render), None) => (server.metrics(render), None),
+        (Some(render), Some(apart)) => (server, Some((render, apart))),
+        (None, _) => (server, None),
+    };
+    let server = match server.build() {
+        Ok(server) => server,
+        Err(error) => {
+            runtime.shutdown().await;
+            return Err(error.into());
+        }
+    };
+    if let Some((_, (_, address))) = &scraped {
+        terminal::say(&format!("metrics at http://{address}/metrics"));
+    }
+    say_ready(address, &runtime).await;
+    tokio::select! {
+        ended = serve(server, listener, &mut session) => ended,
+        never = tidy(runtime.store().as_ref(), keep) => match never {},
+        never = give_metrics(scraped) => match never {},
+    }
+}
+
+/// Gives the metrics at a listener of their own, if they have one. Their end is not the service's.
+async fn give_metrics<R: Fn() -> String + Send + Sync + 'static>(
+    scraped: Option<(R, (TcpListener, SocketAddr))>,
+) -> Infallible {
+    if let Some((render, (listener, address))) = scraped {
+        let error = serve_metrics(listener, render).await;
+        tracing::error!(%address, %error, "metrics cannot be given any more");
+    }
+    std::future::pending().await
+}
+
+/// Forgets the runs that ended long ago, a few at a time, so that others hardly wait for it.
+async fn tidy(store: &dyn Store, keep: Duration) -> Infallible {
+    let mut due = tokio::time::interval(TIDIED_EVERY);
+    loop {
+        due.tick().await;
+        let before = Timestamp(now().0.saturating_sub(millis(keep)));
+        let what = Forget { runs_before: Some(before), at_most: TIDIED, ..Forget::default() };
+        if let Err(error) = store.forget(&what).await {
+            tracing::debug!(%error, "old runs could not be forgotten");
+        }
+    }
+}
+
+async fn serve(
+    server: Server,
+    listener: TcpListener,
+    session: &mut Session,
+) -> Result<Exit, Report> {
+    let (tell, told) = oneshot::channel::<Signal>();
+    let signal = async {
+        let signal = session.signals.next().await;
+        terminal::say(&format!("{}: letting runs finish", signal.reason()));
+        // Nobody listens any more only if the server has ended.
+        let _ended = tell.send(signal);
+    };
+    let ended = server.serve(listener, signal).await.map_err(|error| {
+        Report::failed("no connection can be accepted any more").because(error.to_string())
+    })?;
+    if ended.stopped == 0 {
+        return Ok(Exit::OK);
+    }
+    let count = ended.stopped;
+    terminal::say(&format!("{count} runs did not finish in time, and go on with the next start"));
+    Ok(told.await.map_or(Exit::FAILED, Signal::exit))
+}
+
+/// Says where the agents are served, and which of them are not.
+async fn say_ready(address: SocketAddr, runtime: &Runtime) {
+    let entries = runtime.directory().entries().await;
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    terminal::say(&format!("http://{address} serves {}", names.join(", ")));
+    for entry in &entries {
+        if let AgentState::Parked { cause, .. } = &entry.state {
+            let cause = printable(cause.lines().next().unwrap_or_default());
+            terminal::say(&format!("agent `{}` is parked: {cause}", entry.name));
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Report> {
+    let cannot = |error: std::io::Error| cannot_listen(address, &error);
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let bound = listener.local_addr().map_err(cannot)?;
+    Ok((listener, bound))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Report {
+    Report::new("environment", Exit::ENVIRONMENT, format!("cannot listen at {address}"))
+        .because(error.to_string())
+        .todo("choose another port with --listen; port 0 takes any")
+}
+
+/// Returns what the server is told. Nothing beyond this machine is served without a token.
+fn config(args: &ServeArgs, session: &Session) -> Result<ServerConfig, Report> {
+    let token = token(args.token_file.as_deref(), "AXON_TOKEN_FILE", session)?;
+    let read_only_token = token_of_readers(args, session)?;
+    if token.is_none() && !args.listen.ip().is_loopback() {
+        let what = format!("{} can be reached from other machines", args.listen);
+        return Err(Report::config(what)
+            .because("whoever reaches it could do everything: there is no token")
+            .todo("openssl rand -hex 32 > token, and then --token-file token")
+            .todo("or listen at 127.0.0.1, for this machine only"));
+    }
+    let mut allowed_hosts = args.allowed_host.clone();
+    if !args.listen.ip().is_unspecified() {
+        // The address itself is no name that somebody else could point here.
+        allowed_hosts.push(match args.listen.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        });
+    }
+    let limits = Limits { drain: args.drain, ..Limits::default() };
+    let allowed_origins = args.allowed_origin.clone();
+    Ok(ServerConfig { token, read_only_token, allowed_hosts, allowed_origins, limits })
+}
+
+fn token_of_readers(args: &ServeArgs, session: &Session) -> Result<Option<Secret>, Report> {
+    token(args.read_token_file.as_deref(), "AXON_READ_TOKEN_FILE", session)
+}
+
+/// Reads a token from the file that the option names, or else the variable.
+fn token(file: Option<&Path>, variable: &str, session: &Session) -> Result<Option<Secret>, Report> {
+    let named = session.host.variable(variable).map(PathBuf::from);
+    let Some(file) = file.map(Path::to_owned).or(named) else { return Ok(None) };
+    let text = std::fs::read_to_string(session.host.directory.join(&file)).map_err(|error| {
+        Report::config(format!("cannot read the token from {}", file.display()))
+            .because(error.to_string())
+            .todo("openssl rand -hex 32 > FILE")
+    })?;
+    Ok(Some(text.trim_end().into()))
+}
+
+impl From<ConfigError> for Report {
+    fn from(error: ConfigError) -> Self {
+        let report = Self::config(error.to_string());
+        match error {
+            ConfigError::Token | ConfigError::SameToken => {
+                report.todo("write another one into the file: openssl rand -hex 32")
+            }
+            ConfigError::ReadOnlyAlone => report.todo("give the other one: --token-file FILE"),
+            ConfigError::Host(_) => report.todo("correct --allowed-host"),
+            ConfigError::Origin(_) => report.todo("correct --allowed-origin"),
+            ConfigError::Limit(_) => report,
+        }
+    }
+}

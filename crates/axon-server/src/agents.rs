@@ -1,0 +1,161 @@
+//! Who can be asked: agents, routers and pipelines, with what they take and give.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axon_kernel::spec::{AgentSpec, Tag, ToolName};
+use axon_runtime::{AgentHandle, AgentStatus, Refusal};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::body::{Asked, Segment};
+use crate::problem::Problem;
+use crate::shared::Shared;
+
+/// How long runs may take to finish where nobody says it.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// One that can be asked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AgentShown {
+    /// How it is: `name`, `kind` (`agent`, `router`, `pipeline`), `state`, `model`, its runners.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    status: AgentStatus,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    description: Option<String>,
+    /// Words by which it is found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    tags: Vec<Tag>,
+    /// Its tools.
+    #[schema(value_type = Vec<String>)]
+    tools: Vec<ToolName>,
+    /// What it takes as `deps`, as JSON Schema; missing if it takes anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    deps_schema: Option<Value>,
+    /// What it answers, as JSON Schema; missing if that is text, or only its Python knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    output_schema: Option<Value>,
+}
+
+impl AgentShown {
+    async fn of(agent: &AgentHandle) -> Result<Self, Refusal> {
+        let (status, spec) = (agent.status().await?, agent.spec());
+        let AgentSpec { description, tags, tools, deps, output, .. } = spec.as_ref();
+        let output = output.as_ref().and_then(|output| output.schema.as_ref());
+        Ok(Self {
+            status,
+            description: description.clone(),
+            tags: tags.iter().cloned().collect(),
+            tools: tools.iter().map(|tool| tool.name.clone()).collect(),
+            deps_schema: deps.schema.as_ref().map(|schema| schema.raw().clone()),
+            output_schema: output.map(|schema| schema.raw().clone()),
+        })
+    }
+}
+
+/// Everybody who can be asked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AgentsPage {
+    /// By name.
+    agents: Vec<AgentShown>,
+}
+
+/// Lists who can be asked.
+#[utoipa::path(
+    get, path = "/v1/agents", tag = "agents", operation_id = "list_agents",
+    responses((status = 200, description = "All of them, by name.", body = AgentsPage), Problem),
+)]
+pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> axum::Json<AgentsPage> {
+    let handles = shared.runtime.agents();
+    let shown = futures_util::future::join_all(handles.iter().map(AgentShown::of)).await;
+    // One that was stopped meanwhile is not there any more.
+    axum::Json(AgentsPage { agents: shown.into_iter().filter_map(Result::ok).collect() })
+}
+
+/// Shows one that can be asked.
+#[utoipa::path(
+    get, path = "/v1/agents/{name}", tag = "agents", operation_id = "show_agent",
+    params(("name" = String, Path, description = "The agent, router or pipeline.")),
+    responses(
+        (status = 200, description = "It.", body = AgentShown),
+        Problem,
+    ),
+)]
+pub(crate) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Segment(name): Segment,
+) -> Result<axum::Json<AgentShown>, Problem> {
+    let agent = shared.runtime.named(&name)?;
+    Ok(axum::Json(AgentShown::of(&agent).await?))
+}
+
+/// Replaces an agent's runners, and takes runs again if it was drained or parked.
+#[utoipa::path(
+    post, path = "/v1/agents/{name}/restart", tag = "agents", operation_id = "restart_agent",
+    params(("name" = String, Path, description = "The agent.")),
+    responses(
+        (status = 202, description = "The new runners are on their way."),
+        Problem,
+    ),
+)]
+pub(crate) async fn restart(
+    State(shared): State<Arc<Shared>>,
+    Segment(name): Segment,
+) -> Result<StatusCode, Problem> {
+    // At the end of the service nothing is started again.
+    shared.check_serving()?;
+    shared.runtime.named(&name)?.restart().await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// For how long an agent is drained.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DrainQuery {
+    /// How long its runs may take to finish; 30s by default.
+    #[param(example = "30s")]
+    deadline: Option<String>,
+}
+
+/// What came of a drain.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Drained {
+    /// How many runs had to be cancelled.
+    cancelled: usize,
+}
+
+/// Takes no new runs for an agent, lets those under way finish, and ends its runners.
+#[utoipa::path(
+    post, path = "/v1/agents/{name}/drain", tag = "agents", operation_id = "drain_agent",
+    params(("name" = String, Path, description = "The agent."), DrainQuery),
+    responses(
+        (status = 200, description = "It is drained.", body = Drained),
+        Problem,
+    ),
+)]
+pub(crate) async fn drain(
+    State(shared): State<Arc<Shared>>,
+    Segment(name): Segment,
+    Asked(query): Asked<DrainQuery>,
+) -> Result<axum::Json<Drained>, Problem> {
+    let deadline = query.deadline.as_deref().map(humantime::parse_duration).transpose();
+    let deadline = deadline.map_err(|error| Problem::invalid(format!("`deadline`: {error}")))?;
+    let agent = shared.runtime.named(&name)?;
+    // In a task of its own: half a drain would leave runners behind an agent that takes no runs.
+    let drained = tokio::spawn(async move { agent.drain(deadline.unwrap_or(DRAIN)).await });
+    let gone = |_panicked| {
+        let detail = "the drain was not finished";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    };
+    Ok(axum::Json(Drained { cancelled: drained.await.map_err(gone)?? }))
+}
