@@ -1,8 +1,8 @@
-//! A pipeline in the service's own types: `cargo run -p research -- "What did the Fresnel lens change?"`,
-//! from the root of the repository.
+//! A pipeline in the service's own types, from the root of the repository:
+//! `cargo run -p research -- "What did the Fresnel lens change?"`.
 //!
-//! A planner decides what to search for, searchers search at the same time, and a writer makes a
-//! report of what they found. The agents are the folder's; without `AXON_MODEL` they play models.
+//! A planner says what to search for, searchers search at the same time, a writer reports what they
+//! found. The agents are the folder's.
 
 use std::io::Write;
 
@@ -49,7 +49,6 @@ async fn main() -> anyhow::Result<()> {
     let study = Pipeline::new("study")
         .then(&named::<Plan>("research_planner"))
         .map(|plan: Plan| plan.queries, &named::<Value>("research_searcher"))
-        .max_concurrency(4)
         .retry(1)
         .skip_failed(1)
         .then_with(
