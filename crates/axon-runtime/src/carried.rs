@@ -45,7 +45,8 @@ impl Carried {
         serde_json::from_value(Value::Object(self.now())).map_err(CarriedError::Read)
     }
 
-    /// Changes the state, with nobody else changing it meanwhile, and returns what that changed.
+    /// Changes the state, with nobody else changing it meanwhile, and returns what that changed. Keys
+    /// that `T` does not know stay.
     pub(crate) fn update<T, R>(
         &self,
         change: impl FnOnce(&mut T) -> R,
@@ -56,9 +57,11 @@ impl Carried {
         let mut state = self.state();
         let before = Value::Object(state.clone());
         let mut typed: T = serde_json::from_value(before).map_err(CarriedError::Read)?;
+        let known = to_object(&typed)?;
         let returned = change(&mut typed);
         let after = to_object(&typed)?;
-        let patch = StatePatch::between(&state, &after);
+        let gone = StatePatch::between(&known, &after).removed;
+        let patch = StatePatch { removed: gone, ..StatePatch::between(&state, &after) };
         patch.apply(&mut state);
         Ok((returned, patch))
     }

@@ -16,7 +16,7 @@ use axon_kernel::wire::{ArgsError, DeferredKind, DeferredRequest};
 
 use crate::clock;
 
-pub(crate) use handed::UNWANTED;
+pub(crate) use handed::{UNWANTED, handed_runs};
 pub use waiting::WaitingRun;
 
 /// How far the numbers of a process that takes a run over are above the last recorded one: what the

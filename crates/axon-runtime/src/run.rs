@@ -22,6 +22,7 @@ mod refusal;
 mod resume;
 mod rust_tools;
 mod spending;
+mod spent;
 mod steering;
 mod stop;
 mod suspicion;

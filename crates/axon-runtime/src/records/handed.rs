@@ -308,7 +308,10 @@ impl RunRecords {
 }
 
 /// Returns the runs that answer `calls` of `run`, as far as those are handed to another agent.
-fn handed_runs<'a>(run: &RunId, calls: impl Iterator<Item = &'a ToolCalled>) -> Vec<RunId> {
+pub(crate) fn handed_runs<'a>(
+    run: &RunId,
+    calls: impl Iterator<Item = &'a ToolCalled>,
+) -> Vec<RunId> {
     // Calls of agents may be made again, and are recorded as such.
     let may_be = calls.filter(|called| called.effect == Effect::Idempotent);
     may_be.map(|called| delegated_run(run, called.step, &called.tool_call_id)).collect()

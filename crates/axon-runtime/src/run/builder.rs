@@ -99,6 +99,12 @@ impl RunBuilder {
         self
     }
 
+    /// Has the run begin with the state of the one that hands it its work.
+    pub(super) fn carrying(mut self, state: Map<String, Value>) -> Self {
+        self.state = (!state.is_empty()).then_some(state);
+        self
+    }
+
     /// Says whether somebody wants the events as they come, and bounds the time.
     pub(super) fn watched(mut self, stream: bool, until: Instant) -> Self {
         self.request.stream = stream;

@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::delegation::Spent;
+use super::spent::Spent;
 use crate::tools::{Call, ToolError};
 
 /// How many events of calls may wait until the run shows them; more are dropped, or wait.

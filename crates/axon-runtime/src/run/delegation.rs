@@ -16,7 +16,7 @@ use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS, MAX_HOPS,
 use axon_kernel::store::StoreError;
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::AttemptError;
 use super::calls::{Begun, By, Ended};
 use super::driver::Driver;
+use super::spent::{Spent, spent};
 use super::{
     Given, Outcome, Prompt, Refusal, Request, Resume, ResumeError, RunBuilder, RunHandle,
     RunOutcome,
@@ -76,14 +77,6 @@ pub(super) struct Work {
     pub(super) before: Before,
 }
 
-/// What a run has used that answers a call, and whose word its answer is.
-#[derive(Clone, Debug)]
-pub(super) struct Spent {
-    pub(super) usage: RawJson,
-    /// The model that answered, and whether it only plays one.
-    pub(super) model: Option<(String, bool)>,
-}
-
 /// A call that another agent is to answer.
 pub(super) struct Delegation {
     services: Arc<Services>,
@@ -96,6 +89,8 @@ pub(super) struct Delegation {
     /// The tools whose calls nobody is asked about.
     approve: BTreeSet<String>,
     budget: Budget,
+    /// The state of the run that hands it on, which the other one begins with.
+    state: Map<String, Value>,
     deadline: Instant,
     /// How long the other agent may take.
     timeout: Option<Duration>,
@@ -210,6 +205,7 @@ impl Driver {
             deps,
             approve: self.request.approve.clone(),
             budget: self.request.budget.clone(),
+            state: self.live.state.now(),
             deadline: self.deadline(),
             timeout,
             stream: self.request.stream,
@@ -375,7 +371,7 @@ impl Delegation {
         let asked = (self.parent.clone(), Prompt::from(self.prompt.clone()));
         let (agent, run) = (self.agent.clone(), self.run.clone());
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
-        let run = run.told_before(self.before.clone());
+        let run = run.told_before(self.before.clone()).carrying(self.state.clone());
         let run = run.budget(&self.budget).approved(&self.approve);
         let run = run.watched(self.stream, self.deadline);
         let unwanted = self.unwanted.clone();
@@ -478,24 +474,6 @@ fn wanted<E>(handle: RunHandle, unwanted: &CancellationToken) -> Result<RunHandl
         handle.cancel(UNWANTED);
     }
     Ok(handle)
-}
-
-/// Returns what a run has used, as far as that is on record: however it ended.
-pub(super) async fn spent(services: &Services, run: &RunId) -> Option<Spent> {
-    let records = services.store.records(run, 0).await;
-    let records = records.inspect_err(|error| {
-        tracing::warn!(%run, %error, "it cannot be read what a run has used");
-    });
-    records.ok()?.into_iter().rev().find_map(|record| {
-        if let RunEvent::Completed(completed) = record.event {
-            let model = Some((completed.model, completed.offline));
-            Some(Spent { usage: completed.usage, model })
-        } else if let RunEvent::Checkpoint(checkpoint) = record.event {
-            Some(Spent { usage: checkpoint.usage, model: None })
-        } else {
-            None
-        }
-    })
 }
 
 fn of_resume(error: ResumeError) -> Failure {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axon_kernel::breaker::{Answer, BreakerSettings};
 use axon_kernel::event::{
-    Completed, Continues, Failed, Resolution, RunEvent, ToolCalled, ToolOutcome, ToolReturned,
-    millis,
+    Completed, Continues, Failed, Resolution, RunEvent, StatePatch, ToolCalled, ToolOutcome,
+    ToolReturned, millis,
 };
 use axon_kernel::failure::{Failure, FailureKind, Row};
 use axon_kernel::flow::{Call, Flow, FlowKind, Message, Progress, Settled, Target};
@@ -15,14 +15,15 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, Effect};
 use axon_kernel::wire::{DeferredKind, DeferredRequest};
 use futures_util::FutureExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Given;
 use super::calls::{Called, Ended, News};
-use super::delegation::{Before, Handed, Spent, Work, fitting, spent};
+use super::delegation::{Before, Handed, Work, fitting};
 use super::driver::{Driver, Origin, Stuck};
 use super::handle::Steer;
 use super::journal::With;
+use super::spent::{Bill, spent};
 use super::steering::next_steer;
 use super::transcript;
 use crate::agent::AgentHandle;
@@ -40,14 +41,6 @@ struct Course {
     waiting: BTreeMap<ToolCallId, DeferredRequest>,
     breakers: BTreeMap<ToolCallId, (Edge, BreakerSettings)>,
     bill: Bill,
-}
-
-/// What the runs of others have used together, and whose word the answer is.
-#[derive(Debug, Default)]
-struct Bill {
-    usage: Map<String, Value>,
-    models: BTreeSet<String>,
-    offline: bool,
 }
 
 /// What becomes of a call that is to be made.
@@ -176,7 +169,7 @@ impl Driver {
             Err(failure) => {
                 // On record, too: whoever goes on later must not find the way open.
                 let settled = Settled::Failed(failure);
-                self.flow_returned((call.id, name.to_string()), &settled).await?;
+                self.flow_returned((call.id, name.to_string()), (&settled, None)).await?;
                 return Ok(Start::Settled(Box::new(settled)));
             }
         };
@@ -276,7 +269,7 @@ impl Driver {
         self.intend_flow_call(&call.id, HUMAN, &call.prompt).await?;
         let settled = answer.map(|answer| answer.decode().unwrap_or_default());
         let settled = settled.map_or_else(Settled::Failed, Settled::Done);
-        self.flow_returned((call.id, HUMAN.to_owned()), &settled).await?;
+        self.flow_returned((call.id, HUMAN.to_owned()), (&settled, None)).await?;
         Ok(Start::Settled(Box::new(settled)))
     }
 
@@ -344,6 +337,7 @@ impl Driver {
     async fn flow_call_ended(&mut self, called: Called, course: &mut Course) -> Result<(), Stuck> {
         let Called { call, name, end, spent, .. } = called;
         course.bill.add(spent.as_ref());
+        let changed = spent.and_then(|spent| spent.changed);
         let settled = match end {
             Ok(value) => Settled::Done(value),
             Err(Ended::Waits(handed)) => {
@@ -360,7 +354,7 @@ impl Driver {
         if let Some((edge, settings)) = course.breakers.remove(&call) {
             self.services().edges.note(&edge, settings, &settled);
         }
-        self.flow_returned((call.clone(), name), &settled).await?;
+        self.flow_returned((call.clone(), name), (&settled, changed)).await?;
         course.settled.push((call, settled));
         Ok(())
     }
@@ -402,14 +396,14 @@ impl Driver {
     async fn flow_returned(
         &mut self,
         (tool_call_id, name): (ToolCallId, String),
-        settled: &Settled,
+        (settled, changed): (&Settled, Option<StatePatch>),
     ) -> Result<(), Stuck> {
         let (outcome, result) = match settled {
             Settled::Done(value) => (ToolOutcome::Ok, RawJson::from(value)),
             Settled::Failed(failure) => (ToolOutcome::Failed, RawJson::from(json!(failure))),
         };
         let returned = ToolReturned { tool_call_id, name, outcome, result };
-        self.has_returned(returned, (Vec::new(), Vec::new())).await
+        self.has_returned(returned, (changed.into_iter().collect(), Vec::new())).await
     }
 
     /// Returns the end of a flow that has an output, if that is one.
@@ -440,45 +434,6 @@ impl Driver {
         let causes = failure.cause.iter().map(|cause| format!("before that: {}", cause.message));
         let history = causes.collect();
         RunEvent::Failed(Failed { failure, history, escalated: true })
-    }
-}
-
-impl Bill {
-    fn add(&mut self, spent: Option<&Spent>) {
-        let Some(Spent { usage, model }) = spent else { return };
-        let used: Map<String, Value> = usage.decode().unwrap_or_default();
-        for (key, value) in used {
-            let sum = self.usage.remove(&key).and_then(|before| added(&before, &value));
-            self.usage.insert(key, sum.unwrap_or(value));
-        }
-        if let Some((model, offline)) = model {
-            self.models
-                .extend(model.split(", ").filter(|name| !name.is_empty()).map(str::to_owned));
-            self.offline |= offline;
-        }
-    }
-}
-
-/// Returns the sum of two counts of the same thing, or of objects of such.
-fn added(one: &Value, two: &Value) -> Option<Value> {
-    match (one, two) {
-        (Value::Number(one), Value::Number(two)) => match (one.as_u64(), two.as_u64()) {
-            (Some(one), Some(two)) => Some(one.saturating_add(two).into()),
-            _ => Some((one.as_f64()? + two.as_f64()?).into()),
-        },
-        (Value::Object(one), Value::Object(two)) => {
-            let mut sum = one.clone();
-            for (key, value) in two {
-                let both = sum.get(key).and_then(|before| added(before, value));
-                sum.insert(key.clone(), both.unwrap_or_else(|| value.clone()));
-            }
-            Some(Value::Object(sum))
-        }
-        // An amount of money, which is text.
-        (Value::String(one), Value::String(two)) => {
-            Some(format!("{}", one.parse::<f64>().ok()? + two.parse::<f64>().ok()?).into())
-        }
-        _ => None,
     }
 }
 

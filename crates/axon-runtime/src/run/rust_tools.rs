@@ -183,12 +183,16 @@ impl Driver {
 
     /// Records how a call ended, with what it leaves, and returns what the runner is to be told.
     async fn record_end(&mut self, called: Called) -> Result<(ToolAnswer, Vec<StatePatch>), Stuck> {
-        let Called { call, name, end, by, spent: _ } = called;
+        let Called { call, name, end, by, spent } = called;
         let answer = self.answer_of(end, &by);
-        let Left { mut writes, patches } = match by {
+        let Left { mut writes, mut patches } = match by {
             By::Tool { call, .. } => call.take(),
             By::Agent | By::Validators => Left::default(),
         };
+        if let Some(changed) = spent.and_then(|spent| spent.changed) {
+            self.state_here.apply(&changed);
+            patches.push(changed);
+        }
         if !matches!(answer, ToolAnswer::Ok { .. }) {
             writes.clear();
         }

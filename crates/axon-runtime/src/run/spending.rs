@@ -7,8 +7,8 @@ use axon_kernel::json::RawJson;
 use axon_kernel::spec::Usd;
 use serde::Deserialize;
 
-use super::delegation::Spent;
 use super::driver::Driver;
+use super::spent::Spent;
 use crate::agent::Lease;
 use crate::models::ModelKey;
 

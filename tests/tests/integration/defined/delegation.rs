@@ -7,7 +7,9 @@ use axon_kernel::event::{Resolution, RunEvent};
 use axon_kernel::failure::FailureKind;
 use axon_kernel::spec::{Effect, Limits, MAX_DELEGATIONS};
 use axon_kernel::store::RunQuery;
-use axon_runtime::{Agent, Outcome, RunHandle, Runtime, Tool, ToolContext, ToolError};
+use axon_runtime::{
+    Agent, Outcome, Pipeline, RunHandle, Runtime, Tool, ToolContext, ToolError, named,
+};
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script};
 use serde::Deserialize;
@@ -240,4 +242,23 @@ async fn an_agent_that_is_not_there_is_refused_before_anything_starts() {
     let scene = Scene::new(Reply::text("no")).await;
     let refused = scene.runtime().agent(support()).start().await.unwrap_err();
     assert!(refused.to_string().contains("hands work to the agent `fraud`"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_flow_has_used_that_broke_off_is_on_the_bill_of_its_caller() {
+    let scene = Scene::new(script(None)).await;
+    let fraud = fraud(None);
+    let inner = Pipeline::new("inner")
+        .then(&fraud)
+        .try_apply(|_: String| Err::<String, _>(ToolError::Failed("no".into())));
+    let outer =
+        Pipeline::new("outer").then(&named::<String>("inner")).fallback(fraud.name().clone());
+    let (inner, outer) = (inner.build().unwrap(), outer.build().unwrap());
+    let agents = scene.runtime().agent(&fraud).agent(&inner).agent(&outer);
+    let runtime = scene.start(agents).await;
+    let run = runtime.named("outer").unwrap().run("Well?").deps(&Customer { id: 7 });
+    let outcome = run.wait().await.unwrap().outcome;
+    assert_eq!(output(&outcome), json!("fraud says no to Well?"));
+    assert_eq!(usage(&outcome)["requests"], 2);
+    runtime.shutdown().await;
 }

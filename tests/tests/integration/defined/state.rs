@@ -1,11 +1,11 @@
 //! The state that travels with a run: read and changed by tools of both languages.
 
 use axon_kernel::spec::Effect;
-use axon_runtime::{Agent, Outcome, Tool, ToolContext, ToolError};
+use axon_runtime::{Agent, Outcome, Pipeline, Router, Tool, ToolContext, ToolError};
 use axon_test::scripted_model::ChatRequest;
 use axon_test::{Reply, Script};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{MODEL, Scene};
 
@@ -153,6 +153,53 @@ async fn a_state_that_is_no_object_is_refused_and_one_of_another_shape_breaks_th
     let Outcome::Failed(failed) = &outcome.outcome else { panic!("{outcome:?}") };
     assert!(failed.failure.to_string().contains("no such thing"), "{failed:?}");
     assert_eq!(json!(outcome.state), json!({ "seen": 7 }));
+    runtime.shutdown().await;
+}
+
+/// A clerk sends the customer to the shop, looks what was seen there, and says so; the shop sees to
+/// what it is asked.
+fn clerk_and_shop() -> Script {
+    Script::function(|body| {
+        let request = ChatRequest::new(body);
+        let system = body["messages"][0]["content"].as_str().unwrap_or_default();
+        if !system.contains("clerk") {
+            return match request.tool_return("see") {
+                None => Reply::tool_calls([("see", json!({ "item": request.user_prompt() }))]),
+                Some(_) => Reply::text("seen to"),
+            };
+        }
+        match (request.tool_return("shop"), request.tool_return("look")) {
+            (None, _) => Reply::tool_calls([("shop", json!({ "prompt": "a" }))]),
+            (_, None) => Reply::tool_calls([("look", json!({}))]),
+            (_, Some(seen)) => Reply::text(seen),
+        }
+    })
+}
+
+#[tokio::test]
+async fn the_state_goes_along_with_the_work_and_comes_back_changed() {
+    let scene = Scene::new(clerk_and_shop()).await;
+    scene.project.write("shop_tools.py", TOOLS);
+    let (shop, other) = (shop("shop"), shop("other"));
+    let clerk = Agent::<(), String>::builder("clerk")
+        .model(MODEL)
+        .instructions("You are the clerk.")
+        .delegate("shop", "Sees to it.")
+        .python_tool("look", "shop_tools:look", Effect::Pure)
+        .build()
+        .unwrap();
+    let day = Pipeline::new("day").then(&clerk).then(&other).build().unwrap();
+    let desk = Router::new("desk").rule("true", "day").build().unwrap();
+    let agents = scene.runtime().agent(&shop).agent(&other).agent(&clerk);
+    let runtime = scene.start(agents.agent(&day).agent(&desk)).await;
+    let run = runtime.agent(&desk).run("b").state(&json!({ "draft": "x", "kept": 1 }));
+    let answer = run.await.unwrap();
+    // The clerk's Python tool saw what the Rust tool of the shop had changed, and so it was told on.
+    let seen = json!(["a", r#"["a"]"#]);
+    let left = json!({ "draft": "x", "kept": 1, "seen": seen, "ticks": 0, "lost": false });
+    assert_eq!(Value::Object(answer.state), left);
+    let replay = runtime.records().replay(&answer.run_id).await.unwrap();
+    assert_eq!(Value::Object(replay.state), left);
     runtime.shutdown().await;
 }
 
