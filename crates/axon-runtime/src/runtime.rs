@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
-use crate::agents_dir::{AgentDefinition, FolderError, config_file, load_config};
+use crate::agents_dir::{AgentDefinition, FolderError, check_together, config_file, load_config};
 use crate::budget::Budget;
 use crate::define::{Agent as DefinedAgent, AgentCode, DefinitionError};
 use crate::direct::DirectModels;
@@ -412,7 +412,12 @@ impl Runtime {
         let registered: Vec<AgentName> =
             self.agents().iter().map(|agent| agent.name().clone()).collect();
         let own = &definition.spec.name;
-        check_others(&definition.spec, &registered.iter().chain([own]).collect::<Vec<_>>())
+        check_others(&definition.spec, &registered.iter().chain([own]).collect::<Vec<_>>())?;
+        // With the definition that it has now, if it is to have another.
+        let others = self.agents().into_iter().filter(|agent| agent.name() != own);
+        let others = others.map(|agent| AgentDefinition::from(agent.spec().as_ref().clone()));
+        let all: Vec<AgentDefinition> = others.chain([definition.clone()]).collect();
+        Ok(check_together(&all).map_err(FolderError::Spec)?)
     }
 }
 

@@ -87,7 +87,7 @@ impl Config {
         let taken =
             |group: &&GroupName| names.contains(group.as_str()) || PARTS.contains(&group.as_str());
         let taken = self.groups.keys().filter(taken).map(|group| Problem {
-            position: Position { line: 1, column: 1 },
+            position: None,
             key: format!("groups.{group}"),
             what: Rule::GroupName { group: group.clone() }.into(),
         });
@@ -96,7 +96,7 @@ impl Config {
                 let nearest = nearest(name.as_str(), names.iter().copied()).map(str::to_owned);
                 let position = self.origin.agents.get(&pointer).copied();
                 Problem {
-                    position: position.unwrap_or(Position { line: 1, column: 1 }),
+                    position,
                     key: dotted(&pointer),
                     what: Rule::NoAgent { name: name.clone(), nearest }.into(),
                 }

@@ -168,7 +168,7 @@ impl GraphProblem {
     #[must_use]
     pub fn in_file(self) -> Problem {
         Problem {
-            position: self.position.unwrap_or(Position { line: 1, column: 1 }),
+            position: self.position,
             key: dotted(&self.pointer),
             what: What::Graph(self.what),
         }

@@ -18,7 +18,8 @@ impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_break}{}:{problem}", self.path)?;
+            let space = if problem.position.is_some() { "" } else { " " };
+            write!(f, "{line_break}{}:{space}{problem}", self.path)?;
         }
         Ok(())
     }
@@ -27,8 +28,8 @@ impl fmt::Display for SpecError {
 /// One problem of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it is.
-    pub position: Position,
+    /// Where it is, if it stands in a file.
+    pub position: Option<Position>,
     /// The key that it is about, like `tools[0].timeout`; empty if it is about no key.
     pub key: String,
     /// What it is.
@@ -37,8 +38,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Position { line, column } = self.position;
-        write!(f, "{line}:{column}: ")?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, "{line}:{column}: ")?;
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -36,7 +36,7 @@ impl<'t> Source<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let problem = |error: &toml::de::Error| Problem {
-                position: Position::of(text, error.span().map_or(0, |span| span.start)),
+                position: Some(Position::of(text, error.span().map_or(0, |span| span.start))),
                 key: String::new(),
                 what: What::Syntax { message: one_line(error.message()) },
             };
@@ -139,7 +139,7 @@ impl<'t> Source<'t> {
 
     /// Adds a problem at the byte `offset`.
     pub(super) fn add(&mut self, offset: usize, pointer: &str, what: What) {
-        let position = Position::of(self.text, offset);
+        let position = Some(Position::of(self.text, offset));
         self.problems.push(Problem { position, key: dotted(pointer), what });
     }
 

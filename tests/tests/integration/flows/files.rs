@@ -1,8 +1,11 @@
 //! Pipelines in files: what they do, and how they are refused before anything starts.
 
 use axon_kernel::event::PauseReason;
+use axon_kernel::spec::{AgentName, AgentSpec, FileText};
 use axon_kernel::wire::DeferredRequest;
-use axon_runtime::{Outcome, Pipeline, Runtime, ToolError};
+use axon_runtime::{Outcome, Pipeline, Runtime, ToolError, named};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{answering, ask};
@@ -174,4 +177,51 @@ async fn the_whole_is_drawn_for_terminals_and_for_documents() {
     let schema = axon(&project, &["schema", "pipeline"]).output().await.unwrap();
     let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
     assert_eq!(schema["title"], "pipeline.toml");
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Cards {
+    cards: u32,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Loans {
+    loans: u32,
+}
+
+#[tokio::test]
+async fn what_comes_later_has_to_fit_those_that_are_there() {
+    let told = |takes: &str| {
+        let text = format!(
+            "[[steps]]\nname = 'c'\nagent = 'count'\n[[steps]]\nname = 'say'\nagent = 'echo'\n\
+             prompt = 'there are {{{{ {takes} }}}}'"
+        );
+        let file = FileText { path: "pipeline.toml", text: &text };
+        let name = AgentName::try_from("told").unwrap();
+        AgentSpec::pipeline_from_toml(name, file, &|_| None, &|_| Err("".into())).unwrap()
+    };
+    let cards = Pipeline::new("count").apply(|_: String| Cards { cards: 3 }).build().unwrap();
+    let loans = Pipeline::new("count").apply(|_: String| Loans { loans: 3 }).build().unwrap();
+    let builder = Runtime::builder().agent(&cards).agent(answering("echo", |text| text));
+    let runtime = builder.start().await.unwrap();
+    let refused = runtime.start_agent(told("c.crads")).await.unwrap_err();
+    let why = "pipeline `told`:7:10: steps[1].prompt: `c` has no `crads`; did you mean `cards`?";
+    assert_eq!(refused.to_string(), why);
+    runtime.start_agent(told("c.cards")).await.unwrap();
+    // Also where it is another one that does not fit any more.
+    let refused = runtime.reload_agent(&loans).await.unwrap_err();
+    assert!(refused.to_string().contains("`c` has no `cards`"), "{refused}");
+    assert_eq!(ask(&runtime, "told", "Well?").await.unwrap(), json!("there are 3"));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_and_stands_in_no_file_is_told_by_its_name() {
+    let report = Pipeline::new("report").map(|_: String| vec![1], &named::<String>("writer"));
+    let report = report.then(&named::<String>("writer")).build().unwrap();
+    let Err(refused) = Runtime::builder().agent(&report).start().await else { panic!("it starts") };
+    let refused = refused.to_string();
+    assert!(!refused.contains("1:1") && refused.contains("`writer`"), "{refused}");
 }

@@ -33,7 +33,9 @@ impl Walk<'_> {
         let mut note: Option<String> = None;
         let mut at = scope.since();
         for again in 0..=ROUTED_AGAIN {
-            let place = if again == 0 { path.to_owned() } else { format!("{path}@{}", again + 1) };
+            // Another question than the step's own, also for those who are asked instead.
+            let round = if again == 0 { String::new() } else { format!("@{}", again + 1) };
+            let place = format!("{path}?{round}");
             let chosen = match self.ask(&route.by, &place, scope, note.as_deref())? {
                 Came::Done(chosen, when) => {
                     at = at.max(when);

@@ -141,8 +141,8 @@ fn an_agent_chooses_who_is_asked() {
         [(json!({ "to": "bank", "why": "money" }), "bank"), (json!("human"), "human")]
     {
         let mut run = Run::new(&flow, "My card!");
-        assert_eq!(run.wants(), "route");
-        run.done("route", said);
+        assert_eq!(run.wants(), "route?");
+        run.done("route?", said);
         assert_eq!(run.wants(), format!("route.{target}"));
         assert_eq!(run.asked(&format!("route.{target}")), "My card!");
         assert_eq!(run.done(&format!("route.{target}"), "ok").output(), "ok");
@@ -154,17 +154,17 @@ fn an_agent_that_chooses_nobody_is_told_so_and_asked_again() {
     let flow = router();
     let mut run = Run::new(&flow, "My card!");
     run.wants();
-    assert_eq!(run.done("route", json!({ "to": "police" })).wants(), "route@2");
+    assert_eq!(run.done("route?", json!({ "to": "police" })).wants(), "route?@2");
     assert_eq!(
-        run.asked("route@2"),
+        run.asked("route?@2"),
         "My card!\n\n(`police` cannot be chosen: choose one of bank, human)"
     );
-    assert_eq!(run.done("route@2", json!({ "for": 1 })).wants(), "route@3");
+    assert_eq!(run.done("route?@2", json!({ "for": 1 })).wants(), "route?@3");
     assert_eq!(
-        run.asked("route@3"),
+        run.asked("route?@3"),
         "My card!\n\n(`{\"for\":1}` cannot be chosen: choose one of bank, human)"
     );
-    let failure = run.done("route@3", "nobody").failure();
+    let failure = run.done("route?@3", "nobody").failure();
     let expected = "model_behavior: step `route`: `triage` chose none of those that it can choose";
     assert_eq!(failure, expected);
 }
@@ -175,9 +175,9 @@ fn a_note_stands_beside_a_question_of_any_form() {
     let parts = json!(["see", { "kind": "image-url" }]);
     let mut run = Run::new(&flow, parts);
     run.wants();
-    run.done("route", "x").wants();
+    run.done("route?", "x").wants();
     assert_eq!(
-        run.asked("route@2"),
+        run.asked("route?@2"),
         &json!(["see", { "kind": "image-url" }, "(`x` cannot be chosen: choose one of bank, human)"])
     );
     let Does::Route(route) = &mut flow.steps[0].does else { panic!() };
@@ -185,10 +185,10 @@ fn a_note_stands_beside_a_question_of_any_form() {
     route.to[0].prompt = Some(template("{{ route.why }}: {{ previous }}"));
     let mut run = Run::new(&flow, "hi");
     run.wants();
-    run.done("route", "x").wants();
+    run.done("route?", "x").wants();
     let noted = "Who for: hi\n\n(`x` cannot be chosen: choose one of bank, human)";
-    assert_eq!(run.asked("route@2"), noted);
-    run.done("route@2", json!({ "to": "bank", "why": "money" })).wants();
+    assert_eq!(run.asked("route?@2"), noted);
+    run.done("route?@2", json!({ "to": "bank", "why": "money" })).wants();
     assert_eq!(run.asked("route.bank"), "money: hi");
 }
 
@@ -197,10 +197,27 @@ fn a_router_whose_agent_fails_asks_others() {
     let flow = Flow { on_failure: others(&["bank", "human"]), ..router() };
     let mut run = Run::new(&flow, "hi");
     run.wants();
-    assert_eq!(run.failed("route", FailureKind::ModelAuth).wants(), "!bank");
+    assert_eq!(run.failed("route?", FailureKind::ModelAuth).wants(), "!bank");
     // Whoever was chosen and failed is not asked once more.
     let mut run = Run::new(&flow, "hi");
     run.wants();
-    run.done("route", "bank").wants();
+    run.done("route?", "bank").wants();
     assert_eq!(run.failed("route.bank", FailureKind::Tool).wants(), "!human");
+}
+
+#[test]
+fn whoever_chose_instead_of_another_is_asked_the_message_anew() {
+    let mut flow = router();
+    let Does::Route(route) = &mut flow.steps[0].does else { panic!() };
+    route.by.edge.on_failure = others(&["boss"]);
+    flow.steps[0].on_failure = others(&["boss"]);
+    let mut run = Run::new(&flow, "hi");
+    for round in ["route?", "route?@2", "route?@3"] {
+        assert_eq!(run.wants(), round);
+        let instead = format!("{round}!boss");
+        assert_eq!(run.failed(round, FailureKind::ModelAuth).wants(), instead);
+        run.done(&instead, "nobody");
+    }
+    assert_eq!(run.wants(), "route!boss");
+    assert_eq!(run.done("route!boss", "I see to it").output(), "I see to it");
 }

@@ -3,7 +3,9 @@
 use super::files::{pipeline_of, router_of};
 use super::*;
 use crate::schema::Schema;
-use crate::spec::{AgentSpec, FileText, OutputSpec, PythonTarget, ToolName, ToolSpec, ToolTarget};
+use crate::spec::{
+    AgentSpec, FileText, OutputSpec, PythonTarget, SpecError, ToolName, ToolSpec, ToolTarget,
+};
 
 /// Makes an agent that answers text.
 pub(super) fn text_agent(name: &str) -> AgentSpec {
@@ -40,8 +42,8 @@ pub(super) fn router(text: &str) -> AgentSpec {
 /// Returns what is wrong between definitions, with its place.
 fn problems(specs: &[AgentSpec]) -> Vec<String> {
     let told = |problem: GraphProblem| {
-        let agent = problem.agent.clone();
-        format!("{agent}:{}", problem.in_file())
+        let path = problem.agent.to_string();
+        SpecError { path, problems: vec![problem.in_file()] }.to_string()
     };
     System::new(specs).check().into_iter().map(told).collect()
 }
@@ -85,10 +87,10 @@ fn all_exist_who_are_named() {
     assert_eq!(
         problems(&[desk, bank, research, text_agent("fraud")]),
         [
-            "bank:1:1: tools[0].agent: there is no agent, router or pipeline `frauds`; did you mean \
+            "bank: tools[0].agent: there is no agent, router or pipeline `frauds`; did you mean \
              `fraud`?",
-            "bank:1:1: handoff.to[2]: there is no agent, router or pipeline `nobody`",
-            "bank:1:1: fallback.agent: there is no agent, router or pipeline `bnak`; did you mean \
+            "bank: handoff.to[2]: there is no agent, router or pipeline `nobody`",
+            "bank: fallback.agent: there is no agent, router or pipeline `bnak`; did you mean \
              `bank`?",
             "desk:1:6: by: there is no agent, router or pipeline `triage`",
             "desk:2:15: to[1]: there is no agent, router or pipeline `fruad`; did you mean `fraud`?",
