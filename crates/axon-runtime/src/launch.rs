@@ -46,6 +46,8 @@ pub(crate) const OFFLINE_PHASE: &str = "offline";
 #[derive(Debug)]
 pub(crate) struct Launcher {
     pub(crate) spec: Arc<AgentSpec>,
+    /// The digest of the spec, which every run records.
+    pub(crate) definition: String,
     /// The spec as the runner gets it with each attempt.
     pub(crate) wire: RawJson,
     /// The agent's Rust functions.
@@ -156,9 +158,10 @@ impl Launcher {
         let Surroundings { allow_offline, starts, launchers, .. } = surroundings;
         let (generations, living) = (Arc::default(), Living::default());
         let sockets = Sockets::below(&host.sockets, seats_of(&spec));
-        let spec = Arc::new(spec);
+        let definition = spec.digest();
         Ok(Self {
-            spec,
+            spec: Arc::new(spec),
+            definition,
             wire,
             code,
             host,

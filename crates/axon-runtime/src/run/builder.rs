@@ -289,7 +289,7 @@ impl RunBuilder {
         RunTerms {
             kind: self.agent.spec().kind(),
             timeout_ms: millis(request.timeout),
-            definition: self.agent.agent.launcher().spec.digest(),
+            definition: self.agent.agent.launcher().definition.clone(),
             module: self.agent.spec().runner.module.clone(),
             stream: request.stream,
             instructions: request.instructions.clone(),

@@ -82,7 +82,7 @@ impl From<ToolError> for Ended {
 #[derive(Debug)]
 pub(super) enum News {
     /// One has ended.
-    Ended(Called),
+    Ended(Box<Called>),
     /// One tells how far it is.
     Told(Box<RunEvent>),
 }
@@ -97,7 +97,7 @@ pub(super) struct Calls {
     room: usize,
     /// How long one that is called off may take to end.
     grace: Duration,
-    told: (mpsc::Sender<RunEvent>, mpsc::Receiver<RunEvent>),
+    told: (mpsc::Sender<Box<RunEvent>>, mpsc::Receiver<Box<RunEvent>>),
 }
 
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Calls {
     }
 
     /// Returns where a call tells how far it is.
-    pub(super) fn told(&self) -> mpsc::Sender<RunEvent> {
+    pub(super) fn told(&self) -> mpsc::Sender<Box<RunEvent>> {
         self.told.0.clone()
     }
 
@@ -173,8 +173,8 @@ impl Calls {
         tokio::select! {
             biased;
             // The sender lives in `self`, so the channel cannot close.
-            Some(told) = self.told.1.recv() => News::Told(Box::new(told)),
-            called = ended(&mut self.tasks, &mut self.under_way) => News::Ended(called),
+            Some(told) = self.told.1.recv() => News::Told(told),
+            called = ended(&mut self.tasks, &mut self.under_way) => News::Ended(Box::new(called)),
         }
     }
 

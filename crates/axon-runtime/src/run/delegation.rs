@@ -95,7 +95,7 @@ pub(super) struct Delegation {
     /// How long the other agent may take.
     timeout: Option<Duration>,
     stream: bool,
-    told: mpsc::Sender<RunEvent>,
+    told: mpsc::Sender<Box<RunEvent>>,
     unwanted: CancellationToken,
     /// This attempt waits no longer; a later one may.
     left: CancellationToken,
@@ -443,7 +443,7 @@ impl Delegation {
             Delegated { tool_call_id, path, of_run, inner: Box::new(event) }
         };
         // The run that shows it may have gone.
-        let _gone = self.told.send(RunEvent::Delegated(delegated)).await;
+        let _gone = self.told.send(Box::new(RunEvent::Delegated(delegated))).await;
     }
 
     fn failed(&self, failure: Failure) -> Ended {

@@ -292,7 +292,7 @@ impl Driver {
                 news = self.calls_here.next() => match news {
                     News::Told(event) => self.emit(*event).await?,
                     News::Ended(called) => {
-                        self.flow_call_ended(called, course).await?;
+                        self.flow_call_ended(*called, course).await?;
                         return self.take_what_is_there(course).await;
                     }
                 },
@@ -309,7 +309,7 @@ impl Driver {
         while let Some(news) = self.calls_here.next().now_or_never() {
             match news {
                 News::Told(event) => self.emit(*event).await?,
-                News::Ended(called) => self.flow_call_ended(called, course).await?,
+                News::Ended(called) => self.flow_call_ended(*called, course).await?,
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ impl Driver {
         }
         let adopted = other.adopt(self.log().run_id(), &self.request).await;
         adopted.map_err(|refusal| format!("`{name}` cannot go on: {refusal}"))?;
-        Ok(other.spec().digest())
+        Ok(other.agent.launcher().definition.clone())
     }
 
     /// Goes on with the run as the agent that it was handed to. Returns the run's end, if that one

@@ -250,7 +250,7 @@ impl Resume {
             name: name.to_owned(),
             nearest: registry.nearest(name),
         })?;
-        let (was, is) = (replay.definition.clone(), agent.spec().digest());
+        let (was, is) = (replay.definition.clone(), agent.agent.launcher().definition.clone());
         // What a fallback has taken over began with this agent's definition; what was handed on goes
         // on in the middle.
         let own = replay.agent == replay.accepted.agent || !replay.handoffs.is_empty();
@@ -297,7 +297,7 @@ impl Resume {
     /// Returns the event with which the run goes on: recorded before anything else is tried.
     fn opening(&self, replay: &Replay, agent: &AgentHandle) -> RunEvent {
         let given = millis(self.given(replay));
-        let is = agent.spec().digest();
+        let is = agent.agent.launcher().definition.clone();
         let definition = (replay.definition != is && self.allow_changed).then_some(is);
         if replay.pause.is_some() {
             return RunEvent::Resumed(Resumed { timeout_ms: given, definition });

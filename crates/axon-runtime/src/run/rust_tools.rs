@@ -121,10 +121,10 @@ impl Driver {
         match news {
             News::Told(event) => Ok(self.emit(*event).await?),
             News::Ended(called) if matches!(called.by, By::Validators) => {
-                self.output_checked(called, lease).await
+                self.output_checked(*called, lease).await
             }
             News::Ended(called) => {
-                self.call_ended(called, lease).await?;
+                self.call_ended(*called, lease).await?;
                 // There is room for one that waits.
                 match self.waiting_calls.pop_front() {
                     Some(request) => self.tool_requested(request, lease).await,

@@ -35,7 +35,7 @@ pub(crate) struct Call {
     pub(crate) budget: Budget,
     pub(crate) cancelled: CancellationToken,
     /// Where it tells how far it is; nowhere outside of a run.
-    pub(crate) told: Option<mpsc::Sender<RunEvent>>,
+    pub(crate) told: Option<mpsc::Sender<Box<RunEvent>>>,
     pub(crate) state: Carried,
     pub(crate) provided: Provided,
     pub(crate) left: Mutex<Left>,

@@ -201,7 +201,7 @@ impl<D> ToolContext<D> {
         let Some(told) = &self.call.told else { return Ok(()) };
         let (tool_call_id, name) = (self.call.tool_call_id.clone(), self.call.tool.clone());
         let progress = RunEvent::ToolProgress(ToolProgress { tool_call_id, name, data });
-        if let Err(TrySendError::Full(_)) = told.try_send(progress) {
+        if let Err(TrySendError::Full(_)) = told.try_send(Box::new(progress)) {
             metrics::counter!("axon_dropped_events_total").increment(1);
         }
         Ok(())
