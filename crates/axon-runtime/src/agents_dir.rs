@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axon_kernel::config::Config;
 use axon_kernel::failure::Failure;
-use axon_kernel::flow::System;
+use axon_kernel::flow::{GraphError, GraphProblem, System};
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, Kind, Problem, SpecError};
 
 use crate::define::AgentCode;
@@ -47,6 +48,14 @@ impl AgentDefinition {
     }
 }
 
+impl AgentDefinition {
+    /// Returns where it stands: its file, or its kind and name.
+    fn place(&self) -> String {
+        let named = || format!("{} `{}`", self.spec.kind(), self.spec.name);
+        self.file().map_or_else(named, |file| file.display().to_string())
+    }
+}
+
 impl From<AgentSpec> for AgentDefinition {
     fn from(spec: AgentSpec) -> Self {
         Self { spec, folder: None, path: Vec::new(), code: AgentCode::default() }
@@ -72,12 +81,7 @@ pub fn misfits(all: &[AgentDefinition]) -> Vec<Misfit> {
     }
     let of = |(agent, problems)| {
         let definition = all.iter().rfind(|definition| definition.spec.name == agent);
-        let file = definition.and_then(AgentDefinition::file);
-        let named = || {
-            let kind = definition.map(|definition| definition.spec.kind()).unwrap_or_default();
-            format!("{kind} `{agent}`")
-        };
-        let path = file.map_or_else(named, |file| file.display().to_string());
+        let path = definition.map_or_else(|| agent.to_string(), AgentDefinition::place);
         Misfit { error: SpecError { path, problems }, agent }
     };
     found.into_iter().map(of).collect()
@@ -90,6 +94,28 @@ pub fn misfits(all: &[AgentDefinition]) -> Vec<Misfit> {
 /// What is wrong with the first that does not.
 pub fn check_together(all: &[AgentDefinition]) -> Result<(), SpecError> {
     misfits(all).into_iter().next().map_or(Ok(()), |misfit| Err(misfit.error))
+}
+
+/// Checks that `definition` fits `others`, which are there already; that it closes a circle with them
+/// is no misfit.
+///
+/// # Errors
+///
+/// What does not fit in it.
+pub(crate) fn check_among(
+    definition: &AgentDefinition,
+    others: &[Arc<AgentSpec>],
+) -> Result<(), SpecError> {
+    let all = others.iter().map(AsRef::as_ref).chain([&definition.spec]);
+    let own = System::new(all).check().into_iter().filter(|problem| {
+        let closes = matches!(problem.what, GraphError::Circle { .. });
+        problem.agent == definition.spec.name && !closes
+    });
+    let problems: Vec<Problem> = own.map(GraphProblem::in_file).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(SpecError { path: definition.place(), problems })
 }
 
 /// Why an agent, or what holds for all of them, could not be read.

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentHandle, Standing};
 use crate::agents::Agents;
-use crate::agents_dir::{AgentDefinition, FolderError, check_together, config_file, load_config};
+use crate::agents_dir::{AgentDefinition, FolderError, check_among, config_file, load_config};
 use crate::budget::Budget;
 use crate::define::{Agent as DefinedAgent, AgentCode, DefinitionError};
 use crate::direct::DirectModels;
@@ -407,17 +407,15 @@ impl Runtime {
             .then(|| StartError::Refused { agent, failure: Box::new(failure) })
     }
 
-    /// Checks that the agents are there that take over for this one, or do a part of its work.
+    /// Checks that a definition fits those that are there: all whom it names, and what it is told by
+    /// them. Circles that come of it are stopped by their depth, and the others may be changed next.
     fn check_others(&self, definition: &AgentDefinition) -> Result<(), StartError> {
-        let registered: Vec<AgentName> =
-            self.agents().iter().map(|agent| agent.name().clone()).collect();
         let own = &definition.spec.name;
-        check_others(&definition.spec, &registered.iter().chain([own]).collect::<Vec<_>>())?;
-        // With the definition that it has now, if it is to have another.
-        let others = self.agents().into_iter().filter(|agent| agent.name() != own);
-        let others = others.map(|agent| AgentDefinition::from(agent.spec().as_ref().clone()));
-        let all: Vec<AgentDefinition> = others.chain([definition.clone()]).collect();
-        Ok(check_together(&all).map_err(FolderError::Spec)?)
+        let specs: Vec<Arc<AgentSpec>> = self.agents().iter().map(AgentHandle::spec).collect();
+        let names: Vec<&AgentName> = specs.iter().map(|spec| &spec.name).chain([own]).collect();
+        check_others(&definition.spec, &names)?;
+        check_among(definition, &specs).map_err(FolderError::Spec)?;
+        Ok(())
     }
 }
 

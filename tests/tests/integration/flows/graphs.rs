@@ -192,8 +192,9 @@ async fn holds(case: Case, requests: &AtomicU64) {
         assert_eq!(parent.envelope.hops as usize, parent.path.depth() - 1);
         assert_eq!(parent.envelope.trace_id.as_ref(), Some(&outcome.run_id));
         let (own, above) = (deadlines[&record[0].run_id], deadlines[&parent.run_id]);
-        // Both clocks are read one after the other.
-        assert!(own.since(above) <= Duration::from_millis(100), "a deadline has grown");
+        // Both clocks are read one after the other, on a machine that may be busy. Whoever began
+        // anew would have a minute.
+        assert!(own.since(above) <= SLACK, "a deadline has grown");
     }
     runtime.shutdown().await;
 }
