@@ -208,7 +208,9 @@ impl Lane {
             Err(ResumeError::Quarantined { recoveries, .. }) => {
                 PauseReason::Quarantined { recoveries }
             }
-            Err(ResumeError::Refused(Refusal::Stopped { .. } | Refusal::Draining { .. })) => {
+            Err(ResumeError::Refused(
+                Refusal::Stopped { .. } | Refusal::Draining { .. } | Refusal::Ending,
+            )) => {
                 return Err(Closed);
             }
             Err(ResumeError::Secrets { .. }) => {

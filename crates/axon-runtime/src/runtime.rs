@@ -3,6 +3,7 @@
 mod builder;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -150,6 +151,7 @@ impl Runtime {
             events,
             budget: Budget::of_all(config.budget),
             recovers,
+            drains: AtomicBool::new(false),
             agents: OnceLock::new(),
         });
         let groups = config.groups.iter();
@@ -325,16 +327,25 @@ impl Runtime {
         self.inner.services.events.listen()
     }
 
-    /// Takes no new runs, lets those under way finish, at most until `deadline` has passed, and
-    /// shuts down. Returns how many runs had to be stopped.
+    /// Takes no new runs, lets those under way finish with all that they ask of others, at most until
+    /// `deadline` has passed, and shuts down. Returns how many runs had to be stopped, those below
+    /// others among them.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        let agents = self.agents();
-        for handle in &agents {
-            handle.agent.stand(Standing::Draining);
+        let Inner { services, recovery, .. } = self.inner.as_ref();
+        services.drains.store(true, Ordering::Relaxed);
+        if let Some(recovery) = recovery.get() {
+            recovery.abort();
         }
-        let vacated = agents.iter().map(|handle| handle.agent.gate.vacated());
-        let _in_time = tokio::time::timeout(deadline, join_all(vacated)).await;
-        let left = agents.iter().map(|handle| handle.agent.gate.inside()).sum();
+        let agents = self.agents();
+        let inside = || agents.iter().map(|handle| handle.agent.gate.inside()).sum::<usize>();
+        let all_gone = async {
+            // A run may go on with another agent, whose last one had gone before.
+            while inside() > 0 {
+                join_all(agents.iter().map(|handle| handle.agent.gate.vacated())).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(deadline, all_gone).await;
+        let left = inside();
         self.shutdown().await;
         left
     }

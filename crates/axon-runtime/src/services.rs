@@ -1,5 +1,6 @@
 //! What all agents and runs of a runtime share.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 
 use axon_kernel::ids::RunId;
@@ -34,6 +35,8 @@ pub(crate) struct Services {
     pub(crate) budget: Budget,
     /// Whether runs go on by themselves whose process has gone, or whose pause is over.
     pub(crate) recovers: bool,
+    /// Whether nothing new is begun: only what is under way goes on, with all that it asks of others.
+    pub(crate) drains: AtomicBool,
     /// The supervisors, which hold these services: hence weak.
     pub(crate) agents: OnceLock<Weak<Agents>>,
 }

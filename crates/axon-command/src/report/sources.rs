@@ -150,7 +150,10 @@ impl From<Refusal> for Report {
             Refusal::Overloaded { .. } | Refusal::ConversationBusy { .. } => {
                 Exit::of_failure(FailureKind::Busy)
             }
-            Refusal::Stopped { .. } | Refusal::Draining { .. } | Refusal::Store(_) => Exit::FAILED,
+            Refusal::Stopped { .. }
+            | Refusal::Draining { .. }
+            | Refusal::Ending
+            | Refusal::Store(_) => Exit::FAILED,
         };
         let text = refusal.to_string();
         let (what, todo) = match text.split_once("; did you mean") {

@@ -1,5 +1,6 @@
 //! The door to one agent.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -223,7 +224,7 @@ impl AgentHandle {
         lease.client().schema().await.map_err(axon_runner::RequestError::into_failure)
     }
 
-    /// Lets a run in, unless the agent is full or takes none.
+    /// Lets a run in that is under way already, unless the agent is full or takes none.
     pub(crate) fn admit(&self) -> Result<Admission, Refusal> {
         self.check_open()?;
         self.agent.gate.admit().map_err(|full| Refusal::Overloaded {
@@ -234,15 +235,27 @@ impl AgentHandle {
         })
     }
 
-    /// Lets a run in that another one may have asked for. That one keeps its place while it waits,
-    /// so where work may come back to an agent above, nobody below waits for a place: whoever waits
-    /// for one then waits for runs that wait for none of its own kind.
+    /// Lets a run in that is begun now. Another one may have asked for it: that one keeps its place
+    /// while it waits, so where work may come back to an agent above, nobody below waits for a place:
+    /// whoever waits for one then waits for runs that wait for none of its own kind.
     pub(crate) fn admit_below(&self, parent: Option<&Parent>) -> Result<Admission, Refusal> {
-        if !parent.is_some_and(|parent| self.services.registry.comes_back(self, &parent.path)) {
+        let Some(parent) = parent else {
+            self.check_new()?;
+            return self.admit();
+        };
+        if !self.services.registry.comes_back(self, &parent.path) {
             return self.admit();
         }
         self.check_open()?;
         Ok(Admission::beside())
+    }
+
+    /// Checks that something new may begin.
+    fn check_new(&self) -> Result<(), Refusal> {
+        match self.services.drains.load(Ordering::Relaxed) {
+            true => Err(Refusal::Ending),
+            false => Ok(()),
+        }
     }
 
     fn check_open(&self) -> Result<(), Refusal> {
@@ -270,6 +283,9 @@ impl AgentHandle {
     ) -> Result<Admission, Refusal> {
         if parent.is_some_and(|parent| self.services.registry.comes_back(self, &parent.path)) {
             return self.admit_below(parent);
+        }
+        if parent.is_none() {
+            self.check_new()?;
         }
         let room = self.agent.gate.room_for_recovered().await;
         loop {

@@ -47,6 +47,9 @@ pub enum Refusal {
         /// When it is tried again; nothing if only a restart or a reload helps.
         retry_after: Option<Duration>,
     },
+    /// The whole runtime is about to end: it lets what is under way finish.
+    #[error("the service is about to end and begins no new run; ask again in a moment")]
+    Ending,
     /// The agent takes no new run until it is restarted.
     #[error("agent `{agent}` was drained and takes no run until it is restarted")]
     Draining {
@@ -81,6 +84,7 @@ impl Refusal {
             Self::Invalid { .. } => "invalid_request",
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable { .. } => "agent_unavailable",
+            Self::Ending => "draining",
             Self::Draining { .. } => "agent_draining",
             Self::ConversationBusy { .. } => "conversation_busy",
             Self::Stopped { .. } => "agent_stopped",
@@ -94,7 +98,7 @@ impl Refusal {
         let kind = match &self {
             Self::NotFound { .. } | Self::Invalid { .. } => FailureKind::Config,
             Self::Unavailable { cause, .. } => cause.kind,
-            Self::Stopped { .. } | Self::Draining { .. } => FailureKind::Cancelled,
+            Self::Stopped { .. } | Self::Draining { .. } | Self::Ending => FailureKind::Cancelled,
             Self::Overloaded { .. } | Self::ConversationBusy { .. } => FailureKind::Busy,
             Self::Store(_) => FailureKind::Internal,
         };
@@ -111,6 +115,7 @@ impl Refusal {
             Self::NotFound { .. }
             | Self::Invalid { .. }
             | Self::Draining { .. }
+            | Self::Ending
             | Self::ConversationBusy { .. }
             | Self::Stopped { .. }
             | Self::Store(_) => {}

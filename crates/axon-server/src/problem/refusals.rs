@@ -19,6 +19,7 @@ impl From<Refusal> for Problem {
                 }
             }
             Refusal::Invalid { .. } => of(StatusCode::UNPROCESSABLE_ENTITY),
+            Refusal::Ending => Self::draining(),
             Refusal::Overloaded { retry_after, .. } => {
                 of(StatusCode::TOO_MANY_REQUESTS).retry_after(Some(retry_after))
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reqwest::StatusCode;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::service::{Service, Stream, id_of, names, ok, refused};
 use super::{talker, talking, write_agent};
@@ -36,6 +36,45 @@ async fn a_service_that_is_told_to_end_lets_runs_finish_and_answers_who_waits() 
     assert!(service.said().contains("SIGTERM"), "{}", service.said());
     assert_eq!(service.ended().await, 0);
     assert_eq!(project.sockets(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_under_way_takes_its_remaining_steps() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    write_agent(&project, "closer", talker(), |_| ());
+    project.write(
+        "agents/both/pipeline.toml",
+        r#"
+        description = "Says it slowly, and then closes."
+
+        [[steps]]
+        name = "say"
+        agent = "talker"
+        prompt = "slow"
+
+        [[steps]]
+        name = "close"
+        agent = "closer"
+        prompt = "closed after {{ say }}"
+        "#,
+    );
+    let service = Arc::new(Service::start(&project, &[]).await);
+    let ask = service.post("/v1/agents/both/runs", &json!({ "prompt": "both" }));
+    let mut stream = Stream::open(ask).await;
+    stream.until("delegated").await;
+    service.signal(Signal::TERM);
+    until("it is not ready", async || {
+        service.get("/readyz").send().await.unwrap().status() == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    let told = stream.rest().await;
+    let last = told.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), &last.data["output"]),
+        ("completed", &"closed after slow".into())
+    );
+    assert_eq!(Arc::into_inner(service).unwrap().ended().await, 0);
 }
 
 #[tokio::test]
