@@ -12,6 +12,7 @@ use crate::define::AgentCode;
 use crate::edges::Edges;
 use crate::events::Events;
 use crate::launchers::Launchers;
+use crate::meters::Meters;
 use crate::models::Models;
 use crate::records::{RunRecords, UNWANTED};
 use crate::registry::Registry;
@@ -27,6 +28,7 @@ pub(crate) struct Services {
     pub(crate) launchers: Launchers,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) models: Models,
     /// The ways that messages of routers and pipelines go.
     pub(crate) edges: Edges,

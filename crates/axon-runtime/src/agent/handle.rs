@@ -242,7 +242,7 @@ impl AgentHandle {
             return self.admit();
         }
         self.check_open()?;
-        Ok(Admission::beside())
+        Ok(self.agent.gate.beside())
     }
 
     fn check_open(&self) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axon_kernel::ids::{Generation, RunId, ToolCallId};
+use axon_kernel::metric;
 use axon_kernel::wire::Unfinished;
 use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
 use futures_util::FutureExt;
@@ -13,6 +14,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use crate::launch::{Launched, Launcher};
+use crate::meters;
 
 /// How often a runner is asked whether a cancelled run has stopped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -164,7 +166,7 @@ impl Tenancy {
         if tokio::time::timeout(grace + KILL_WAIT, self.runner.stop(grace)).await.is_err() {
             let (generation, pid) = (self.generation, self.pid());
             tracing::error!(%generation, pid, "a runner survived its kill");
-            metrics::counter!("axon_runner_leaks_total").increment(1);
+            meters::count(&metric::RUNNER_LEAKS, 1);
         }
     }
 
