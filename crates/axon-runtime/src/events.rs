@@ -170,8 +170,8 @@ fn count(meters: &Meters, event: &RuntimeEvent) {
         }
         RuntimeEvent::Supervision(SupervisionEvent { supervisor, happening, .. }) => {
             match happening {
-                Happening::Exhausted { .. } => meters.escalated(supervisor, "intensity"),
-                Happening::GivenUp { .. } => meters.escalated(supervisor, "given_up"),
+                Happening::Exhausted { .. } => meters.escalated(supervisor, meters::INTENSITY),
+                Happening::GivenUp { .. } => meters.escalated(supervisor, meters::GIVEN_UP),
                 Happening::Leaked => meters.count(&metric::RUNNER_LEAKS, 1),
                 Happening::Started
                 | Happening::Exited { .. }

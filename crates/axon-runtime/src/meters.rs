@@ -26,6 +26,12 @@ use self::series::Series;
 pub(crate) use agent::{AgentMeters, Shown, ToolCall};
 pub(crate) use watch::watch;
 
+/// A supervisor had more restarts than it allows.
+pub(crate) const INTENSITY: &str = "intensity";
+
+/// A supervisor has given a child up.
+pub(crate) const GIVEN_UP: &str = "given_up";
+
 /// How many models may have a breaker that is shown.
 const MODELS: usize = 256;
 
@@ -95,7 +101,11 @@ impl Meters {
             own.counter(counted, &[]).increment(0);
         }
         let (agents, pauses) = (Mutex::default(), Arc::default());
-        Self { agents, own, models: Bounded::new(MODELS), pauses }
+        let meters = Self { agents, own, models: Bounded::new(MODELS), pauses };
+        for supervisor in ["root", "agents"] {
+            meters.supervises(supervisor);
+        }
+        meters
     }
 
     /// Returns what is told of an agent: the same as long as it is there.
@@ -116,10 +126,21 @@ impl Meters {
         }
     }
 
+    /// Begins to count what a supervisor gives up.
+    pub(crate) fn supervises(&self, supervisor: &str) {
+        for reason in [INTENSITY, GIVEN_UP] {
+            self.count_escalations(supervisor, reason, 0);
+        }
+    }
+
     /// Counts that a supervisor gave up.
     pub(crate) fn escalated(&self, supervisor: &str, reason: &str) {
+        self.count_escalations(supervisor, reason, 1);
+    }
+
+    fn count_escalations(&self, supervisor: &str, reason: &str, count: u64) {
         let labels = [("supervisor", supervisor), ("reason", reason)];
-        self.own.counter(&metric::SUPERVISOR_ESCALATIONS, &labels).increment(1);
+        self.own.counter(&metric::SUPERVISOR_ESCALATIONS, &labels).increment(count);
     }
 
     /// Counts what belongs to no agent.

@@ -161,6 +161,9 @@ impl Runtime {
             recovers,
             agents: OnceLock::new(),
         });
+        for group in config.groups.keys() {
+            services.meters.supervises(group.as_str());
+        }
         let groups = config.groups.iter();
         let groups = groups.map(|(name, group)| Group::new(name.clone(), group.clone())).collect();
         let agents = Agents::new(services.clone(), groups);

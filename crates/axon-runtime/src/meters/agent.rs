@@ -27,6 +27,9 @@ const OTHER_MODELS: usize = 32;
 const COMMON_REASONS: [FailureKind; 3] =
     [FailureKind::RunnerDied, FailureKind::Cancelled, FailureKind::Config];
 
+/// The refusals that are counted from the beginning.
+const COMMON_REFUSALS: [&str; 2] = ["overloaded", "agent_unavailable"];
+
 /// What is measured of one agent. It outlives each restart of the agent's actor.
 #[derive(Debug)]
 pub(crate) struct AgentMeters {
@@ -116,6 +119,9 @@ impl AgentMeters {
         for outcome in ["completed", "failed", "cancelled", "rejected"] {
             meters.count(&metric::RUNS, &[("outcome", outcome)], 0);
         }
+        for reason in COMMON_REFUSALS {
+            meters.count(&metric::REJECTED, &[("reason", reason)], 0);
+        }
         meters
     }
 
@@ -126,6 +132,8 @@ impl AgentMeters {
         let has_runners = spec.flow.is_none();
         self.shown().has_runners = has_runners;
         if has_runners {
+            self.gauge(&metric::RUNNER_MEMORY, &[]).increment(0.0);
+            self.gauge(&metric::RUNNER_CPU, &[]).increment(0.0);
             for reason in COMMON_REASONS {
                 self.count(&metric::AGENT_RESTARTS, &[("reason", reason.label())], 0);
             }
