@@ -48,9 +48,20 @@ pub fn render(recorder: &PrometheusHandle) -> String {
     })
 }
 
+/// Gathers for ever what the histograms were told: that grows until it is gathered, and perhaps nobody
+/// ever scrapes.
+pub async fn upkeep(recorder: PrometheusHandle) {
+    let mut due = tokio::time::interval(UPKEEP);
+    loop {
+        due.tick().await;
+        recorder.run_upkeep();
+    }
+}
+
 /// Makes Prometheus's recorder the one of the process, and returns what writes its metrics: for
 /// [`ServerBuilder::metrics`](crate::ServerBuilder::metrics). A service that has a recorder of its own
-/// takes the settings of [`prometheus`] for it, and gives what [`render`] writes.
+/// takes the settings of [`prometheus`] for it, keeps it with [`upkeep`], and gives what [`render`]
+/// writes.
 ///
 /// # Errors
 ///
@@ -61,14 +72,6 @@ pub fn render(recorder: &PrometheusHandle) -> String {
 /// Outside a tokio runtime.
 pub fn install_recorder() -> Result<impl Fn() -> String + Send + Sync + 'static, BuildError> {
     let recorder = prometheus()?.install_recorder()?;
-    let kept = recorder.clone();
-    // What histograms are told grows until it is gathered, and perhaps nobody ever scrapes.
-    tokio::spawn(async move {
-        let mut due = tokio::time::interval(UPKEEP);
-        loop {
-            due.tick().await;
-            kept.run_upkeep();
-        }
-    });
+    tokio::spawn(upkeep(recorder.clone()));
     Ok(move || render(&recorder))
 }

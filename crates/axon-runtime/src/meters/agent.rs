@@ -27,6 +27,10 @@ const OTHER_MODELS: usize = 32;
 const COMMON_REASONS: [FailureKind; 3] =
     [FailureKind::RunnerDied, FailureKind::Cancelled, FailureKind::Config];
 
+/// What a provider can say that only a person can mend; counted from the beginning, too.
+const REFUSED_BY_PROVIDER: [FailureKind; 3] =
+    [FailureKind::ModelAuth, FailureKind::ModelQuota, FailureKind::ModelNotFound];
+
 /// The refusals that are counted from the beginning.
 const COMMON_REFUSALS: [&str; 2] = ["overloaded", "agent_unavailable"];
 
@@ -137,6 +141,14 @@ impl AgentMeters {
             for reason in COMMON_REASONS {
                 self.count(&metric::AGENT_RESTARTS, &[("reason", reason.label())], 0);
             }
+            self.count(&metric::RUN_QUARANTINES, &[], 0);
+            for tool in &spec.tools {
+                let ToolCall { name, host, .. } = ToolCall::begins(spec, tool.name.as_str());
+                for outcome in ["ok", "lost"] {
+                    let labels = [("tool", name.as_str()), ("host", host), ("outcome", outcome)];
+                    self.count(&metric::TOOL_CALLS, &labels, 0);
+                }
+            }
         }
     }
 
@@ -234,7 +246,13 @@ impl AgentMeters {
 
     /// Shows the model that the agent asks.
     pub(crate) fn asks(&self, model: &str) {
-        let model = provider_and_name(self.models.label(model)).1;
+        let (provider, model) = provider_and_name(self.models.label(model));
+        self.gauge(&metric::COST, &[("model", model)]).increment(0.0);
+        let refused = REFUSED_BY_PROVIDER.iter().map(|kind| kind.label());
+        for kind in refused.chain(["ok"]) {
+            let labels = [("provider", provider), ("model", model), ("kind", kind)];
+            self.count(&metric::MODEL_REQUESTS, &labels, 0);
+        }
         let mut shown = self.shown();
         if shown.retired || shown.model.as_deref() == Some(model) {
             return;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axon_kernel::metric::ALL;
 use axon_kernel::spec::Effect;
-use axon_server::PrometheusHandle;
 use axon_test::scripted_model::ChatRequest;
 use axon_test::scripted_runner::{Life, Step, When};
 use axon_test::{Reply, Script, ScriptedModel};
@@ -159,16 +158,17 @@ async fn scrapes_under_load_and_deaths_are_whole_and_the_counts_are_right_behind
     Scrape::until(&service, "it is up again", up, 1.0).await;
 }
 
-/// Installs a recorder like that of the stock service in this process, which forgets sooner.
-fn recorder(idle: Duration) -> PrometheusHandle {
-    let builder = axon_server::prometheus().unwrap();
-    let builder = builder.idle_timeout(metrics_util::MetricKindMask::ALL, Some(idle));
-    builder.install_recorder().unwrap()
-}
+/// How long the recorder of the test keeps what nobody answers for.
+const IDLE: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn agents_that_come_and_go_leave_no_series_and_those_that_stay_lose_no_count() {
-    let shown = recorder(Duration::from_secs(7));
+    let builder = axon_server::prometheus().unwrap();
+    let builder = builder.idle_timeout(metrics_util::MetricKindMask::ALL, Some(IDLE));
+    let recorder = builder.build_recorder();
+    // That of this thread, which everything here runs on: other tests may have others.
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let shown = recorder.handle();
     let look = || Scrape::read(axon_server::render(&shown));
     let project = Project::new();
     let life = || Life::default().always([Step::complete("here")]);
