@@ -136,7 +136,7 @@ metrics! {
     AGENT_STATE = "axon_agent_state": Gauge, Count, ["agent", "state"],
         "1 for the state that an agent is in: starting, up, restarting, parked, drained or down; 0 for the others.";
     AGENT_RESTARTS = "axon_agent_restarts_total": Counter, Count, ["agent", "reason"],
-        "Runners that ended or did not start, by the reason; cancelled if they were replaced on purpose.";
+        "Runners that ended or did not start, by the reason: runner_died, out_of_memory, hard_stopped by the deadline of a run, unhealthy and killed, the kind of failure of a start, or replaced on purpose.";
     SUPERVISOR_ESCALATIONS = "axon_supervisor_escalations_total": Counter, Count, ["supervisor", "reason"],
         "Supervisors that had more restarts than they allow, or gave a child up.";
     RUNNER_UP = "axon_runner_up": Gauge, Count, ["agent"],

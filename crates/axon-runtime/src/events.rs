@@ -40,6 +40,8 @@ pub enum RuntimeEvent {
         generation: Generation,
         /// Which kind of failure it is.
         kind: FailureKind,
+        /// Why, in a word, as metrics label it: `out_of_memory`, `hard_stopped`, the kind, …
+        reason: &'static str,
         /// Why.
         cause: String,
         /// Whether it counts against the agent's intensity.
@@ -154,8 +156,8 @@ fn count(meters: &Meters, event: &RuntimeEvent) {
             }
             one(agent, &metric::RUN_DECISIONS, "decision", decision.label());
         }
-        RuntimeEvent::RunnerEnded { agent, kind, .. } => {
-            one(agent, &metric::AGENT_RESTARTS, "reason", kind.label());
+        RuntimeEvent::RunnerEnded { agent, reason, .. } => {
+            one(agent, &metric::AGENT_RESTARTS, "reason", reason);
         }
         RuntimeEvent::RunnerRecycled { agent, reason, .. } => {
             one(agent, &metric::RUNNER_RECYCLED, "reason", reason.label());

@@ -38,7 +38,8 @@ const MODELS: usize = 256;
 /// Tells the recorder of this process what each metric of Axon is. [`RuntimeBuilder::start`] does so,
 /// too: this is for a service that installs its recorder later, or reads descriptions before.
 ///
-/// A recorder has to be installed before the runtime starts: what is counted before goes nowhere. The
+/// A recorder has to be installed before the runtime starts: what is counted before goes nowhere.
+/// Runtimes of one process whose agents have the same names share their series. The
 /// buckets of the histograms are the recorder's business; [`axon_kernel::metric::ALL`] has them:
 ///
 /// ```
@@ -81,7 +82,7 @@ pub(crate) struct Meters {
     /// The series that belong to no agent.
     own: Series,
     models: Bounded,
-    /// Told when a run pauses, goes on or ends.
+    /// Told when a run pauses or goes on.
     pauses: Arc<Notify>,
 }
 

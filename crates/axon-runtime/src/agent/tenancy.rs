@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axon_kernel::failure::FailureKind;
 use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::metric;
 use axon_kernel::wire::Unfinished;
@@ -188,6 +189,18 @@ impl Tenancy {
             decided = death.clone();
         });
         decided
+    }
+
+    /// Returns in a word how it came to its end, as metrics label it.
+    pub(crate) fn ended_by(&self) -> &'static str {
+        match self.runner.ended().map(|exit| exit.by) {
+            Some(By::Memory) => "out_of_memory",
+            Some(By::Launcher) => "launcher_died",
+            Some(By::Elsewhere) => "unreachable",
+            Some(By::Us) if self.is_ending() => "hard_stopped",
+            Some(By::Us) => "unhealthy",
+            Some(By::Itself) | None => FailureKind::RunnerDied.label(),
+        }
     }
 
     /// Returns whether somebody has ended the runner on purpose.

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use super::bounded::Bounded;
 use super::provider_and_name;
 use super::series::{Labels, Series, histogram};
-use crate::agent::{AgentState, AgentStatus, RunnerState};
+use crate::agent::{AgentState, AgentStatus, REPLACED, RunnerState};
 
 /// How many tools an agent may show that its definition does not name: those that Python brings.
 const OWN_TOOLS: usize = 128;
@@ -24,8 +24,8 @@ const OWN_TOOLS: usize = 128;
 const OTHER_MODELS: usize = 32;
 
 /// The reasons to restart that are counted from the beginning, so that the first is seen.
-const COMMON_REASONS: [FailureKind; 3] =
-    [FailureKind::RunnerDied, FailureKind::Cancelled, FailureKind::Config];
+const COMMON_REASONS: [&str; 5] =
+    ["runner_died", "out_of_memory", "hard_stopped", "unhealthy", REPLACED];
 
 /// What a provider can say that only a person can mend; counted from the beginning, too.
 const REFUSED_BY_PROVIDER: [FailureKind; 3] =
@@ -139,7 +139,7 @@ impl AgentMeters {
             self.gauge(&metric::RUNNER_MEMORY, &[]).increment(0.0);
             self.gauge(&metric::RUNNER_CPU, &[]).increment(0.0);
             for reason in COMMON_REASONS {
-                self.count(&metric::AGENT_RESTARTS, &[("reason", reason.label())], 0);
+                self.count(&metric::AGENT_RESTARTS, &[("reason", reason)], 0);
             }
             self.count(&metric::RUN_QUARANTINES, &[], 0);
             for tool in &spec.tools {
@@ -156,7 +156,6 @@ impl AgentMeters {
     pub(crate) fn run_ended(&self, end: &RunEvent, age: Duration) {
         self.count(&metric::RUNS, &[("outcome", outcome(end))], 1);
         self.record(&metric::RUN_DURATION, &[], age.as_secs_f64());
-        self.pauses.notify_one();
     }
 
     /// Notes that a run has paused, or goes on: what waits for a person is counted in the store.

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axon_kernel::ids::RunId;
 use axon_kernel::run::RunState;
 use axon_kernel::store::{RunQuery, StoreError};
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::services::Services;
 
@@ -19,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How long pauses are gathered before the store is asked about all of them.
 const GATHERED: Duration = Duration::from_millis(100);
 
-/// By how much the store is left alone after it was asked, as a multiple of how long that took.
+/// For how long the store is left alone after it was asked, as a multiple of how long that took.
 const REST: u32 = 50;
 
 /// How many runs are read in one go.
@@ -30,20 +29,25 @@ pub(crate) async fn watch(services: Weak<Services>) {
     let Some(pauses) = services.upgrade().map(|services| services.meters.pauses.clone()) else {
         return;
     };
-    let mut store_from = Instant::now();
+    let mut due = tokio::time::interval(PERIOD);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rested = Instant::now();
     loop {
-        let Some(now) = services.upgrade() else { return };
-        look(&now).await;
-        if Instant::now() >= store_from {
-            store_from = count_waiting(&now).await;
-        }
-        drop(now);
-        let due = tokio::time::sleep(PERIOD);
-        tokio::select! {
-            () = due => {}
+        let is_due = tokio::select! {
+            _now = due.tick() => true,
             () = pauses.notified() => {
-                tokio::time::sleep_until(store_from.max(Instant::now() + GATHERED)).await;
+                tokio::time::sleep_until(rested.max(Instant::now() + GATHERED)).await;
+                false
             }
+        };
+        let Some(services) = services.upgrade() else { return };
+        if is_due {
+            look(&services).await;
+        }
+        let began = Instant::now();
+        if began >= rested {
+            count_waiting(&services).await;
+            rested = Instant::now() + began.elapsed() * REST;
         }
     }
 }
@@ -58,9 +62,8 @@ async fn look(services: &Services) {
     services.meters.keep();
 }
 
-/// Counts the runs that wait for a person, and returns when the store may be asked again.
-async fn count_waiting(services: &Arc<Services>) -> Instant {
-    let began = Instant::now();
+/// Shows how many runs wait for a person.
+async fn count_waiting(services: &Arc<Services>) {
     match waiting(services).await {
         Ok(mut waiting) => {
             for handle in services.registry.all() {
@@ -70,18 +73,18 @@ async fn count_waiting(services: &Arc<Services>) -> Instant {
         }
         Err(error) => tracing::debug!(%error, "it cannot be counted what waits for people"),
     }
-    Instant::now() + began.elapsed() * REST
 }
 
 async fn waiting(services: &Services) -> Result<BTreeMap<String, usize>, StoreError> {
-    let mut query = RunQuery { states: vec![RunState::Paused], limit: PAGE, ..RunQuery::default() };
+    let states = vec![RunState::Paused];
+    let mut query = RunQuery { states, limit: PAGE, ..RunQuery::default() };
     let mut counted = BTreeMap::new();
     loop {
         let page = services.store.runs(&query).await?;
         for run in &page {
             *counted.entry(run.agent.to_string()).or_default() += 1;
         }
-        let last: Option<RunId> = page.last().map(|run| run.run_id.clone());
+        let last = page.last().map(|run| run.run_id.clone());
         if page.len() < PAGE {
             return Ok(counted);
         }

@@ -2,6 +2,7 @@
 //! a death, a router, a breaker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axon_kernel::metric::{ALL, MetricKind};
 use axon_kernel::spec::AgentSpec;
@@ -9,6 +10,7 @@ use axon_test::scripted_model::ChatRequest;
 use axon_test::scripted_model::Usage;
 use axon_test::scripted_runner::{Death, Life, Step, When};
 use axon_test::{Reply, Script, ScriptedModel};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::super::service::{Service, id_of, ok, refused, sent};
@@ -120,6 +122,9 @@ impl Scene {
             spec.limits.concurrency = std::num::NonZeroU32::MIN;
             spec.limits.queue = 1;
         });
+        let stillborn =
+            "[runner]\ncommand = ['false']\n[supervision]\nintensity = { max_restarts = 0 }\n";
+        project.write("agents/stillborn/agent.toml", &format!("model = 'test'\n{stillborn}"));
         write_agent(&project, "killer", waits.clone(), |spec| {
             spec.supervision.intensity.max_restarts = 20;
         });
@@ -321,6 +326,40 @@ async fn a_call_that_takes_its_runner_along_is_lost_and_a_run_called_off_at_rest
 }
 
 #[tokio::test]
+async fn the_reason_of_a_restart_says_what_happened() {
+    let project = Project::new();
+    let life = Life::default()
+        .on(When::prompt("freeze"), [Step::Freeze])
+        .on(When::prompt("die"), [Step::Die(Death::code(3))])
+        .always([Step::complete("here")]);
+    for name in ["late", "dead", "stopped"] {
+        write_agent(&project, name, life.clone(), |spec| {
+            spec.runner.cancel_grace = Duration::from_millis(50);
+            if name == "stopped" {
+                spec.runner.heartbeat = Duration::from_millis(500);
+            }
+        });
+    }
+    let service = Service::start(&project, &[]).await;
+    let late = json!({ "prompt": "freeze", "timeout": "300ms" });
+    assert_eq!(ok(service.post("/v1/agents/late/runs", &late)).await["outcome"], "failed");
+    ok(service.post("/v1/agents/dead/runs", &json!({ "prompt": "die" }))).await;
+    let stopped = ok(service.get("/v1/agents/stopped")).await["pid"].as_i64().unwrap();
+    let stopped = Pid::from_raw(i32::try_from(stopped).unwrap()).unwrap();
+    kill_process(stopped, Signal::STOP).unwrap();
+    for (agent, reason) in
+        [("late", "hard_stopped"), ("dead", "runner_died"), ("stopped", "unhealthy")]
+    {
+        let series = format!("axon_agent_restarts_total{{agent=\"{agent}\",reason=\"{reason}\"}}");
+        until(&series, async || Scrape::of(&service).await.value(&series) >= 1.0).await;
+        let scrape = Scrape::of(&service).await;
+        let start = format!("axon_agent_restarts_total{{agent=\"{agent}\"");
+        let others = scrape.series(&start).filter(|other| *other != series);
+        assert!(others.map(|other| scrape.value(other)).all(|count| count == 0.0), "{agent}");
+    }
+}
+
+#[tokio::test]
 async fn the_state_of_an_agent_is_one_of_its_states() {
     let scene = Scene::start().await;
     let state = |state: &str| format!("axon_agent_state{{agent=\"narrow\",state=\"{state}\"}}");
@@ -336,4 +375,15 @@ async fn the_state_of_an_agent_is_one_of_its_states() {
     ok(scene.service.post("/v1/agents/narrow/restart", &json!({}))).await;
     let up = Scrape::until(&scene.service, "it is up", &state("up"), 1.0).await;
     assert_eq!(up.value(&state("drained")), 0.0);
+    // One that cannot be had is parked, and says why it does not run.
+    assert_eq!(up.value("axon_agent_state{agent=\"stillborn\",state=\"parked\"}"), 1.0);
+    assert_eq!(up.value("axon_agent_state{agent=\"stillborn\",state=\"up\"}"), 0.0);
+    assert_eq!(up.value("axon_runner_up{agent=\"stillborn\"}"), 0.0);
+    let reason = up.series("axon_agent_restarts_total{agent=\"stillborn\"");
+    assert_eq!(reason.map(|series| up.value(series)).sum::<f64>(), 1.0);
+    let refused =
+        refused(scene.service.post("/v1/agents/stillborn/runs", &json!({ "prompt": "x" })));
+    assert_eq!(refused.await, (503, "agent_unavailable".to_owned()));
+    let rejected = "axon_rejected_total{agent=\"stillborn\",reason=\"agent_unavailable\"}";
+    assert_eq!(Scrape::of(&scene.service).await.value(rejected), 1.0);
 }
