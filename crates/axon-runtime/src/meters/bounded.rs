@@ -25,9 +25,9 @@ impl Bounded {
         Self { names: Mutex::default(), most }
     }
 
-    /// Takes these names, whatever comes before.
+    /// Takes these names, whatever came before, and no longer those that were expected until now.
     pub(super) fn expect(&self, names: impl Iterator<Item = String>) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).expected.extend(names);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).expected = names.collect();
     }
 
     /// Returns the label of `name`.

@@ -272,6 +272,10 @@ async fn who_waits_for_a_person_is_shown_also_by_the_process_that_comes_next() {
     let waits = scene.ask("clerk", "pay").await;
     assert_eq!(waits["outcome"], "paused");
     Scrape::until(&scene.service, "it is shown", pending, 1.0).await;
+    assert_eq!(scene.ask("desk", "a person, please").await["outcome"], "paused");
+    let of_desk = "axon_approvals_pending{agent=\"desk\"}";
+    let scrape = Scrape::until(&scene.service, "the router waits, too", of_desk, 1.0).await;
+    assert_eq!(scrape.value("axon_routed_total{router=\"desk\",target=\"human\"}"), 1.0);
     let Scene { project, service, _model } = scene;
     assert_eq!(service.stop().await, 0);
     let service = Service::start(&project, &[]).await;
