@@ -7,7 +7,8 @@
 //! [`config`] what holds for all of them, [`event`] what happens in a run, [`run`] which orders of
 //! events are legal, [`failure`] and [`policy`] what a failure means and what is done about it,
 //! [`breaker`] when a provider is left alone, [`budget`] what runs may use, [`supervision`] what a
-//! supervisor does, [`transcript`] what a new prompt can follow, [`wire`] how a runner is spoken to.
+//! supervisor does, [`transcript`] what a new prompt can follow, [`wire`] how a runner is spoken to,
+//! [`metric`] what is measured.
 //!
 //! The invariant: no run can have two outcomes, whatever order its events arrive in
 //! ([`run::RunStatus::next`] is the only way on).
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod flow;
 pub mod ids;
 pub mod json;
+pub mod metric;
 pub mod policy;
 pub mod prompt;
 pub mod provider;

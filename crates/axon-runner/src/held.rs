@@ -2,6 +2,7 @@
 
 use std::process::ExitStatus;
 
+use axon_kernel::metric;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Child;
 
@@ -39,7 +40,7 @@ impl From<Ended> for Status {
             Ended::Told { status, strays } => {
                 if strays > 0 {
                     tracing::warn!(strays, "a runner left processes behind, which were killed");
-                    metrics::counter!("axon_runner_strays_total").increment(strays.into());
+                    metrics::counter!(metric::RUNNER_STRAYS.name).increment(strays.into());
                 }
                 Self::Ended(status)
             }

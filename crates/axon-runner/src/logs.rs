@@ -10,6 +10,7 @@ mod line;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axon_kernel::metric;
 use axon_kernel::wire::{Launch, LogRecord};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::time::{Instant, timeout_at};
@@ -69,7 +70,7 @@ impl Source {
         let lines = self.flood.take();
         if lines > 0 {
             let agent = self.agent.as_str();
-            metrics::counter!("axon_dropped_log_lines_total", "agent" => self.agent.clone())
+            metrics::counter!(metric::DROPPED_LOG_LINES.name, "agent" => self.agent.clone())
                 .increment(lines);
             tracing::warn!(target: "axon::runner", agent, lines, "lines of this runner were dropped: it writes too many");
         }

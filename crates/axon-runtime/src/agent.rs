@@ -21,6 +21,7 @@ mod trouble;
 
 pub(crate) use actor::{AgentActor, AgentArguments, AgentMessage};
 pub use direct_call::DirectCall;
+pub(crate) use ends::REPLACED;
 pub(crate) use gate::{Admission, Slot};
 pub use handle::AgentHandle;
 pub(crate) use shared::{Agent, Standing};

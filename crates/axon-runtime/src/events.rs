@@ -1,13 +1,16 @@
 //! What happens in the tree, as it happens: for people, consoles and pagers.
 
+use std::sync::Arc;
+
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::{Generation, RunId};
+use axon_kernel::metric;
 use axon_kernel::policy::Decision;
 use axon_kernel::spec::AgentName;
-use metrics::counter;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::meters::{self, Meters};
 use crate::supervisor::{Happening, SupervisionEvent};
 
 /// How many events are kept for observers. One that falls behind further loses the oldest ones
@@ -37,6 +40,8 @@ pub enum RuntimeEvent {
         generation: Generation,
         /// Which kind of failure it is.
         kind: FailureKind,
+        /// Why, in a word, as metrics label it: `out_of_memory`, `hard_stopped`, the kind, …
+        reason: &'static str,
         /// Why.
         cause: String,
         /// Whether it counts against the agent's intensity.
@@ -138,39 +143,38 @@ impl RecycleReason {
 }
 
 /// Counts what a pager is interested in; without a recorder this costs nothing.
-fn count(event: &RuntimeEvent) {
+fn count(meters: &Meters, event: &RuntimeEvent) {
+    let one = |agent: &AgentName, metric, label, value| {
+        if let Some(agent) = meters.known(agent) {
+            agent.count(metric, &[(label, value)], 1);
+        }
+    };
     match event {
         RuntimeEvent::Decided { agent, failure, decision, .. } => {
-            let (agent, kind) = (agent.to_string(), failure.kind.label());
             if let Decision::Retry { .. } = decision {
-                let agent = agent.clone();
-                counter!("axon_run_retries_total", "agent" => agent, "kind" => kind).increment(1);
+                one(agent, &metric::RUN_RETRIES, "kind", failure.kind.label());
             }
-            let decision = decision.label();
-            counter!("axon_run_decisions_total", "agent" => agent, "decision" => decision)
-                .increment(1);
+            one(agent, &metric::RUN_DECISIONS, "decision", decision.label());
         }
-        RuntimeEvent::RunnerEnded { agent, kind, .. } => {
-            let (agent, reason) = (agent.to_string(), kind.label());
-            counter!("axon_agent_restarts_total", "agent" => agent, "reason" => reason)
-                .increment(1);
+        RuntimeEvent::RunnerEnded { agent, reason, .. } => {
+            one(agent, &metric::AGENT_RESTARTS, "reason", reason);
         }
         RuntimeEvent::RunnerRecycled { agent, reason, .. } => {
-            let (agent, reason) = (agent.to_string(), reason.label());
-            counter!("axon_runner_recycled_total", "agent" => agent, "reason" => reason)
-                .increment(1);
+            one(agent, &metric::RUNNER_RECYCLED, "reason", reason.label());
         }
         RuntimeEvent::Escalated { agent, failure, .. } => {
-            let (agent, reason) = (agent.to_string(), failure.kind.label());
-            counter!("axon_run_escalations_total", "agent" => agent, "reason" => reason)
-                .increment(1);
+            one(agent, &metric::RUN_ESCALATIONS, "reason", failure.kind.label());
+        }
+        RuntimeEvent::Quarantined { agent, .. } => {
+            if let Some(agent) = meters.known(agent) {
+                agent.count(&metric::RUN_QUARANTINES, &[], 1);
+            }
         }
         RuntimeEvent::Supervision(SupervisionEvent { supervisor, happening, .. }) => {
-            let supervisor = supervisor.to_string();
             match happening {
-                Happening::Exhausted { .. } => escalated(supervisor, "intensity"),
-                Happening::GivenUp { .. } => escalated(supervisor, "given_up"),
-                Happening::Leaked => counter!("axon_runner_leaks_total").increment(1),
+                Happening::Exhausted { .. } => meters.escalated(supervisor, meters::INTENSITY),
+                Happening::GivenUp { .. } => meters.escalated(supervisor, meters::GIVEN_UP),
+                Happening::Leaked => meters.count(&metric::RUNNER_LEAKS, 1),
                 Happening::Started
                 | Happening::Exited { .. }
                 | Happening::RestartScheduled { .. }
@@ -180,31 +184,26 @@ fn count(event: &RuntimeEvent) {
         }
         RuntimeEvent::RunnerUp { .. }
         | RuntimeEvent::AgentParked { .. }
-        | RuntimeEvent::Quarantined { .. }
         | RuntimeEvent::HardStopped { .. }
         | RuntimeEvent::Breaker { .. } => {}
     }
-}
-
-fn escalated(supervisor: String, reason: &'static str) {
-    counter!("axon_supervisor_escalations_total", "supervisor" => supervisor, "reason" => reason)
-        .increment(1);
 }
 
 /// Tells everybody who listens.
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<RuntimeEvent>,
+    meters: Arc<Meters>,
 }
 
 impl Events {
-    pub(crate) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(KEPT) }
+    pub(crate) fn new(meters: Arc<Meters>) -> Self {
+        Self { sender: broadcast::Sender::new(KEPT), meters }
     }
 
     /// Counts the event and shows it to whoever listens.
     pub(crate) fn tell(&self, event: RuntimeEvent) {
-        count(&event);
+        count(&self.meters, &event);
         // Nobody may be listening.
         let _heard = self.sender.send(event);
     }
@@ -235,7 +234,7 @@ impl Drop for RuntimeEvents {
     fn drop(&mut self) {
         let lost = self.receiver.len().saturating_sub(KEPT);
         if lost > 0 {
-            counter!("axon_dropped_events_total").increment(lost as u64);
+            meters::count(&metric::DROPPED_EVENTS, lost as u64);
         }
     }
 }
@@ -246,7 +245,7 @@ impl RuntimeEvents {
         match self.receiver.recv().await {
             Ok(event) => Some(Observed::Event(Box::new(event))),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
-                counter!("axon_dropped_events_total").increment(missed);
+                meters::count(&metric::DROPPED_EVENTS, missed);
                 Some(Observed::Missed(missed))
             }
             Err(broadcast::error::RecvError::Closed) => None,

@@ -22,12 +22,14 @@ use axon_runner::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::agents_dir::AgentDefinition;
 use crate::define::AgentCode;
 use crate::definition;
 use crate::host::Host;
 use crate::launchers::Launchers;
+use crate::meters::AgentMeters;
 use crate::program::Program;
 
 /// How long a runner whose agent was refused may take to end.
@@ -203,19 +205,30 @@ impl Launcher {
     }
 
     /// Launches a runner, waits until it is ready, and has it build the agent.
-    pub(crate) async fn launch(&self, generation: Generation) -> Result<Launched, Failure> {
-        let launched = self.try_launch(generation).await;
+    pub(crate) async fn launch(
+        &self,
+        generation: Generation,
+        meters: &AgentMeters,
+    ) -> Result<Launched, Failure> {
+        let launched = self.try_launch(generation, meters).await;
         launched.map_err(|failure| self.explain(failure))
     }
 
-    async fn try_launch(&self, generation: Generation) -> Result<Launched, Failure> {
+    async fn try_launch(
+        &self,
+        generation: Generation,
+        meters: &AgentMeters,
+    ) -> Result<Launched, Failure> {
         if let RunnerProgram::Url(url) = &self.spec.runner.program {
             return self.built_by(self.attach(url).await?).await;
         }
         // Nobody closes it: without a permit nothing would start at all.
         let _turn = self.starts.acquire().await;
+        let began = Instant::now();
         let runner = self.start(generation).await.map_err(StartError::into_failure)?;
-        self.built_by(runner).await
+        let built = self.built_by(runner).await?;
+        meters.started_in(began.elapsed());
+        Ok(built)
     }
 
     /// Has a runner build the agent; one that does not is let go.

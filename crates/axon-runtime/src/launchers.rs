@@ -198,7 +198,7 @@ impl State {
         }
         self.ending.retain(|launcher| launcher.pid() != pid);
         tracing::error!(pid, "a launcher has ended, and its runners with it; it is replaced");
-        metrics::counter!("axon_launcher_deaths_total").increment(1);
+        crate::meters::count(&axon_kernel::metric::LAUNCHER_DEATHS, 1);
         self.deaths.push_back(Instant::now());
     }
 }

@@ -10,8 +10,10 @@ use axon_kernel::event::{RunEvent, Sequenced, StatePatch};
 use axon_kernel::failure::Failure;
 use axon_kernel::ids::{Attempt, RunId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock;
+use crate::meters::AgentMeters;
 
 /// How many events are kept for readers (the design's bound).
 const MAX_EVENTS: usize = 4096;
@@ -41,6 +43,8 @@ pub(crate) struct RunLog {
     run_id: RunId,
     kept: Mutex<Kept>,
     latest: watch::Sender<u64>,
+    /// Where its end is counted, and since when its time runs.
+    measured: Mutex<Option<(Arc<AgentMeters>, Instant)>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,22 @@ impl RunLog {
             end: None,
             pause: None,
         };
-        Self { run_id, kept: Mutex::new(kept), latest: watch::Sender::new(seq) }
+        let (kept, latest) = (Mutex::new(kept), watch::Sender::new(seq));
+        Self { run_id, kept, latest, measured: Mutex::default() }
+    }
+
+    /// Has the end counted, before anybody sees it.
+    pub(crate) fn measured_by(&self, meters: Arc<AgentMeters>, since: Instant) {
+        *self.measured() = Some((meters, since));
+    }
+
+    /// Leaves the end uncounted: whoever records it counts it.
+    pub(crate) fn measured_elsewhere(&self) {
+        *self.measured() = None;
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Option<(Arc<AgentMeters>, Instant)>> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn run_id(&self) -> &RunId {
@@ -127,6 +146,7 @@ impl RunLog {
             return;
         }
         kept.seq = event.seq;
+        self.measure(&event.event);
         let size = size_of_event(&event.event);
         let event = Arc::new(event);
         if event.event.is_terminal() {
@@ -142,6 +162,16 @@ impl RunLog {
         let seq = kept.seq;
         drop(kept);
         self.latest.send_replace(seq);
+    }
+
+    fn measure(&self, event: &RunEvent) {
+        let measured = self.measured();
+        let Some((meters, since)) = &*measured else { return };
+        if event.is_terminal() {
+            meters.run_ended(event, since.elapsed());
+        } else if matches!(event, RunEvent::Paused(_) | RunEvent::Resumed(_)) {
+            meters.paused_or_resumed();
+        }
     }
 
     fn settled_by(&self) -> Option<Arc<Sequenced>> {
@@ -340,7 +370,7 @@ impl RunEvents {
                 }
                 Next::Lagged { missed, upto, text } => {
                     self.cursor = upto;
-                    metrics::counter!("axon_dropped_events_total").increment(missed);
+                    crate::meters::count(&axon_kernel::metric::DROPPED_EVENTS, missed);
                     return Some(RunUpdate::Lagged { missed, text });
                 }
                 Next::Over => return None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axon_kernel::breaker::{Admitted, Answer, Breaker, BreakerSettings, BreakerState};
@@ -15,6 +15,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::events::{Events, RuntimeEvent};
+use crate::meters::Meters;
 
 /// How many breakers are kept. Models come from definitions and from callers, so their number has
 /// no bound of its own; beyond this one, those that have nothing to tell are forgotten.
@@ -37,6 +38,7 @@ pub(crate) struct Models {
     rates: Vec<(RateLimitKey, Rate)>,
     began: Instant,
     events: Events,
+    meters: Arc<Meters>,
 }
 
 #[derive(Debug)]
@@ -51,12 +53,12 @@ struct Rate {
 
 impl Models {
     pub(crate) fn new(
-        settings: BreakerSettings,
-        rates: &BTreeMap<RateLimitKey, RateLimit>,
+        (settings, rates): (BreakerSettings, &BTreeMap<RateLimitKey, RateLimit>),
         events: Events,
+        meters: Arc<Meters>,
     ) -> Self {
         let rates = rates.iter().map(|(key, limit)| (key.clone(), Rate::new(limit))).collect();
-        Self { settings, breakers: Mutex::default(), rates, began: Instant::now(), events }
+        Self { settings, breakers: Mutex::default(), rates, began: Instant::now(), events, meters }
     }
 
     /// Says whether the model may be asked now.
@@ -88,17 +90,40 @@ impl Models {
         if breakers.len() >= MAX_BREAKERS && !breakers.contains_key(key) {
             breakers.retain(|_, breaker| breaker.state(now) != BreakerState::Closed);
         }
+        let is_new = !breakers.contains_key(key);
         let breaker = breakers.entry(key.clone()).or_insert_with(|| Breaker::new(self.settings));
         let before = name_of(breaker.state(now));
         let told = act(breaker, now);
         let after = name_of(breaker.state(now));
         drop(breakers);
+        if is_new || before != after {
+            self.show();
+        }
         if before != after {
             tracing::warn!(model = key.model, before, after, "a breaker changed");
             let model = key.model.clone();
             self.events.tell(RuntimeEvent::Breaker { model, state: after });
         }
         told
+    }
+
+    /// Shows where the breakers stand; of those of one model the one that stands worst.
+    pub(crate) fn show(&self) {
+        let now = self.began.elapsed();
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worst: BTreeMap<&str, u8> = BTreeMap::new();
+        for (key, breaker) in breakers.iter() {
+            let level = match breaker.state(now) {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open { .. } => 2,
+            };
+            let shown = worst.entry(self.meters.model(&key.model)).or_default();
+            *shown = level.max(*shown);
+        }
+        for (model, level) in worst {
+            self.meters.breaker(model, level.into());
+        }
     }
 
     /// Waits until the rate limits of the model, and of its provider, allow one more request, and

@@ -354,6 +354,9 @@ impl RunRecords {
         }
         let append = Append { run, expected, events: &placed, turn: None, writes: &[] };
         self.store.append(append).await?;
+        for ended in placed.iter().filter(|event| event.event.is_terminal()) {
+            crate::meters::run_ended_at_rest(&replay.accepted.agent, &ended.event);
+        }
         let gives_up = |event: &Sequenced| {
             event.event.is_terminal() || matches!(event.event, RunEvent::Paused(_))
         };

@@ -42,6 +42,9 @@ impl Registry {
             removed = Arc::make_mut(entries).remove(name);
             removed.is_some()
         });
+        if let Some(handle) = &removed {
+            handle.services.meters.forget(name);
+        }
         removed
     }
 
@@ -52,7 +55,9 @@ impl Registry {
 
     /// Forgets everybody.
     pub(crate) fn clear(&self) {
-        self.entries.send_replace(Entries::default());
+        for (name, handle) in self.entries.send_replace(Entries::default()).iter() {
+            handle.services.meters.forget(name);
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<AgentHandle> {

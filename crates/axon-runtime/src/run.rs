@@ -14,6 +14,7 @@ mod handle;
 mod handoff;
 mod journal;
 mod ladder;
+mod measured;
 mod model_event;
 mod outcome;
 mod output_check;

@@ -55,6 +55,7 @@ impl Runs {
     pub(crate) fn spawn(&self, driver: Driver, entrance: Entrance, live: LiveRun) {
         let log = driver.log().clone();
         let store = driver.store().clone();
+        driver.measure();
         let mut task = tokio::spawn(driver.drive(entrance, live.cancel.subscribe()));
         let mut actors = self.actor.subscribe();
         let (mut ending, under_way) = (self.ending.subscribe(), self.under_way.clone());

@@ -32,6 +32,7 @@ use crate::host::Host;
 use crate::launch::{Launcher, OFFLINE_PHASE, PrepareError, Surroundings};
 use crate::launchers::Launchers;
 use crate::log::RunEvents;
+use crate::meters::Meters;
 use crate::models::Models;
 use crate::records::RunRecords;
 use crate::registry::{Directory, Registry};
@@ -102,6 +103,8 @@ struct Inner {
     surroundings: Surroundings,
     /// What goes on with open runs; nothing where they are not recovered.
     recovery: OnceLock<AbortHandle>,
+    /// What keeps the metrics right.
+    measuring: OnceLock<AbortHandle>,
     /// The agents that stand for models which are asked directly.
     direct_models: DirectModels,
 }
@@ -138,7 +141,8 @@ impl Runtime {
         store: Arc<dyn Store>,
         (config, recovers): (&Config, bool),
     ) -> Self {
-        let events = Events::new();
+        let meters = Arc::new(Meters::new());
+        let events = Events::new(meters.clone());
         let services = Arc::new(Services {
             store,
             registry: Registry::new(),
@@ -147,21 +151,30 @@ impl Runtime {
             launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
             edges: Edges::default(),
-            models: Models::new(config.breaker, &config.rate_limits, events.clone()),
+            models: Models::new(
+                (config.breaker, &config.rate_limits),
+                events.clone(),
+                meters.clone(),
+            ),
             events,
+            meters,
             budget: Budget::of_all(config.budget),
             recovers,
             drains: AtomicBool::new(false),
             agents: OnceLock::new(),
         });
+        for group in config.groups.keys() {
+            services.meters.supervises(group.as_str());
+        }
         let groups = config.groups.iter();
         let groups = groups.map(|(name, group)| Group::new(name.clone(), group.clone())).collect();
         let agents = Agents::new(services.clone(), groups);
         // Set once: here. Weak, because the agents hold the services.
         let _first = services.agents.set(Arc::downgrade(&agents));
-        let recovery = OnceLock::new();
+        let (recovery, measuring) = (OnceLock::new(), OnceLock::new());
         let direct_models = DirectModels::default();
-        let inner = Inner { host, services, agents, surroundings, recovery, direct_models };
+        let inner =
+            Inner { host, services, agents, surroundings, recovery, measuring, direct_models };
         Self { inner: Arc::new(inner) }
     }
 
@@ -356,10 +369,8 @@ impl Runtime {
     ///
     /// [`PauseReason::Interrupted`]: axon_kernel::event::PauseReason::Interrupted
     pub async fn shutdown(&self) {
-        let Inner { services, agents, recovery, .. } = self.inner.as_ref();
-        if let Some(recovery) = recovery.get() {
-            recovery.abort();
-        }
+        let Inner { services, agents, .. } = self.inner.as_ref();
+        self.inner.abort_tasks();
         end(services, agents, "the runtime shuts down").await;
     }
 
@@ -381,7 +392,8 @@ impl Runtime {
             return Err(StartError::Duplicate(name));
         }
         let launcher = self.prepare(definition).await?;
-        let agent = Arc::new(Agent::new(Arc::new(launcher)));
+        let meters = self.inner.services.meters.of(&name);
+        let agent = Arc::new(Agent::new(Arc::new(launcher), meters));
         let handle = AgentHandle { agent, services: self.inner.services.clone() };
         if self.inner.services.registry.enter(handle.clone()) {
             return Ok(handle);
@@ -497,11 +509,17 @@ fn end(
     }
 }
 
+impl Inner {
+    fn abort_tasks(&self) {
+        for task in [&self.recovery, &self.measuring].into_iter().filter_map(OnceLock::get) {
+            task.abort();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(recovery) = self.recovery.get() {
-            recovery.abort();
-        }
+        self.abort_tasks();
         let ended = end(&self.services, &self.agents, "the runtime was dropped");
         // Agents hold the services, which hold the registry.
         self.services.registry.clear();

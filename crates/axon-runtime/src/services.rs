@@ -13,6 +13,7 @@ use crate::define::AgentCode;
 use crate::edges::Edges;
 use crate::events::Events;
 use crate::launchers::Launchers;
+use crate::meters::Meters;
 use crate::models::Models;
 use crate::records::{RunRecords, UNWANTED};
 use crate::registry::Registry;
@@ -28,6 +29,7 @@ pub(crate) struct Services {
     pub(crate) launchers: Launchers,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) events: Events,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) models: Models,
     /// The ways that messages of routers and pipelines go.
     pub(crate) edges: Edges,

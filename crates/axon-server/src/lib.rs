@@ -33,7 +33,7 @@ mod watch;
 
 pub use config::{ConfigError, Limits, ServerConfig};
 pub use document::openapi;
-pub use metrics_exporter_prometheus::BuildError;
-pub use recorder::install_recorder;
+pub use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+pub use recorder::{install_recorder, prometheus, render, upkeep};
 pub use scrape::serve_metrics;
 pub use server::{Ended, Server, ServerBuilder};

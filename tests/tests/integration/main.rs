@@ -32,6 +32,7 @@ mod ladder;
 mod launcher;
 mod limits;
 mod living;
+mod metrics_service;
 mod orphans;
 mod poison;
 mod providers;

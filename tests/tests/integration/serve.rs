@@ -3,6 +3,7 @@
 mod embedded;
 mod ending;
 mod hostile;
+mod metrics;
 mod openai;
 mod recovery;
 mod runs;

@@ -97,7 +97,7 @@ fn sweep_those(concerned: &dyn Fn(&Environment) -> bool) -> Swept {
     });
     let killed = swept.killed.len() as u64;
     if killed > 0 {
-        metrics::counter!("axon_runner_leaks_total").increment(killed);
+        metrics::counter!(axon_kernel::metric::RUNNER_LEAKS.name).increment(killed);
     }
     swept
 }

@@ -137,6 +137,7 @@ impl Actor for AgentActor {
         if open {
             state.launch_all();
         }
+        state.show();
         Ok(state)
     }
 
@@ -167,6 +168,7 @@ impl Actor for AgentActor {
             // Whoever asked may have gone: then nobody needs the answer.
             AgentMessage::Status(reply) => drop(reply.send(state.status())),
         }
+        state.show();
         Ok(())
     }
 
@@ -177,6 +179,7 @@ impl Actor for AgentActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         state.let_go("the agent was stopped").await;
+        state.agent.meters.shows("down", 0);
         Ok(())
     }
 }
@@ -231,10 +234,10 @@ impl State {
     ) -> Launch {
         let generation = launcher.next_generation();
         self.latest = generation;
-        let myself = self.myself.clone();
+        let (myself, meters) = (self.myself.clone(), self.agent.meters.clone());
         tracing::debug!(agent = self.name(), %generation, "launching a runner");
         let task = tokio::spawn(async move {
-            let outcome = match launcher.launch(generation).await {
+            let outcome = match launcher.launch(generation, &meters).await {
                 Ok(launched) => Ok(Tenancy::new(generation, launched, launcher)),
                 Err(cause) => Err(cause),
             };
@@ -307,6 +310,8 @@ impl State {
     pub(super) fn announce(&self, tenancy: &Arc<Tenancy>) {
         let (generation, pid) = (tenancy.generation, tenancy.pid());
         tracing::info!(agent = self.name(), %generation, pid, model = tenancy.model, "runner is up");
+        let own = tenancy.launcher.spec.model.as_ref().map(ToString::to_string);
+        self.agent.meters.asks(own.as_deref().unwrap_or(&tenancy.model));
         let agent = self.agent.name.clone();
         self.events.tell(RuntimeEvent::RunnerUp { agent, generation, pid });
         pulse::watch(tenancy, self.myself.clone());

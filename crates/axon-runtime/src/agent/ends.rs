@@ -14,6 +14,9 @@ use super::tenancy::{Death, Tenancy};
 use super::trouble::{Verdict, is_hopeless};
 use crate::events::RuntimeEvent;
 
+/// The reason of an end that nobody has to look at.
+pub(crate) const REPLACED: &str = "replaced";
+
 impl State {
     /// Takes note of the end of a runner. One that had been replaced leaves nothing to do.
     pub(super) fn exited(&mut self, tenancy: &Arc<Tenancy>, cause: String) -> Result<(), Failure> {
@@ -23,6 +26,7 @@ impl State {
                 agent: self.agent.name.clone(),
                 generation: tenancy.generation,
                 kind: FailureKind::Cancelled,
+                reason: REPLACED,
                 cause,
                 counted: false,
             });
@@ -37,7 +41,8 @@ impl State {
             Death::With(_) => format!("the runner ended: {cause}"),
         };
         self.seats[index].condition = Condition::Vacant;
-        self.after_end(index, Failure::new(FailureKind::RunnerDied, message), verdict)
+        let cause = Failure::new(FailureKind::RunnerDied, message);
+        self.after_end(index, (cause, tenancy.ended_by()), verdict)
     }
 
     /// Takes note of a launch that failed. Where it was to replace a runner, that one serves on.
@@ -46,12 +51,18 @@ impl State {
             self.recycling.failed(&self.agent.launcher().spec.supervision.backoff);
             return Ok(());
         }
-        self.after_end(index, cause, Verdict::Counts)
+        let reason = cause.kind.label();
+        self.after_end(index, (cause, reason), Verdict::Counts)
     }
 
     /// Launches again, at once or after a wait. Without any runner the agent parks, or exits: at
     /// once where the definition is wrong, otherwise beyond the intensity.
-    fn after_end(&mut self, index: usize, cause: Failure, verdict: Verdict) -> Result<(), Failure> {
+    fn after_end(
+        &mut self,
+        index: usize,
+        (cause, reason): (Failure, &'static str),
+        verdict: Verdict,
+    ) -> Result<(), Failure> {
         let supervision = self.agent.launcher().spec.supervision;
         let hopeless = is_hopeless(&cause);
         let verdict = if hopeless { Verdict::CountsAgainstNobody } else { verdict };
@@ -60,6 +71,7 @@ impl State {
             agent: self.agent.name.clone(),
             generation: self.seats[index].generation,
             kind: cause.kind,
+            reason,
             cause: cause.message.clone(),
             counted: verdict == Verdict::Counts,
         });

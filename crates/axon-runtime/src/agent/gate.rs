@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use axon_kernel::event::millis;
 use axon_kernel::spec::Limits;
+use metrics::Gauge;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Duration, Instant};
+
+use crate::meters::Shown;
 
 /// The shortest and the longest time after which a caller is asked to try again.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -29,6 +32,14 @@ pub(crate) struct Gate {
     line: Mutex<()>,
     /// How long a place is held, in milliseconds: a mean in which recent runs weigh most.
     held_ms: Arc<AtomicU64>,
+    gauges: Gauges,
+}
+
+/// Where it is shown how full it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Gauges {
+    pub(crate) in_flight: Gauge,
+    pub(crate) queued: Gauge,
 }
 
 /// The agent is full.
@@ -45,7 +56,7 @@ pub(crate) struct Full {
 pub(crate) struct Closed;
 
 impl Gate {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, gauges: Gauges) -> Self {
         let concurrency = limits.concurrency.get();
         Self {
             slots: Arc::new(Semaphore::new(concurrency as usize)),
@@ -55,6 +66,7 @@ impl Gate {
             recovered: Arc::default(),
             line: Mutex::new(()),
             held_ms: Arc::default(),
+            gauges,
         }
     }
 
@@ -71,7 +83,23 @@ impl Gate {
         }
         let counted = Counted(self.inside.clone());
         let (slots, held_ms) = (self.slots.clone(), self.held_ms.clone());
-        Ok(Admission { slots, counted, recovered: None, held_ms })
+        Ok(self.let_in(slots, counted, held_ms))
+    }
+
+    /// Lets a run in beside all others: it takes no place, and is not counted against the limits.
+    pub(crate) fn beside(&self) -> Admission {
+        let counted = Counted(Arc::new(watch::Sender::new(1)));
+        self.let_in(Arc::new(Semaphore::new(1)), counted, Arc::default())
+    }
+
+    fn let_in(
+        &self,
+        slots: Arc<Semaphore>,
+        counted: Counted,
+        held_ms: Arc<AtomicU64>,
+    ) -> Admission {
+        let (gauges, queued) = (self.gauges.clone(), Shown::in_gauge(&self.gauges.queued));
+        Admission { slots, counted, recovered: None, held_ms, gauges, queued }
     }
 
     /// Waits until there is room for a run that was accepted long ago: such runs take half of the
@@ -164,6 +192,8 @@ pub(crate) struct Admission {
     counted: Counted,
     recovered: Option<Recovered>,
     held_ms: Arc<AtomicU64>,
+    gauges: Gauges,
+    queued: Shown,
 }
 
 /// A place among the runs under way. Dropping it lets the next one in.
@@ -173,6 +203,7 @@ pub(crate) struct Slot {
     _place: OwnedSemaphorePermit,
     _counted: Counted,
     _recovered: Option<Recovered>,
+    _shown: Shown,
     since: Instant,
     held_ms: Arc<AtomicU64>,
 }
@@ -189,13 +220,6 @@ impl Drop for Slot {
 }
 
 impl Admission {
-    /// Lets a run in beside all others: it takes no place, and is not counted.
-    pub(crate) fn beside() -> Self {
-        let counted = Counted(Arc::new(watch::Sender::new(1)));
-        let slots = Arc::new(Semaphore::new(1));
-        Self { slots, counted, recovered: None, held_ms: Arc::default() }
-    }
-
     /// Keeps the room of a run that was accepted long ago for as long as the run is let in.
     pub(crate) fn in_room(self, recovered: Recovered) -> Self {
         Self { recovered: Some(recovered), ..self }
@@ -203,10 +227,18 @@ impl Admission {
 
     /// Waits for a place: first come, first served.
     pub(crate) async fn slot(self) -> Result<Slot, Closed> {
-        let Self { slots, counted, recovered, held_ms } = self;
+        let Self { slots, counted, recovered, held_ms, gauges, queued } = self;
         let place = slots.acquire_owned().await.map_err(|_closed| Closed)?;
         let since = Instant::now();
-        Ok(Slot { _place: place, _counted: counted, _recovered: recovered, since, held_ms })
+        drop(queued);
+        Ok(Slot {
+            _place: place,
+            _counted: counted,
+            _recovered: recovered,
+            _shown: Shown::in_gauge(&gauges.in_flight),
+            since,
+            held_ms,
+        })
     }
 }
 
@@ -220,7 +252,8 @@ mod tests {
 
     fn gate(concurrency: u32, queue: u32) -> Gate {
         let concurrency = NonZeroU32::new(concurrency).unwrap();
-        Gate::new(&Limits { concurrency, queue, ..Limits::default() })
+        let gauges = Gauges { in_flight: Gauge::noop(), queued: Gauge::noop() };
+        Gate::new(&Limits { concurrency, queue, ..Limits::default() }, gauges)
     }
 
     #[tokio::test]

@@ -247,7 +247,7 @@ impl AgentHandle {
             return self.admit();
         }
         self.check_open()?;
-        Ok(Admission::beside())
+        Ok(self.agent.gate.beside())
     }
 
     /// Checks that something new may begin.

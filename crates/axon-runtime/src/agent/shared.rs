@@ -10,14 +10,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::AgentMessage;
-use super::gate::Gate;
+use super::gate::{Gate, Gauges};
 use crate::launch::Launcher;
+use crate::meters::AgentMeters;
 
 /// One agent of a runtime: its door, which stays where it is while actors and runners come and go.
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) name: AgentName,
     pub(crate) gate: Gate,
+    pub(crate) meters: Arc<AgentMeters>,
     launcher: watch::Sender<Arc<Launcher>>,
     actor: watch::Sender<Option<ActorRef<AgentMessage>>>,
     standing: watch::Sender<Standing>,
@@ -54,10 +56,13 @@ pub(crate) enum Gone {
 }
 
 impl Agent {
-    pub(crate) fn new(launcher: Arc<Launcher>) -> Self {
+    pub(crate) fn new(launcher: Arc<Launcher>, meters: Arc<AgentMeters>) -> Self {
+        meters.defined(&launcher.spec);
+        let (in_flight, queued) = (meters.in_flight.clone(), meters.queued.clone());
         Self {
             name: launcher.spec.name.clone(),
-            gate: Gate::new(&launcher.spec.limits),
+            gate: Gate::new(&launcher.spec.limits, Gauges { in_flight, queued }),
+            meters,
             launcher: watch::Sender::new(launcher),
             actor: watch::Sender::new(None),
             standing: watch::Sender::new(Standing::Open),
@@ -73,6 +78,7 @@ impl Agent {
     /// Takes another definition from now on.
     pub(crate) fn redefine(&self, launcher: Arc<Launcher>) {
         self.gate.change(&launcher.spec.limits);
+        self.meters.defined(&launcher.spec);
         self.launcher.send_replace(launcher);
     }
 

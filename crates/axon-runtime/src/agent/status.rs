@@ -70,6 +70,24 @@ pub enum AgentState {
     },
 }
 
+impl AgentState {
+    /// The labels of all states.
+    pub(crate) const LABELS: [&'static str; 6] =
+        ["starting", "up", "restarting", "parked", "drained", "down"];
+
+    /// Returns the state as metrics label it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Up => "up",
+            Self::Restarting { .. } => "restarting",
+            Self::Parked { .. } => "parked",
+            Self::Drained => "drained",
+            Self::Down { .. } => "down",
+        }
+    }
+}
+
 /// How one runner of an agent is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunnerStatus {
@@ -184,6 +202,17 @@ impl State {
                 AgentState::Restarting { cause: last.unwrap_or_default() }
             }
         }
+    }
+
+    /// Shows the state in the metrics.
+    pub(super) fn show(&self) {
+        let up = self.seats.iter().filter(|seat| seat.tenancy().is_some()).count();
+        let state = match &self.mode {
+            // Without its cause, which nobody reads here.
+            Mode::Parked { .. } | Mode::Probing { .. } => "parked",
+            Mode::Resting | Mode::Serving => self.state().label(),
+        };
+        self.agent.meters.shows(state, up);
     }
 
     fn runners(&self) -> Vec<RunnerStatus> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axon_kernel::failure::FailureKind;
 use axon_kernel::ids::{Generation, RunId, ToolCallId};
+use axon_kernel::metric;
 use axon_kernel::wire::Unfinished;
 use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
 use futures_util::FutureExt;
@@ -13,6 +15,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use crate::launch::{Launched, Launcher};
+use crate::meters;
 
 /// How often a runner is asked whether a cancelled run has stopped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -164,7 +167,7 @@ impl Tenancy {
         if tokio::time::timeout(grace + KILL_WAIT, self.runner.stop(grace)).await.is_err() {
             let (generation, pid) = (self.generation, self.pid());
             tracing::error!(%generation, pid, "a runner survived its kill");
-            metrics::counter!("axon_runner_leaks_total").increment(1);
+            meters::count(&metric::RUNNER_LEAKS, 1);
         }
     }
 
@@ -186,6 +189,18 @@ impl Tenancy {
             decided = death.clone();
         });
         decided
+    }
+
+    /// Returns in a word how it came to its end, as metrics label it.
+    pub(crate) fn ended_by(&self) -> &'static str {
+        match self.runner.ended().map(|exit| exit.by) {
+            Some(By::Memory) => "out_of_memory",
+            Some(By::Launcher) => "launcher_died",
+            Some(By::Elsewhere) => "unreachable",
+            Some(By::Us) if self.is_ending() => "hard_stopped",
+            Some(By::Us) => "unhealthy",
+            Some(By::Itself) | None => FailureKind::RunnerDied.label(),
+        }
     }
 
     /// Returns whether somebody has ended the runner on purpose.

@@ -89,6 +89,7 @@ impl Driver {
             let end = self.judge(end, &lease).await;
             self.lease = None;
             self.see_out().await?;
+            self.calls_are_lost();
             self.calls_here = Calls::of(&self.launcher.spec);
             return end;
         }
@@ -356,6 +357,7 @@ impl Driver {
             RunnerEvent::ToolFinished(finished) => self.tool_finished(finished).await,
             RunnerEvent::ToolRequest(request) => self.tool_requested(request, lease).await,
             RunnerEvent::OutputCheck(check) => {
+                self.request_answered();
                 self.check_answer(check);
                 Ok(())
             }

@@ -9,6 +9,7 @@ use axon_kernel::event::{Accepted, Parent, RunTerms, millis};
 use axon_kernel::flow::Message;
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
+use axon_kernel::metric;
 use axon_kernel::run::RunState;
 use axon_kernel::spec::{ModelName, WhenBusy};
 use axon_kernel::store::{RunQuery, RunSummary};
@@ -230,7 +231,17 @@ impl RunBuilder {
     /// # Errors
     ///
     /// [`Refusal`] if the request is invalid, or the agent is full, stopped or unavailable.
-    pub async fn start(mut self) -> Result<RunHandle, Refusal> {
+    pub async fn start(self) -> Result<RunHandle, Refusal> {
+        // Who asks on behalf of another run asks again, and is no caller.
+        let counted = self.request.parent.is_none().then(|| self.agent.agent.meters.clone());
+        let begun = self.begin().await;
+        if let (Err(refusal), Some(meters)) = (&begun, counted) {
+            meters.count(&metric::REJECTED, &[("reason", refusal.code())], 1);
+        }
+        begun
+    }
+
+    async fn begin(mut self) -> Result<RunHandle, Refusal> {
         self.check()?;
         if let Some(left) = self.request.budget.time_left() {
             self.request.timeout = self.request.timeout.min(left);

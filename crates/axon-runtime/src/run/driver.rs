@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use crate::conversations::{Place, Turn};
 use crate::launch::Launcher;
 use crate::log::RunLog;
+use crate::meters::{AgentMeters, ToolCall};
 use crate::services::Services;
 
 /// How much longer than the runner we wait at the deadline: its own time-out knows what was used.
@@ -105,8 +106,12 @@ pub(crate) struct Driver {
     pub(super) given_up: Option<Failure>,
     /// Who began the run.
     pub(super) origin: Origin,
+    /// The agent that was asked, whoever has taken over since.
+    pub(super) asked: Arc<AgentMeters>,
+    /// The calls under way.
+    pub(super) made: BTreeMap<ToolCallId, ToolCall>,
     _end: EndIfOpen,
-    accepted_at: Instant,
+    pub(super) accepted_at: Instant,
 }
 
 /// How long the last steps of a run that is left open may take to be recorded.
@@ -190,6 +195,8 @@ impl Driver {
         let calls_here = Calls::of(&agent.spec());
         Self {
             launcher: agent.agent.launcher(),
+            asked: agent.agent.meters.clone(),
+            made: BTreeMap::new(),
             agent,
             request,
             transcript: Transcript::default(),
@@ -286,6 +293,7 @@ impl Driver {
         };
         self.steered = None;
         self.nothing_came_of_it();
+        self.calls_are_lost();
         if let RunEvent::Cancelled(_) = &end {
             self.record_unseen(&end).await;
         }
@@ -344,13 +352,9 @@ impl Driver {
     async fn work(&mut self, entrance: Entrance) -> Result<RunEvent, Stuck> {
         let Entrance { admission, turn, steered } = entrance;
         let queued = self.status == RunStatus::Queued;
-        // A run whose turn comes after its deadline never executes, hence no slack here.
-        let entered = tokio::time::timeout_at(self.deadline(), self.enter(admission, turn)).await;
-        match entered {
-            Ok(Ok(())) => {}
-            Ok(Err(stopped)) => return Ok(failed(stopped.into_failure(), Vec::new())),
-            Err(_elapsed) => return Ok(self.timed_out()),
-        };
+        if let Some(end) = self.come_in(admission, turn).await {
+            return Ok(end);
+        }
         self.steered = Some(steered);
         if queued {
             let queued_ms = millis(self.accepted_at.elapsed());
@@ -399,6 +403,20 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for the turn and the place, and returns the end of a run that gets none.
+    async fn come_in(&mut self, admission: Admission, turn: Option<Place>) -> Option<RunEvent> {
+        // A run whose turn comes after its deadline never executes, hence no slack here.
+        let entered = tokio::time::timeout_at(self.deadline(), self.enter(admission, turn)).await;
+        if self.status == RunStatus::Queued {
+            self.asked.queued_for(self.accepted_at.elapsed());
+        }
+        match entered {
+            Ok(Ok(())) => None,
+            Ok(Err(stopped)) => Some(failed(stopped.into_failure(), Vec::new())),
+            Err(_elapsed) => Some(self.timed_out()),
         }
     }
 

@@ -161,7 +161,9 @@ impl Driver {
         call: Call,
         course: &mut Course,
     ) -> Result<Start, Stuck> {
-        let Some(name) = self.whom(&call) else { return self.ask_person(call, course).await };
+        let Some(name) = self.whom(&call) else {
+            return self.ask_person(flow.kind, call, course).await;
+        };
         let is_new = !self.calls.contains_key(&call.id);
         self.intend_flow_call(&call.id, name.as_str(), &call.prompt).await?;
         let (other, deps) = match self.way_to(&name, &call, course) {
@@ -174,8 +176,7 @@ impl Driver {
             }
         };
         if is_new && flow.kind == FlowKind::Router && !flow.is_chooser(&name) {
-            let labels = [("router", self.agent.name().to_string()), ("target", name.to_string())];
-            metrics::counter!("axon_routed_total", &labels).increment(1);
+            self.agent.agent.meters.routed(name.as_str());
         }
         // Messages of a conversation are handed on with what was said before.
         let before = match flow.kind {
@@ -248,7 +249,12 @@ impl Driver {
     }
 
     /// Asks a person, or takes the answer that one has given.
-    async fn ask_person(&mut self, call: Call, course: &mut Course) -> Result<Start, Stuck> {
+    async fn ask_person(
+        &mut self,
+        flow: FlowKind,
+        call: Call,
+        course: &mut Course,
+    ) -> Result<Start, Stuck> {
         let answer = match self.resolutions.get(&call.id).cloned() {
             Some(Resolution::Answer { result }) => Ok(result),
             Some(Resolution::Deny { message } | Resolution::Fail { message }) => {
@@ -256,6 +262,9 @@ impl Driver {
                 Err(Failure::new(FailureKind::Tool, why))
             }
             _ => {
+                if flow == FlowKind::Router {
+                    self.agent.agent.meters.routed(HUMAN);
+                }
                 let kind = DeferredKind::Question;
                 let args = RawJson::from(json!({ "question": call.prompt }));
                 let (tool_call_id, name) = (call.id.clone(), HUMAN.to_owned());

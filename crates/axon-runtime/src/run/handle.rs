@@ -106,6 +106,7 @@ impl LiveRun {
             let run = log.run_id();
             let error = match records.cancel_tree(run, &reason).await {
                 Ok(driven) => {
+                    log.measured_elsewhere();
                     log.push(RunEvent::Cancelled(Cancelled { reason }));
                     return services.cancel_driven(driven).await;
                 }

@@ -343,7 +343,9 @@ impl Resume {
             request_of(&self.run, (&replay, deps), &agent, self.budget.as_ref()).await?;
         request.timeout = self.given(&replay);
         let policy = Policy::of(&agent.spec());
+        let asked = self.services.meters.known(&replay.accepted.agent);
         let mut driver = Driver::new(agent, request, live, Instant::now());
+        driver.asked = asked.unwrap_or(driver.asked);
         driver.take_over(replay, &policy);
         Ok(driver)
     }

@@ -268,6 +268,7 @@ impl Driver {
         if called.effect == Effect::Once {
             self.doubts.insert(called.tool_call_id.clone());
         }
+        self.call_begins(&called.tool_call_id, &called.name);
         self.emit(RunEvent::ToolCalled(called)).await
     }
 
@@ -292,6 +293,7 @@ impl Driver {
             self.emit(RunEvent::StateChanged(StateChanged { tool_call_id, patch })).await?;
         }
         self.record(RunEvent::ToolReturned(returned), With { writes, ..With::default() }).await?;
+        self.call_counts(&call, outcome);
         self.committed |= effect == Effect::Once && outcome.was_made();
         if outcome == ToolOutcome::Deferred {
             self.results.remove(&call);

@@ -6,6 +6,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::Usd;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::spent::Spent;
@@ -60,6 +61,8 @@ struct Part {
 pub(super) struct Spending {
     /// The model that the live attempt was let through to.
     asked: Option<ModelKey>,
+    /// Since when a request to it is under way.
+    asked_at: Option<Instant>,
     /// Whether that model has answered in this attempt.
     answered: bool,
     /// What is reserved and not answered yet.
@@ -146,6 +149,7 @@ impl Driver {
         self.spending.tools_paid = false;
         self.request.budget.reserve(&Cost::REQUEST).map_err(spent)?;
         self.spending.under_way = Cost::REQUEST;
+        self.spending.asked_at = Some(Instant::now());
         Ok(())
     }
 
@@ -174,14 +178,18 @@ impl Driver {
             cost: Usd::from_micros(now.cost.micros().saturating_sub(before.cost.micros())),
         };
         self.request.budget.charge(&more);
-        if let Some(key) = &self.spending.asked {
-            self.services().models.owe(&key.model, more.input_tokens + more.output_tokens);
+        let Some(key) = &self.spending.asked else { return };
+        let tokens = (more.input_tokens, more.output_tokens);
+        self.services().models.owe(&key.model, tokens.0 + tokens.1);
+        if tokens != (0, 0) {
+            self.agent.agent.meters.used(&key.model, tokens, more.cost.micros());
         }
     }
 
     /// Tells the model's breaker, once per attempt, that the model answers: the rest of the attempt
     /// may take long, and others may wait for this.
     pub(super) fn model_answered(&mut self) {
+        self.request_answered();
         self.spending.under_way = Cost::default();
         if let (Some(key), false) = (&self.spending.asked, self.spending.answered) {
             self.services().models.record(key, Answer::Success);
@@ -189,12 +197,26 @@ impl Driver {
         }
     }
 
+    /// Counts the request under way as answered.
+    pub(super) fn request_answered(&mut self) {
+        let since = self.spending.asked_at.take();
+        if let Some(key) = &self.spending.asked {
+            self.request_ended((&key.model, since), None);
+        }
+    }
+
     /// Tells the model's breaker what came of the attempt. A request that the provider turned away
     /// is given back to the budget.
     pub(super) fn report(&mut self, answer: Answer<'_>) {
         let Some(key) = self.spending.asked.take() else { return };
+        let failure = match answer {
+            Answer::Success => None,
+            Answer::Failure(failure) => Some(failure),
+        };
+        let since = self.spending.asked_at.take();
+        self.request_ended((&key.model, since), failure);
         self.services().models.record(&key, answer);
-        if let Answer::Failure(failure) = answer
+        if let Some(failure) = failure
             && failure.was_turned_away()
         {
             self.request.budget.refund(&std::mem::take(&mut self.spending.under_way));
@@ -209,6 +231,7 @@ impl Driver {
 
     /// Gives back what an attempt took that no runner has executed.
     pub(super) fn not_asked(&mut self) {
+        self.spending.asked_at = None;
         self.request.budget.refund(&std::mem::take(&mut self.spending.under_way));
         self.nothing_came_of_it();
     }

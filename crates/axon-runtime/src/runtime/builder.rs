@@ -15,6 +15,7 @@ use crate::define::{DefinitionError, IntoInstructions, PromptContext};
 use crate::host::Host;
 use crate::launch::{OnProgress, Surroundings};
 use crate::memory::MemoryStore;
+use crate::meters::{self, describe_metrics};
 use crate::tools::{FromDeps, RustTool, Tool};
 use crate::{launchers, recovery};
 
@@ -242,6 +243,7 @@ impl RuntimeBuilder {
             );
         }
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::default()));
+        describe_metrics();
         let runtime = Runtime::new(Arc::new(host), surroundings, store, (&config, recovers));
         // On the heap: whoever awaits the start would have all of it in a future of their own.
         let handles = Box::pin(runtime.enter_all(agents)).await?;
@@ -254,6 +256,8 @@ impl RuntimeBuilder {
                 return Err(refused);
             }
         }
+        let measuring = tokio::spawn(meters::watch(Arc::downgrade(&runtime.inner.services)));
+        let _first = runtime.inner.measuring.set(measuring.abort_handle());
         if recovers && runtime.inner.services.store.is_durable() {
             let services = Arc::downgrade(&runtime.inner.services);
             let task = tokio::spawn(recovery::recover(services, config.store.recoveries));

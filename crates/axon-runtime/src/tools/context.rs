@@ -202,7 +202,7 @@ impl<D> ToolContext<D> {
         let (tool_call_id, name) = (self.call.tool_call_id.clone(), self.call.tool.clone());
         let progress = RunEvent::ToolProgress(ToolProgress { tool_call_id, name, data });
         if let Err(TrySendError::Full(_)) = told.try_send(Box::new(progress)) {
-            metrics::counter!("axon_dropped_events_total").increment(1);
+            crate::meters::count(&axon_kernel::metric::DROPPED_EVENTS, 1);
         }
         Ok(())
     }

@@ -1,0 +1,34 @@
+//! A bank's own service with an agent in it: `cargo run -p metrics-service`, from the root of the
+//! repository, and then
+//!
+//! ```sh
+//! curl -s 127.0.0.1:8080/advice --json '{"customer_id": 123, "question": "What is my balance?"}'
+//! curl -s 127.0.0.1:8080/metrics
+//! curl -s 127.0.0.1:8080/axon/v1/runs
+//! ```
+//!
+//! Without `AXON_MODEL` the model only plays one.
+
+use std::time::Duration;
+
+use axon_runtime::Runtime;
+use metrics_service::{app, recorder};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| "info".into());
+    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    // Before the runtime starts: what is counted without a recorder goes nowhere.
+    let recorder = recorder()?.install_recorder()?;
+    tokio::spawn(axon_server::upkeep(recorder.clone()));
+    let runtime = Runtime::builder().agents_dir("agents").allow_offline().start().await?;
+    let app = app(runtime.clone(), recorder)?;
+    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    tracing::info!(address = %listener.local_addr()?, "the bank is open");
+    let closing = async { drop(tokio::signal::ctrl_c().await) };
+    axum::serve(listener, app).with_graceful_shutdown(closing).await?;
+    runtime.drain(Duration::from_secs(30)).await;
+    Ok(())
+}
