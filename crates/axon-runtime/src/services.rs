@@ -16,6 +16,7 @@ use crate::models::Models;
 use crate::records::{RunRecords, UNWANTED};
 use crate::registry::Registry;
 use crate::runs::Runs;
+use crate::trace::Tracer;
 
 /// What all agents and runs of a runtime share.
 pub(crate) struct Services {
@@ -32,6 +33,8 @@ pub(crate) struct Services {
     pub(crate) edges: Edges,
     /// What all runs together may use.
     pub(crate) budget: Budget,
+    /// What begins spans.
+    pub(crate) tracer: Tracer,
     /// Whether runs go on by themselves whose process has gone, or whose pause is over.
     pub(crate) recovers: bool,
     /// The supervisors, which hold these services: hence weak.

@@ -26,6 +26,7 @@ use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
 use super::handoff::Handoffs;
 use super::journal::{Journal, Turned, With};
+use super::observed::Observed;
 use super::spending::Spending;
 use super::steering::Messages;
 use super::suspicion::Suspicion;
@@ -99,6 +100,8 @@ pub(crate) struct Driver {
     pub(super) handoffs: Handoffs,
     pub(super) journal: Journal,
     pub(super) clock: Arc<Clock>,
+    /// Its spans.
+    pub(super) observed: Observed,
     /// The end, if it is recorded and nobody has seen it yet.
     unseen: Option<Sequenced>,
     /// Why the run was given up, if another process did that and could not end it any more.
@@ -188,7 +191,9 @@ impl Driver {
         let path = path_of(request.parent.as_ref(), agent.name());
         let envelope = envelope_of(&request, live.log.run_id());
         let calls_here = Calls::of(&agent.spec());
+        let observed = Observed::new(&agent, &request, live.log.run_id());
         Self {
+            observed,
             launcher: agent.agent.launcher(),
             agent,
             request,
@@ -286,6 +291,7 @@ impl Driver {
         };
         self.steered = None;
         self.nothing_came_of_it();
+        self.tell_end(&end);
         if let RunEvent::Cancelled(_) = &end {
             self.record_unseen(&end).await;
         }
