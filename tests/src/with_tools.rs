@@ -1,0 +1,17 @@
+//! A service with a Rust tool and the command line of `axon`, as users build one.
+
+use std::process::ExitCode;
+
+use axon_runtime::{Runtime, ToolContext, ToolError, tool};
+
+/// Puts a stamp on something.
+#[tool(effect = "pure")]
+async fn stamp(ctx: ToolContext, what: String) -> Result<String, ToolError> {
+    let traced = ctx.traceparent().is_some();
+    tracing::info!(target: "stamps", what_bytes = what.len(), traced, "stamped");
+    Ok(format!("stamped {what}"))
+}
+
+fn main() -> ExitCode {
+    axon_command::main_with(Runtime::builder().tool(stamp))
+}
