@@ -12,6 +12,13 @@ async fn stamp(ctx: ToolContext, what: String) -> Result<String, ToolError> {
     Ok(format!("stamped {what}"))
 }
 
+/// Breaks.
+#[tool(effect = "pure")]
+#[expect(clippy::panic, reason = "to see what is told of it")]
+async fn smash(what: String) -> Result<String, ToolError> {
+    panic!("smashed\nin {} pieces", what.len())
+}
+
 fn main() -> ExitCode {
-    axon_command::main_with(Runtime::builder().tool(stamp))
+    axon_command::main_with(Runtime::builder().tool(stamp).tool(smash))
 }

@@ -8,9 +8,11 @@ mod layer;
 mod record;
 
 use std::io;
+use std::panic::PanicHookInfo;
 
 use anstream::{AutoStream, ColorChoice};
 use axon_runtime::Host;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -20,7 +22,7 @@ use crate::report::Report;
 use crate::terminal;
 use layer::Lines;
 pub(crate) use record::Record;
-use record::Style;
+use record::{Look, Style};
 
 /// What is logged when nobody asks for more: what a run's own lines on stderr do not say.
 const QUIET: &str = "warn,axon_runtime::agent=off,axon_runtime::run=error";
@@ -43,6 +45,14 @@ impl Audience {
     }
 }
 
+/// Tells a panic as a record. Those of tools are caught, and told with what they come to.
+fn tell_panic(panic: &PanicHookInfo<'_>, style: Style) {
+    let message = panic.payload_as_str().unwrap_or("something that is no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let record = Record::new(Level::WARN, format!("a panic: {message}")).with("place", place);
+    terminal::log(&record.line(style));
+}
+
 /// Starts the log.
 pub(crate) fn start(args: &GlobalArgs, audience: Audience, host: &Host) -> Result<(), Report> {
     let wanted = host.variable("AXON_LOG").unwrap_or_else(|| {
@@ -61,13 +71,16 @@ pub(crate) fn start(args: &GlobalArgs, audience: Audience, host: &Host) -> Resul
     })?;
     let style = match args.log {
         LogFormat::Json => Style::Json,
-        LogFormat::Human => Style::Human {
+        LogFormat::Human => Style::Human(Look {
             colors: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
             targets: args.verbose > 0,
-        },
+        }),
     };
-    if audience == Audience::Operator && args.log == LogFormat::Json {
-        terminal::speak_json();
+    if audience == Audience::Operator {
+        std::panic::set_hook(Box::new(move |panic| tell_panic(panic, style)));
+        if args.log == LogFormat::Json {
+            terminal::speak_json();
+        }
     }
     // Whoever embeds the command line may have started a log already.
     let _started = tracing_subscriber::registry().with(filter).with(Lines::new(style)).try_init();

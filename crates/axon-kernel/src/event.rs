@@ -254,7 +254,7 @@ pub struct RunTerms {
     pub approve: BTreeSet<String>,
     /// The span in whose trace the run stands, of whoever asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<TraceContext>,
+    pub traceparent: Option<Box<TraceContext>>,
 }
 
 fn is_agent(kind: &Kind) -> bool {

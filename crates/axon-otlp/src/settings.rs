@@ -145,11 +145,14 @@ fn endpoint(variables: &Variables<'_>, asked: bool) -> Result<Option<Url>, Varia
     const OF_ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let (variable, text) = match (variables.get(OF_TRACES), variables.get(OF_ALL)) {
         (Some(whole), _) => (OF_TRACES, whole),
-        (None, Some(base)) => (OF_ALL, format!("{}/v1/traces", base.trim_end_matches('/'))),
-        (None, None) if asked => (OF_ALL, format!("{ENDPOINT}/v1/traces")),
+        (None, Some(base)) => (OF_ALL, base),
+        (None, None) if asked => (OF_ALL, ENDPOINT.to_owned()),
         (None, None) => return Ok(None),
     };
-    let url = Url::parse(&text).map_err(|error| wrong(variable, error.to_string()))?;
+    let mut url = Url::parse(&text).map_err(|error| wrong(variable, error.to_string()))?;
+    if variable == OF_ALL {
+        url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
+    }
     match url.scheme() {
         "http" => Ok(Some(url)),
         "https" if cfg!(feature = "tls") => Ok(Some(url)),

@@ -46,7 +46,6 @@ impl Tracer {
     }
 
     /// Begins a span of a trace that comes from elsewhere, or begins here.
-    #[must_use]
     pub fn begin_request(&self, name: &str, from: Option<TraceContext>) -> OpenSpan {
         let (trace, span) = (uuid::Uuid::now_v7(), uuid::Uuid::new_v4());
         let own = TraceId::new(trace.into_bytes()).zip(SpanId::new(half(span)));

@@ -54,7 +54,9 @@ async fn project() -> (ScriptedModel, Project) {
         file +=
             &format!("[[tools]]\nname = '{tool}'\npython = 'bank.tools:{tool}'\neffect = 'pure'\n");
     }
-    file += "[[tools]]\nname = 'stamp'\nrust = 'stamp'\n";
+    for tool in ["stamp", "smash"] {
+        file += &format!("[[tools]]\nname = '{tool}'\nrust = '{tool}'\n");
+    }
     project.write("agents/bank/agent.toml", &file);
     project.write("agents/bank/__init__.py", "");
     project.write("agents/bank/tools.py", TOOLS);
@@ -74,7 +76,7 @@ fn records(said: &str) -> Vec<Value> {
     said.lines().map(read).collect()
 }
 
-fn one<'a>(records: &'a [Value], what: impl Fn(&Value) -> bool) -> &'a Value {
+fn one(records: &[Value], what: impl Fn(&Value) -> bool) -> &Value {
     let found: Vec<&Value> = records.iter().filter(|record| what(record)).collect();
     assert_eq!(found.len(), 1, "{found:?} of {records:?}");
     found[0]
@@ -109,7 +111,7 @@ async fn records_of_python_and_rust_keep_level_logger_and_fields_and_say_whose_t
 #[tokio::test]
 async fn a_run_that_fails_is_one_error_in_the_log_however_deep_it_failed() {
     let (_model, project) = project().await;
-    for prompt in ["fall", "nothing"] {
+    for prompt in ["fall", "nothing", "smash"] {
         let service = Service::start_with_tools(&project, &["-vv", "--log", "json"]).await;
         let answer = ask(&service, "desk", prompt).await;
         assert_eq!(answer["outcome"], "failed", "{answer}");
@@ -139,7 +141,7 @@ async fn nothing_that_python_says_forges_a_line_or_reaches_the_terminal() {
             |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{2028}\u{200b}".contains(c));
         assert!(!said.contains(active), "{form}");
         // What came with a line break is one line all the same.
-        for text in ["said a", "printed a", "bytes", "cut: the line has 3000000 bytes"] {
+        for text in ["said a", "printed a", "bytes", "[cut: the line has "] {
             let lines = said.lines().filter(|line| line.contains(text)).count();
             assert!(lines >= 1, "{text} is not in {form}");
         }

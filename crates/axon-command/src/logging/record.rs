@@ -15,9 +15,16 @@ const MESSAGE_BYTES: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Style {
     /// A line of text.
-    Human { colors: bool, targets: bool },
+    Human(Look),
     /// A line of JSON.
     Json,
+}
+
+/// What a line of text shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) colors: bool,
+    pub(super) targets: bool,
 }
 
 /// One record.
@@ -46,7 +53,7 @@ impl Record {
     pub(super) fn line(&self, style: Style) -> String {
         let mut line = match style {
             Style::Json => self.json(),
-            Style::Human { colors, targets } => self.human(colors, targets),
+            Style::Human(look) => self.human(look),
         };
         line.push('\n');
         line
@@ -76,7 +83,7 @@ impl Record {
         line
     }
 
-    fn human(&self, colors: bool, targets: bool) -> String {
+    fn human(&self, look: Look) -> String {
         let level = format!("{:>5}", self.level.as_str());
         let style = match self.level {
             Level::ERROR => RED,
@@ -85,9 +92,9 @@ impl Record {
             Level::DEBUG => CYAN,
             Level::TRACE => DIM,
         };
-        let mut line = if colors { styled(style, &level) } else { level };
+        let mut line = if look.colors { styled(style, &level) } else { level };
         line.push(' ');
-        if targets {
+        if look.targets {
             push_plain(&mut line, &self.target);
             line.push_str(": ");
         }
@@ -114,9 +121,9 @@ fn push_value(line: &mut String, value: &Value) {
         let plain = |c: char| c.is_alphanumeric() || "-_.:/+".contains(c);
         !text.is_empty() && text.chars().all(plain)
     };
-    match value {
-        Value::String(text) if is_word(text) => push_plain(line, text),
-        other => push_json(line, &other.to_string()),
+    match value.as_str() {
+        Some(text) if is_word(text) => push_plain(line, text),
+        _ => push_json(line, &value.to_string()),
     }
 }
 
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn people_read_words_as_they_are_and_the_rest_quoted() {
-        let line = record().line(Style::Human { colors: false, targets: false });
+        let line = record().line(Style::Human(Look { colors: false, targets: false }));
         let expected = " WARN no\\nline level=ERROR run=r1 said=\"two words\\u001b[2J\"\n";
         assert_eq!(line, expected);
     }

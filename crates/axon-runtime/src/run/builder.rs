@@ -312,7 +312,7 @@ impl RunBuilder {
             secrets: request.deps.has_secrets(),
             parent: request.parent.clone(),
             approve: request.approve.clone(),
-            traceparent: request.traceparent,
+            traceparent: request.traceparent.map(Box::new),
         }
     }
 

@@ -453,7 +453,9 @@ impl Driver {
             {
                 // Turns are taken one at a time: so the conversation was changed from outside.
                 let message = format!("another turn of conversation `{conversation}` ended first");
-                self.end(failed(Failure::new(FailureKind::Busy, message), Vec::new())).await;
+                let end = failed(Failure::new(FailureKind::Busy, message), Vec::new());
+                self.tell_end(&end);
+                self.end(end).await;
             }
             (Err(stuck), _) => self.end_unrecorded(stuck).await,
         }

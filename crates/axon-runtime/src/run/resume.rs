@@ -379,7 +379,7 @@ async fn request_of(
         approve: terms.approve.clone(),
         budget,
         parent: terms.parent.clone(),
-        traceparent: terms.traceparent,
+        traceparent: terms.traceparent.as_deref().copied(),
     };
     if replay.agent == accepted.agent {
         return Ok(request);
