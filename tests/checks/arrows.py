@@ -42,6 +42,7 @@ ROWS = {
         never_writes=("axon_kernel::policy", "axon_kernel::Policy"),
     ),
     "axon-store": Row(uses=("axon-kernel",), never_links=("ractor", "axum")),
+    "axon-otlp": Row(uses=("axon-kernel",), never_links=("ractor", "axum")),
     "axon-runtime": Row(
         uses=("axon-kernel", "axon-macros", "axon-runner", "axon-store"),
         never_links=("axum", "clap"),
@@ -53,7 +54,9 @@ ROWS = {
         never_writes=("std::process", "tokio::process"),
     ),
     "axon-command": Row(
-        uses=("axon-kernel", "axon-runner", "axon-runtime", "axon-server", "axon-store"),
+        uses=(
+            "axon-kernel", "axon-otlp", "axon-runner", "axon-runtime", "axon-server", "axon-store",
+        ),  # fmt: skip
         never_depends_on=("ractor",),
     ),
     "axon-test": Row(uses=("axon-kernel", "axon-runner", "axon-runtime"), never_links=("clap",)),

@@ -8,9 +8,11 @@ use clap::Parser;
 
 use crate::args::{Cli, GlobalArgs, Verb};
 use crate::exit::Exit;
+use crate::logging::Audience;
 use crate::report::Report;
 use crate::session::Session;
 use crate::suggestion;
+use crate::telemetry::Telemetry;
 use crate::{
     agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema,
     serve, stubs, tool, tree, validate,
@@ -69,32 +71,52 @@ fn execute(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
 
 async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
     let Cli { global, verb } = cli;
+    let (audience, telemetry) = (Audience::of(&verb), Telemetry::default());
+    let session = |builder| {
+        let mut session = session(&global, audience, builder)?;
+        session.telemetry = telemetry.clone();
+        Ok::<_, Report>(session)
+    };
+    let exit = Box::pin(follow(verb, builder, session)).await;
+    telemetry.end().await;
+    exit
+}
+
+async fn follow(
+    verb: Verb,
+    builder: RuntimeBuilder,
+    session: impl FnOnce(RuntimeBuilder) -> Result<Session, Report>,
+) -> Result<Exit, Report> {
     match verb {
         Verb::Completions(args) => completions::run(&args),
         Verb::Schema(args) => schema::run(&args),
-        Verb::Run(args) => run::run(args, session(&global, builder)?).await,
-        Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
-        Verb::Serve(args) => serve::run(args, session(&global, builder)?).await,
-        Verb::Runs(args) => runs::run(args, session(&global, builder)?).await,
-        Verb::Approve(args) => decide::approve(args, session(&global, builder)?).await,
-        Verb::Deny(args) => decide::deny(args, session(&global, builder)?).await,
-        Verb::Answer(args) => decide::answer(args, session(&global, builder)?).await,
-        Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
-        Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
-        Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
-        Verb::Graph(args) => graph::run(&args, &session(&global, builder)?),
-        Verb::Tool(args) => tool::run(args, session(&global, builder)?).await,
-        Verb::Runner(args) => runner::run(args, session(&global, builder)?).await,
-        Verb::Doctor(args) => doctor::run(args, session(&global, builder)?).await,
-        Verb::Env(args) => env::run(args, session(&global, builder)?).await,
-        Verb::New(args) => new::run(args, session(&global, builder)?).await,
-        Verb::Stubs(args) => stubs::run(args, session(&global, builder)?).await,
+        Verb::Run(args) => run::run(args, session(builder)?).await,
+        Verb::Chat(args) => chat::run(args, session(builder)?).await,
+        Verb::Serve(args) => serve::run(args, session(builder)?).await,
+        Verb::Runs(args) => runs::run(args, session(builder)?).await,
+        Verb::Approve(args) => decide::approve(args, session(builder)?).await,
+        Verb::Deny(args) => decide::deny(args, session(builder)?).await,
+        Verb::Answer(args) => decide::answer(args, session(builder)?).await,
+        Verb::Agents(args) => agents::run(args, &session(builder)?),
+        Verb::Tree(args) => tree::run(args, session(builder)?).await,
+        Verb::Validate(args) => validate::run(&args, &session(builder)?),
+        Verb::Graph(args) => graph::run(&args, &session(builder)?),
+        Verb::Tool(args) => tool::run(args, session(builder)?).await,
+        Verb::Runner(args) => runner::run(args, session(builder)?).await,
+        Verb::Doctor(args) => doctor::run(args, session(builder)?).await,
+        Verb::Env(args) => env::run(args, session(builder)?).await,
+        Verb::New(args) => new::run(args, session(builder)?).await,
+        Verb::Stubs(args) => stubs::run(args, session(builder)?).await,
     }
 }
 
-fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {
+fn session(
+    global: &GlobalArgs,
+    audience: Audience,
+    builder: RuntimeBuilder,
+) -> Result<Session, Report> {
     let host = host()?;
-    logging::start(global, &host)?;
+    logging::start(global, audience, &host)?;
     suggestion::remember(global);
     Session::new(global, host, builder)
 }

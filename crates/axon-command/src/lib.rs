@@ -46,6 +46,7 @@ mod signals;
 mod store;
 mod stubs;
 mod suggestion;
+mod telemetry;
 mod terminal;
 mod tool;
 mod tree;

@@ -10,8 +10,10 @@ use std::fmt::Write;
 
 use axon_kernel::event::{Cancelled, Failed, RunEvent};
 use axon_kernel::failure::{Failure, FailureKind};
+use tracing::Level;
 
 use crate::exit::Exit;
+use crate::logging::Record;
 use crate::signals::Signal;
 use crate::suggestion::here;
 use crate::terminal::{self, BOLD, DIM, RED, printable, styled};
@@ -177,9 +179,20 @@ impl Report {
 
     /// Writes it to stderr.
     pub(crate) fn show(&self, verbose: bool) {
-        if !self.is_silent() {
-            terminal::say(self.render(verbose).trim_end());
+        if self.is_silent() {
+            return;
         }
+        if terminal::speaks_json() {
+            return terminal::log(&self.record().json_line());
+        }
+        terminal::say(self.render(verbose).trim_end());
+    }
+
+    /// Returns the report as a record of the log.
+    fn record(&self) -> Record {
+        let record = Record::new(Level::ERROR, &*self.what).with("code", self.code);
+        let record = record.with("why", self.why.clone());
+        record.with("do", self.todo.iter().map(|todo| here(todo)).collect::<Vec<_>>())
     }
 
     fn render(&self, verbose: bool) -> String {

@@ -21,6 +21,7 @@ use crate::lines::Lines;
 use crate::report::Report;
 use crate::signals::{Signal, Signals};
 use crate::store::{Choices, Place};
+use crate::telemetry::Telemetry;
 use crate::terminal;
 
 /// How long what was started half way may take to end.
@@ -32,6 +33,7 @@ pub(crate) struct Session {
     pub(crate) host: Host,
     pub(crate) signals: Signals,
     pub(crate) lines: Lines,
+    pub(crate) telemetry: Telemetry,
     /// Whether errors are told in full.
     pub(crate) verbose: bool,
     /// The folders of agents, as they are shown.
@@ -65,8 +67,18 @@ impl Session {
         let built_in = builder.agents().to_vec();
         let verbose = args.verbose > 0;
         let named_store = args.store.clone().or_else(|| host.variable("AXON_STORE"));
-        let (builder, store, lines) = (Some(builder), None, Lines::default());
-        Ok(Self { host, signals, lines, verbose, folders, built_in, builder, named_store, store })
+        Ok(Self {
+            host,
+            signals,
+            lines: Lines::default(),
+            telemetry: Telemetry::default(),
+            verbose,
+            folders,
+            built_in,
+            builder: Some(builder),
+            named_store,
+            store: None,
+        })
     }
 
     /// Returns the settings that hold for all agents.
@@ -238,7 +250,9 @@ impl Session {
             Some(store) => builder.store(store.clone()),
             None => builder.store(Arc::new(MemoryStore::default())),
         };
-        let mut start = builder
+        let mut start = self
+            .telemetry
+            .start(builder, &self.host)
             .config(settings)
             .host(self.host.clone())
             .allow_offline()

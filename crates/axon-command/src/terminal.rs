@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
+use tracing::Level;
+
+use crate::logging::Record;
 
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -16,6 +19,19 @@ pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
 /// Whether stderr stands in the middle of a line: then whoever writes next begins a new one.
 /// Stderr belongs to the whole process, and so does this.
 static OPEN_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Whether everything that is said on stderr is a line of JSON, as the log is.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Says everything in lines of JSON from now on: who reads stderr is a program.
+pub(crate) fn speak_json() {
+    JSON.store(true, Ordering::SeqCst);
+}
+
+/// Returns whether everything is said in lines of JSON.
+pub(crate) fn speaks_json() -> bool {
+    JSON.load(Ordering::SeqCst)
+}
 
 /// Returns whether stderr is a terminal on which a line can be written over.
 pub(crate) fn can_redraw() -> bool {
@@ -30,8 +46,17 @@ pub(crate) fn is_one_screen() -> bool {
 
 /// Writes a line to stderr. Nobody may listen there, which is no reason to stop.
 pub(crate) fn say(text: &str) {
+    if speaks_json() {
+        return log(&Record::new(Level::INFO, text).json_line());
+    }
     close_line();
     let _unheard = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Writes a line of the log, with its end, to stderr.
+pub(crate) fn log(line: &str) {
+    close_line();
+    let _unheard = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Writes a part of a line to stderr.

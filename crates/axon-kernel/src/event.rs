@@ -18,6 +18,7 @@ use crate::json::RawJson;
 use crate::policy::Decision;
 use crate::spec::{AgentName, Effect, Kind, ModelName, PythonTarget};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 pub use delegated::{Continues, Delegated, Envelope, Parent};
 pub use pause::{Expiry, PauseReason, Paused};
@@ -251,6 +252,9 @@ pub struct RunTerms {
     /// The tools whose calls were approved beforehand.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub approve: BTreeSet<String>,
+    /// The span in whose trace the run stands, of whoever asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Box<TraceContext>>,
 }
 
 fn is_agent(kind: &Kind) -> bool {

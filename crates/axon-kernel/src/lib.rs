@@ -32,5 +32,6 @@ pub mod spec;
 pub mod store;
 pub mod supervision;
 pub mod time;
+pub mod trace;
 pub mod transcript;
 pub mod wire;

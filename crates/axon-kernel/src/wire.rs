@@ -14,14 +14,15 @@ pub use deferred::{
 };
 pub use events::{
     AttemptCancelled, AttemptCompleted, AttemptFailed, AttemptPaused, AttemptStarted, Before,
-    Checkpointed, LogRecord, OutputCheck, PartialOutput, RunnerEvent, ToolFinished, ToolRequested,
-    ToolStarted, UnknownEvent,
+    Checkpointed, LogRecord, ModelAnswered, ModelRequested, OutputCheck, PartialOutput,
+    RunnerEvent, ToolFinished, ToolRequested, ToolStarted, UnknownEvent,
 };
 pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest};
 pub use requests::{
-    AttemptRequest, ErrorBody, Health, MessagePriority, MessageRequest, PermitRequest, ToolAnswer,
-    ToolCallRequest, ToolCallResult, ToolResultRequest, Unfinished, ValidateRequest, Validated,
+    AttemptRequest, AttemptTrace, CONTENT_HEADER, ErrorBody, Health, MessagePriority,
+    MessageRequest, PermitRequest, ToolAnswer, ToolCallRequest, ToolCallResult, ToolResultRequest,
+    Unfinished, ValidateRequest, Validated,
 };
 
 /// The version of the protocol.

@@ -9,9 +9,9 @@ use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::{self, RawJson};
 use axon_kernel::spec::PythonTarget;
 use axon_kernel::wire::{
-    AttemptRequest, ErrorBody, Health, MessageRequest, PermitRequest, ReconcileAnswer,
-    ReconcileRequest, RunnerEvent, ToolCallRequest, ToolCallResult, ToolResultRequest,
-    UnknownEvent, ValidateRequest, Validated,
+    AttemptRequest, AttemptTrace, CONTENT_HEADER, ErrorBody, Health, MessageRequest, PermitRequest,
+    ReconcileAnswer, ReconcileRequest, RunnerEvent, ToolCallRequest, ToolCallResult,
+    ToolResultRequest, UnknownEvent, ValidateRequest, Validated,
 };
 use bytes::Bytes;
 use eventsource_stream::{Event, EventStreamError, Eventsource};
@@ -214,13 +214,24 @@ impl RunnerClient {
         decode(self.send(Method::POST, "/v1/agents/validate", Some(body)).await?).await
     }
 
-    /// Starts one attempt. Dropping the stream closes the connection, which cancels the attempt.
+    /// Starts one attempt, which may stand in a trace. Dropping the stream closes the connection, which cancels the attempt.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the runner refuses it or cannot be reached.
-    pub async fn attempt(&self, request: &AttemptRequest) -> Result<AttemptStream, RequestError> {
-        let response = self.send(Method::POST, "/v1/runs", Some(encode(request)?)).await?;
+    pub async fn attempt(
+        &self,
+        request: &AttemptRequest,
+        trace: Option<AttemptTrace>,
+    ) -> Result<AttemptStream, RequestError> {
+        let mut post = self.request(Method::POST, "/v1/runs", Some(encode(request)?));
+        if let Some(AttemptTrace { context, content }) = trace {
+            post = post.header("traceparent", context.to_string());
+            if content {
+                post = post.header(CONTENT_HEADER, "true");
+            }
+        }
+        let response = self.answer(post, self.patience()).await?;
         let events_expected = response
             .headers()
             .get(CONTENT_TYPE)
@@ -338,9 +349,12 @@ impl RunnerClient {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response, RequestError> {
-        // A runner that was allowed to be silent for longer is.
-        let deadline = ANSWER_DEADLINE.max(self.heartbeat);
-        self.answer(self.request(method, path, body), deadline).await
+        self.answer(self.request(method, path, body), self.patience()).await
+    }
+
+    /// Returns how long an answer may take. A runner that was allowed to be silent for longer is.
+    fn patience(&self) -> Duration {
+        ANSWER_DEADLINE.max(self.heartbeat)
     }
 
     async fn answer(

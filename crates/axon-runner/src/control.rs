@@ -46,7 +46,7 @@ pub(crate) async fn handshake(
             Some(Err(garbage)) => return Ok(First::Garbage(garbage)),
             Some(Ok(ControlRecord::Ready(ready))) => return Ok(First::Ready(ready, control)),
             Some(Ok(ControlRecord::Failed { error })) => return Ok(First::Failed(error)),
-            Some(Ok(ControlRecord::Log(record))) => source.log(&launch.agent, &record),
+            Some(Ok(ControlRecord::Log(record))) => source.log(&record),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(crate) async fn handshake(
 pub(crate) async fn relay_logs(mut control: Control, agent: String, source: logs::Source) {
     while let Some(record) = next_record(&mut control).await {
         match record {
-            Ok(ControlRecord::Log(record)) => source.log(&agent, &record),
+            Ok(ControlRecord::Log(record)) => source.log(&record),
             Ok(ControlRecord::Ready(_) | ControlRecord::Failed { .. }) => {
                 tracing::warn!(agent, "the runner repeated its ready record");
             }

@@ -10,6 +10,8 @@ mod line;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axon_kernel::ids::Generation;
+use axon_kernel::json::excerpt;
 use axon_kernel::metric;
 use axon_kernel::wire::{Launch, LogRecord};
 use tokio::io::{AsyncRead, BufReader};
@@ -26,12 +28,29 @@ const READ_BYTES: usize = 64 * 1024;
 /// The shortest value that is looked for; shorter ones would blot out ordinary words.
 const SECRET_BYTES: usize = 6;
 
+/// How much of a record is passed on, in bytes: its message, its logger's name, its fields.
+const MESSAGE_BYTES: usize = 16 * 1024;
+const LOGGER_BYTES: usize = 256;
+const FIELDS_BYTES: usize = 64 * 1024;
+
 /// Whose lines are read, how many of them are passed on, and what must not be in them.
 #[derive(Clone)]
 pub(crate) struct Source {
     agent: String,
+    generation: Option<Generation>,
     secrets: Arc<[String]>,
     flood: Arc<Flood>,
+}
+
+/// On whose behalf a record of Python's was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker<'a> {
+    /// The agent.
+    pub agent: &'a str,
+    /// The generation of its runner.
+    pub generation: Option<Generation>,
+    /// The run, if it belongs to one.
+    pub run: Option<&'a str>,
 }
 
 impl Source {
@@ -41,12 +60,14 @@ impl Source {
         // What is read comes line by line, and so do secrets of several lines.
         let lines = values.flat_map(|value| value.lines().map(str::trim));
         let secrets = lines.filter(|line| line.len() >= SECRET_BYTES).map(str::to_owned).collect();
-        Self { agent: launch.agent.clone(), secrets, flood: Arc::new(Flood::new()) }
+        let (agent, generation) = (launch.agent.clone(), Some(launch.generation));
+        Self { agent, generation, secrets, flood: Arc::new(Flood::new()) }
     }
 
     /// The lines of a process of ours that was given no secrets.
     pub(crate) fn plain(name: &str) -> Self {
-        Self { agent: name.to_owned(), secrets: [].into(), flood: Arc::new(Flood::new()) }
+        let (agent, flood) = (name.to_owned(), Arc::new(Flood::new()));
+        Self { agent, generation: None, secrets: [].into(), flood }
     }
 
     /// Returns whether a record of so many bytes may be passed on. One that may not is counted.
@@ -58,21 +79,27 @@ impl Source {
         admits
     }
 
-    /// Passes on a record that belongs to no run, if it may be passed on.
-    pub(crate) fn log(&self, agent: &str, record: &LogRecord) {
+    pub(crate) fn admits_record(&self, record: &LogRecord) -> bool {
         let fields = record.fields.iter().map(|(name, value)| name.len() + value.to_string().len());
-        if self.admits(record.message.len() + fields.sum::<usize>()) {
-            log_record(agent, None, record);
+        self.admits(record.message.len() + fields.sum::<usize>())
+    }
+
+    /// Passes on a record that belongs to no run, if it may be passed on.
+    pub(crate) fn log(&self, record: &LogRecord) {
+        if self.admits_record(record) {
+            let (agent, generation) = (&*self.agent, self.generation);
+            let speaker = Speaker { agent, generation, run: None };
+            log_record(speaker, record);
         }
     }
 
     fn tell_dropped(&self) {
         let lines = self.flood.take();
         if lines > 0 {
-            let agent = self.agent.as_str();
+            let (agent, generation) = (self.agent.as_str(), self.generation.map(|number| number.0));
             metrics::counter!(metric::DROPPED_LOG_LINES.name, "agent" => self.agent.clone())
                 .increment(lines);
-            tracing::warn!(target: "axon::runner", agent, lines, "lines of this runner were dropped: it writes too many");
+            tracing::warn!(target: "axon::runner", agent, generation, lines, "lines of this runner were dropped: it writes too many");
         }
     }
 }
@@ -148,21 +175,29 @@ fn pass_on(line: &Line, source: &Source, output: &Output) {
     }
     let text = line.text();
     let text = &*redact(&text, &source.secrets);
-    let agent = source.agent.as_str();
+    let (agent, generation) = (source.agent.as_str(), source.generation.map(|number| number.0));
     match output {
-        Output::Stdout => tracing::info!(target: "axon::runner", agent, stdout = text),
-        Output::Stderr(_) => tracing::info!(target: "axon::runner", agent, stderr = text),
+        Output::Stdout => tracing::info!(target: "axon::runner", agent, generation, stdout = text),
+        Output::Stderr(_) => {
+            tracing::info!(target: "axon::runner", agent, generation, stderr = text);
+        }
     }
 }
 
-/// Hands a Python log record on to `tracing`, at its own level.
-pub fn log_record(agent: &str, run: Option<&str>, record: &LogRecord) {
+/// Hands a Python log record on to `tracing`, at its own level. Its fields go as one JSON object in
+/// the field `fields`. Whatever the runner sends, what is passed on is bounded.
+pub(crate) fn log_record(speaker: Speaker<'_>, record: &LogRecord) {
+    let Speaker { agent, generation, run } = speaker;
+    let generation = generation.map(|number| number.0);
     let LogRecord { level, logger, message, fields } = record;
-    let fields = if fields.is_empty() { None } else { serde_json::to_string(fields).ok() };
+    let (logger, message) = (excerpt(logger, LOGGER_BYTES), excerpt(message, MESSAGE_BYTES));
+    let fields = (!fields.is_empty()).then(|| bounded(fields));
     let fields = fields.as_deref();
     macro_rules! emit {
         ($level:ident) => {
-            tracing::$level!(target: "axon::python", agent, run, logger, fields, "{message}")
+            tracing::$level!(
+                target: "axon::python", agent, generation, run, logger, fields, "{message}"
+            )
         };
     }
     match level.as_str() {
@@ -174,6 +209,15 @@ pub fn log_record(agent: &str, run: Option<&str>, record: &LogRecord) {
     }
 }
 
+/// Returns the fields as JSON; of too many only how many bytes they have.
+fn bounded(fields: &serde_json::Map<String, serde_json::Value>) -> String {
+    let json = serde_json::to_string(fields).unwrap_or_default();
+    if json.len() <= FIELDS_BYTES {
+        return json;
+    }
+    serde_json::json!({ "omitted_bytes": json.len() }).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -182,7 +226,8 @@ mod tests {
 
     fn source() -> Source {
         let secrets = ["sk-secret".to_owned(), "token-1".to_owned()];
-        Source { agent: "a".to_owned(), secrets: secrets.into(), flood: Arc::new(Flood::new()) }
+        let (agent, flood) = ("a".to_owned(), Arc::new(Flood::new()));
+        Source { agent, generation: None, secrets: secrets.into(), flood }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use axon_kernel::wire::ReadyRecord;
+use axon_kernel::wire::{LogRecord, ReadyRecord};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::net::unix::pipe::Receiver;
@@ -44,6 +44,8 @@ pub struct Runner {
     body: Body,
     client: RunnerClient,
     ready: ReadyRecord,
+    /// What bounds how much of it is logged.
+    source: logs::Source,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,8 @@ enum Body {
 
 impl Runner {
     pub(crate) fn new(process: Process, client: RunnerClient, ready: ReadyRecord) -> Self {
-        Self { body: Body::Ours(process), client, ready }
+        let source = process.source();
+        Self { body: Body::Ours(process), client, ready, source }
     }
 
     /// Attaches to a runner that somebody else has started, which may take `timeout` to answer.
@@ -64,7 +67,8 @@ impl Runner {
     /// [`StartError::Attach`] if it is not there, or does not want us.
     pub async fn attach(plan: &AttachPlan, timeout: Duration) -> Result<Self, StartError> {
         let (attached, client, ready) = Attached::connect(plan, timeout).await?;
-        Ok(Self { body: Body::Elsewhere(attached), client, ready })
+        let source = logs::Source::plain(&plan.url);
+        Ok(Self { body: Body::Elsewhere(attached), client, ready, source })
     }
 
     /// Returns the client for this runner.
@@ -77,6 +81,14 @@ impl Runner {
     #[must_use]
     pub fn ready_record(&self) -> &ReadyRecord {
         &self.ready
+    }
+
+    /// Logs a record that came on the stream of an attempt, if it may be: of too many some are
+    /// dropped, and counted.
+    pub fn log(&self, speaker: logs::Speaker<'_>, record: &LogRecord) {
+        if self.source.admits_record(record) {
+            logs::log_record(speaker, record);
+        }
     }
 
     /// Returns the process id, which is also the id of its process group. That of one elsewhere is

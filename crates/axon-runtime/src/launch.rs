@@ -31,6 +31,7 @@ use crate::host::Host;
 use crate::launchers::Launchers;
 use crate::meters::AgentMeters;
 use crate::program::Program;
+use crate::trace::Tracer;
 
 /// How long a runner whose agent was refused may take to end.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
@@ -80,6 +81,7 @@ pub(crate) struct Surroundings {
     pub(crate) launchers: Launchers,
     /// The functions that the service has for all agents.
     pub(crate) code: AgentCode,
+    pub(crate) tracer: Tracer,
     /// Held until everything has ended: see [`RuntimeBuilder::ended`](crate::RuntimeBuilder::ended).
     pub(crate) alive: mpsc::Sender<Infallible>,
     /// The interpreter that runs launchers of programs that are not Python's, once it was looked for.
@@ -95,6 +97,7 @@ impl Surroundings {
             starts: Arc::new(Semaphore::new(1)),
             launchers: Launchers::default(),
             code: AgentCode::default(),
+            tracer: Tracer::default(),
             // Nobody asks when that has ended.
             alive: mpsc::channel(1).0,
             any_python: Arc::default(),

@@ -53,6 +53,7 @@ mod runtime;
 mod services;
 pub mod supervisor;
 mod tools;
+pub mod trace;
 mod tree;
 mod typed;
 

@@ -16,6 +16,7 @@ mod journal;
 mod ladder;
 mod measured;
 mod model_event;
+mod observed;
 mod outcome;
 mod output_check;
 mod prompts;
@@ -47,6 +48,7 @@ use axon_kernel::event::{Continues, Parent};
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::ModelName;
+use axon_kernel::trace::TraceContext;
 use serde_json::{Map, Value};
 
 use crate::budget::Budget;
@@ -95,6 +97,8 @@ pub(crate) struct Request {
     pub(crate) budget: Budget,
     /// The run whose tool call this one answers.
     pub(crate) parent: Option<Parent>,
+    /// The span of whoever asked, in whose trace the run stands.
+    pub(crate) traceparent: Option<TraceContext>,
 }
 
 impl Request {

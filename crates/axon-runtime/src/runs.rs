@@ -9,6 +9,7 @@ use axon_kernel::store::{Append, Store};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::log::RunLog;
 use crate::run::{Driver, Entrance, LiveRun, Stop};
@@ -56,7 +57,9 @@ impl Runs {
         let log = driver.log().clone();
         let store = driver.store().clone();
         driver.measure();
-        let mut task = tokio::spawn(driver.drive(entrance, live.cancel.subscribe()));
+        let span = driver.span();
+        let mut task =
+            tokio::spawn(driver.drive(entrance, live.cancel.subscribe()).instrument(span));
         let mut actors = self.actor.subscribe();
         let (mut ending, under_way) = (self.ending.subscribe(), self.under_way.clone());
         under_way.send_modify(|count| *count += 1);

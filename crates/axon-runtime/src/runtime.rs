@@ -39,6 +39,7 @@ use crate::registry::{Directory, Registry};
 use crate::run::{Refusal, Resume, RunHandle};
 use crate::runs::Runs;
 use crate::services::Services;
+use crate::trace::Tracer;
 use crate::tree::Tree;
 use crate::typed::TypedAgent;
 
@@ -125,6 +126,7 @@ impl Runtime {
                 starts: Arc::new(Semaphore::new(1)),
                 launchers: Launchers::default(),
                 code: AgentCode::default(),
+                tracer: Tracer::default(),
                 alive,
                 any_python: Arc::default(),
             },
@@ -148,6 +150,7 @@ impl Runtime {
             registry: Registry::new(),
             runs: Runs::new(),
             code: surroundings.code.clone(),
+            tracer: surroundings.tracer.clone(),
             launchers: surroundings.launchers.clone(),
             conversations: Arc::default(),
             edges: Edges::default(),
@@ -176,6 +179,12 @@ impl Runtime {
         let inner =
             Inner { host, services, agents, surroundings, recovery, measuring, direct_models };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns what begins spans, for whoever answers requests that become runs.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.inner.services.tracer
     }
 
     /// Finds an agent by its name.

@@ -18,6 +18,7 @@ use crate::models::Models;
 use crate::records::{RunRecords, UNWANTED};
 use crate::registry::Registry;
 use crate::runs::Runs;
+use crate::trace::Tracer;
 
 /// What all agents and runs of a runtime share.
 pub(crate) struct Services {
@@ -35,6 +36,8 @@ pub(crate) struct Services {
     pub(crate) edges: Edges,
     /// What all runs together may use.
     pub(crate) budget: Budget,
+    /// What begins spans.
+    pub(crate) tracer: Tracer,
     /// Whether runs go on by themselves whose process has gone, or whose pause is over.
     pub(crate) recovers: bool,
     /// Whether nothing new is begun: only what is under way goes on, with all that it asks of others.

@@ -193,6 +193,9 @@ async fn start(
     if manner.mode == Mode::Wait {
         run = run.unwatched();
     }
+    if let Some(parent) = manner.trace {
+        run = run.traceparent(parent);
+    }
     let Some(id) = manner.run_of_key(agent.name()) else {
         return Ok(begun(shared, run.start().await?, manner));
     };

@@ -29,6 +29,7 @@ mod scrape;
 mod server;
 mod shared;
 mod stream;
+mod trace;
 mod watch;
 
 pub use config::{ConfigError, Limits, ServerConfig};

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::config::{ConfigError, Limits, ServerConfig};
 use crate::guard::{cors, guard, with_headers};
 use crate::shared::{Phase, RenderMetrics, Shared};
+use crate::trace::spanned;
 use crate::{agents, ask, decide, document, listen, openai, probes, problem, runs, watch};
 
 /// Answers HTTP for a [`Runtime`].
@@ -123,6 +124,8 @@ impl Server {
     #[must_use = "a router does nothing until it is served"]
     pub fn router(&self) -> Router {
         let shared = self.shared.clone();
+        let spanned = |route| from_fn_with_state((shared.clone(), route), spanned);
+        let (asked, chat) = ("/v1/agents/{name}/runs", "/v1/chat/completions");
         Router::new()
             .route("/healthz", get(probes::healthz))
             .route("/readyz", get(probes::readyz))
@@ -132,7 +135,7 @@ impl Server {
             .route("/v1/agents/{name}", get(agents::show))
             .route("/v1/agents/{name}/restart", post(agents::restart))
             .route("/v1/agents/{name}/drain", post(agents::drain))
-            .route("/v1/agents/{name}/runs", post(ask::ask))
+            .route(asked, post(ask::ask).layer(spanned(asked)))
             .route("/v1/runs", get(runs::list))
             .route("/v1/runs/{id}", get(runs::show).delete(runs::cancel))
             .route("/v1/runs/{id}/events", get(runs::events))
@@ -145,7 +148,7 @@ impl Server {
             .route("/v1/conversations/{id}", get(watch::conversation))
             .route("/v1/models", get(openai::models))
             .route("/v1/models/{name}", get(openai::model))
-            .route("/v1/chat/completions", post(openai::complete))
+            .route(chat, post(openai::complete).layer(spanned(chat)))
             .fallback(problem::no_route)
             .method_not_allowed_fallback(problem::no_method)
             .layer(from_fn_with_state(shared.clone(), guard))

@@ -24,6 +24,7 @@ from axon_runner.refusals import Refusals
 from axon_runner.registry import Registry
 from axon_runner.runs import Refused, Runs, refused
 from axon_runner.sse import EventStream
+from axon_runner.trace import Incoming
 from axon_runner.user_code import USER_ERRORS
 from axon_runner.wire import (
     Message,
@@ -166,7 +167,7 @@ class App:
         self.runs.admit(request.run_id, request.attempt)
         plan = self._plan(request.spec)
         deps = self._deps(plan, request.deps)
-        return self.runs.start(request, plan, deps, head.headers.get(b"traceparent"))
+        return self.runs.start(request, plan, deps, Incoming.of(head.headers))
 
     def _plan(self, spec: dict[str, Any]) -> Plan:
         try:

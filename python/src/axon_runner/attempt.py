@@ -17,7 +17,7 @@ from pydantic_ai.messages import ModelMessage, ToolReturn
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 
-from axon_runner import threads
+from axon_runner import threads, trace
 from axon_runner.asked_tools import AskedTools
 from axon_runner.call import CurrentCall, under_way
 from axon_runner.encode import EncodeError, EventTooLarge, encode, encode_result, loosely
@@ -30,7 +30,7 @@ from axon_runner.sse import EventStream
 from axon_runner.state import State
 from axon_runner.steering import Steering
 from axon_runner.threads import Caller, Threads
-from axon_runner.trace import outgoing
+from axon_runner.trace import Incoming, outgoing
 from axon_runner.transcript import Transcript
 from axon_runner.user_code import USER_ERRORS
 from axon_runner.wire import RunRequest, ToolResult
@@ -59,8 +59,9 @@ class Generation:
 class Attempt:
     """Owned by the task that drives it; requests reach in through the waiting futures."""
 
-    def __init__(self, request: RunRequest, generation: Generation) -> None:
+    def __init__(self, request: RunRequest, generation: Generation, incoming: Incoming) -> None:
         self.request = request
+        self.incoming = incoming
         self.generation = generation
         heartbeat = generation.limits.heartbeat_ms / 1000
         self.stream = EventStream(self.cancel, heartbeat / _PINGS)
@@ -270,9 +271,21 @@ class Attempt:
             result = recorded[call.tool_call_id]
             self._finished(call, "ok", encode(result), recorded=True)
             return _restored(result)
+        with trace.span() as span_id:
+            return await self._made(ctx, args, run, (effect, span_id))
+
+    async def _made(
+        self,
+        ctx: RunContext[Any],
+        args: dict[str, Any],
+        run: Run,
+        told: tuple[Effect, str | None],
+    ) -> Any:
+        """Calls a Python tool and tells of it."""
+        call, effect = _call(ctx), told[0]
         current = self._current(call)
         with _arguments():
-            seq = self.emit("tool_started", self._started(call, args, effect))
+            seq = self.emit("tool_started", self._started(call, args, told))
         if effect == "once":
             await self._permitted(seq)
         else:
@@ -336,7 +349,8 @@ class Attempt:
         request = self.request
         return CurrentCall(request.run_id, self.step, call.tool_call_id or "", request.attempt)
 
-    def _started(self, call: Call, args: dict[str, Any], effect: Effect) -> bytes:
+    def _started(self, call: Call, args: dict[str, Any], told: tuple[Effect, str | None]) -> bytes:
+        effect, span_id = told
         return loosely(
             {
                 "tool_call_id": call.tool_call_id,
@@ -345,6 +359,7 @@ class Attempt:
                 "args": args,
                 "effect": effect,
                 "permit": effect == "once",
+                **({} if span_id is None else {"span_id": span_id}),
             }
         )
 

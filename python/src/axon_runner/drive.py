@@ -16,7 +16,7 @@ from pydantic_ai.tools import DeferredToolRequests
 from pydantic_core import PydanticSerializationError
 from pydantic_graph import End
 
-from axon_runner import failures
+from axon_runner import failures, model_requests
 from axon_runner.agents import Plan
 from axon_runner.attempt import Attempt, current_attempt
 from axon_runner.encode import (
@@ -186,8 +186,11 @@ async def _walk(attempt: Attempt, plan: Plan, run: AgentRun[Any, Any]) -> None:
                     pending = [*run.all_messages(), node.request]
                     await attempt.checkpoint("model", pending, wait=True)
                 wait = True
-                if attempt.request.stream:
-                    await _stream_model(attempt, plan, run, node)
+                with model_requests.told(attempt, run, node.request):
+                    if attempt.request.stream:
+                        await _stream_model(attempt, plan, run, node)
+                    node = await run.next(node)
+                continue
             case CallToolsNode():
                 attempt.step = _step(run, node.model_response)
                 if wait and _calls_tools(run, node.model_response):

@@ -24,6 +24,7 @@ _CHATTY = (
     "aiohttp",
 )
 _MESSAGE_CHARS = 16 * 1024
+_LOGGER_CHARS = 256
 _FIELDS_BYTES = 64 * 1024
 
 
@@ -56,7 +57,7 @@ class _Handler(logging.Handler):
             fields = {"omitted_bytes": size}
         return {
             "level": _level(record.levelno),
-            "logger": record.name,
+            "logger": self._redactor.text(record.name)[:_LOGGER_CHARS],
             "message": self._redactor.text(record.getMessage())[:_MESSAGE_CHARS],
             "fields": fields,
         }

@@ -6,13 +6,13 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
-from axon_runner import trace
 from axon_runner.agents import Plan
 from axon_runner.attempt import Attempt, Generation
 from axon_runner.drive import drive
 from axon_runner.failures import Kind, plain
 from axon_runner.memory import ImportedMemory
 from axon_runner.sse import EventStream
+from axon_runner.trace import Incoming
 from axon_runner.wire import RunRequest
 
 _REMEMBERED = 4096
@@ -61,19 +61,17 @@ class Runs:
         if live is None and len(self._tasks) >= self._generation.limits.attempts:
             raise refused(429, "busy", f"{len(self._tasks)} attempts are running", retryable=True)
 
-    def start(
-        self, request: RunRequest, plan: Plan, deps: Any, traceparent: bytes | None
-    ) -> EventStream:
+    def start(self, request: RunRequest, plan: Plan, deps: Any, incoming: Incoming) -> EventStream:
         """Starts an admitted attempt, cancels a lower one, and returns the stream."""
         lower = self._live.get(request.run_id)
         before = lower.task if lower is not None else None
         if lower is not None:
             lower.cancel()
-        attempt = Attempt(request, self._generation)
+        attempt = Attempt(request, self._generation, incoming)
         self._live[request.run_id] = attempt
 
         async def main() -> None:
-            trace.incoming(traceparent)
+            incoming.enter()
             await drive(attempt, plan, deps, before)
 
         task = asyncio.get_running_loop().create_task(main())

@@ -12,6 +12,8 @@ import aiohttp
 import httpx2
 from yarl import URL
 
+from axon_runner.trace import outgoing
+
 Seconds = dict[str, float | None]
 """The time limits of a request, by phase; a phase that is missing or None has none."""
 
@@ -171,11 +173,13 @@ def _url(url: httpx2.URL) -> URL:
 
 def _headers(request: httpx2.Request) -> list[tuple[str, str]]:
     chunked = b"transfer-encoding"  # aiohttp adds it when it chunks
-    return [
+    headers = [
         (name.decode("ascii"), value.decode())
         for name, value in request.headers.raw
         if name.lower() != chunked
     ]
+    # Users' own instrumentation may have said it already.
+    return headers if "traceparent" in request.headers else [*headers, *outgoing().items()]
 
 
 def _body(request: httpx2.Request) -> bytes | AsyncIterable[bytes]:

@@ -17,6 +17,11 @@ pub(crate) fn axon(project: &Project, arguments: &[&str]) -> Command {
     in_project(project, Command::new(env!("CARGO_BIN_EXE_axon-under-test")), arguments)
 }
 
+/// Returns the command of a service that brings a Rust tool, `stamp`.
+pub(crate) fn axon_with_tools(project: &Project, arguments: &[&str]) -> Command {
+    in_project(project, Command::new(env!("CARGO_BIN_EXE_axon-with-tools")), arguments)
+}
+
 /// Returns the command where no file may grow: as with a disk that is full.
 pub(crate) fn axon_without_space(project: &Project, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");

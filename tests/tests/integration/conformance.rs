@@ -96,7 +96,7 @@ fn request(run: &str, prompt: &str) -> AttemptRequest {
 
 impl Scripted {
     async fn attempt(&self, request: &AttemptRequest) -> AttemptStream {
-        self.runner.client().attempt(request).await.expect("the attempt is let in")
+        self.runner.client().attempt(request, None).await.expect("the attempt is let in")
     }
 
     /// Follows one attempt to its end, giving every permit and the answer 7 to every call.
@@ -360,7 +360,10 @@ async fn tools_checkpoints_and_the_rest_come_in_the_order_of_the_script() {
             RunnerEvent::ToolStarted(_) => "tool",
             RunnerEvent::ToolFinished(_) => "result",
             RunnerEvent::Completed(_) => "completed",
-            RunnerEvent::Model { .. } | RunnerEvent::ToolRequestCancelled { .. } => "other",
+            RunnerEvent::Model { .. }
+            | RunnerEvent::ModelRequested(_)
+            | RunnerEvent::ModelAnswered(_)
+            | RunnerEvent::ToolRequestCancelled { .. } => "other",
             RunnerEvent::Paused(_) | RunnerEvent::Failed(_) | RunnerEvent::Cancelled(_) => "end",
         })
         .collect();
@@ -481,9 +484,9 @@ async fn answers_out_of_the_ordinary_are_given_as_often_as_the_script_says() {
         .answering(Endpoint::Health, Answer::Silence, None);
     let scripted = launch(life).await;
     let client = scripted.runner.client();
-    let refused = client.attempt(&request("r", "x")).await.unwrap_err();
+    let refused = client.attempt(&request("r", "x"), None).await.unwrap_err();
     assert!(matches!(refused, RequestError::Refused { status: 429, .. }), "{refused}");
-    let garbage = client.attempt(&request("r", "x")).await.unwrap_err();
+    let garbage = client.attempt(&request("r", "x"), None).await.unwrap_err();
     assert!(matches!(garbage, RequestError::Garbage { status: 200, .. }), "{garbage}");
     assert_eq!(scripted.output(&request("r", "x")).await, "fine");
     assert!(tokio::time::timeout(Duration::from_millis(200), client.health()).await.is_err());

@@ -8,7 +8,7 @@ mod openai;
 mod recovery;
 mod runs;
 mod safety;
-mod service;
+pub(crate) mod service;
 mod streams;
 mod waiting;
 

@@ -30,7 +30,9 @@ impl Session {
             (None, _) => self.with_all(builder)?,
         };
         let builder = if offline { builder.allow_offline() } else { builder };
-        let mut start = builder
+        let mut start = self
+            .telemetry
+            .start(builder, &self.host)
             .config(settings)
             .store(store)
             .host(self.host.clone())

@@ -83,6 +83,14 @@ pub struct Replay {
     pub next_agent: Option<(AgentName, String)>,
     /// The state that the run carries, as its tools have left it.
     pub state: Map<String, Value>,
+    /// How often the run went on after a pause.
+    pub resumptions: u32,
+    /// Since when it has been under way: since its acceptance, or its last pause.
+    pub since: Timestamp,
+    /// The attempt that has begun and of whose end there is no record, and when it began.
+    pub open_attempt: Option<(Attempt, Timestamp)>,
+    /// When the last event was recorded.
+    pub last_at: Timestamp,
 }
 
 /// The pause that a run is in.
@@ -141,6 +149,7 @@ impl Replay {
         self.status = next.map_err(|illegal| ReplayError::Illegal { seq: record.seq, illegal })?;
         self.take(record);
         self.seq = record.seq;
+        self.last_at = record.at;
         self.recorded += 1;
         self.attempt = self.attempt.max(record.attempt);
         Ok(())
@@ -175,6 +184,10 @@ impl Replay {
             handoffs: Vec::new(),
             next_agent: None,
             state: accepted.terms.state.as_ref().and_then(|s| s.decode().ok()).unwrap_or_default(),
+            resumptions: 0,
+            since: first.at,
+            open_attempt: None,
+            last_at: first.at,
             accepted_at: first.at,
             accepted,
         }
@@ -187,12 +200,15 @@ impl Replay {
             E::ToolReturned(returned) => self.returned(returned),
             E::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
             E::AttemptFailed(failed) => {
+                self.open_attempt = None;
                 self.tried.push((record.attempt, failed.failure.clone(), Decision::Fail));
             }
             E::Decided(decided) => self.decided(decided, record.at),
             E::Paused(paused) => self.paused(paused, record.at),
             E::Resolved(resolved) => self.resolved(resolved),
             E::Resumed(Resumed { timeout_ms, definition }) => {
+                self.resumptions = self.resumptions.saturating_add(1);
+                self.since = record.at;
                 self.pause = None;
                 self.recoveries = 0;
                 self.attempted = self.is_flow();
@@ -214,6 +230,7 @@ impl Replay {
             // A flow has no runner that would begin an attempt: it is at work from here on.
             E::Started(_) => self.attempted = self.is_flow(),
             E::AttemptStarted(_) => {
+                self.open_attempt = Some((record.attempt, record.at));
                 self.due = None;
                 self.given_up = None;
                 self.attempted = true;
@@ -251,6 +268,7 @@ impl Replay {
         }
         self.requests.extend(pause.requests());
         self.pause = Some(pause);
+        self.open_attempt = None;
     }
 
     fn called(&mut self, called: &ToolCalled) {
@@ -307,6 +325,9 @@ impl Replay {
         self.told.extend(told);
         self.checkpoints.push(checkpoint.clone());
         self.step_over();
+        if checkpoint.hands_on {
+            self.open_attempt = None;
+        }
         if checkpoint.hands_on
             && let Some((next, definition)) = self.next_agent.take()
         {

@@ -36,6 +36,10 @@ pub enum RunnerEvent {
     ToolFinished(ToolFinished),
     /// An answer that Rust looks at before it is taken.
     OutputCheck(OutputCheck),
+    /// A model is asked. Told of runs whose trace is told.
+    ModelRequested(ModelRequested),
+    /// A model has answered, or has not.
+    ModelAnswered(ModelAnswered),
     /// What must be recorded before the runner goes on.
     Checkpoint(Checkpointed),
     /// A log record of the run.
@@ -77,6 +81,8 @@ impl RunnerEvent {
             "tool_started" => Self::ToolStarted(from_str(data)?),
             "tool_finished" => Self::ToolFinished(from_str(data)?),
             "output_check" => Self::OutputCheck(from_str(data)?),
+            "model_request_started" => Self::ModelRequested(from_str(data)?),
+            "model_request_finished" => Self::ModelAnswered(from_str(data)?),
             "checkpoint" => Self::Checkpoint(from_str(data)?),
             "log" => Self::Log(from_str(data)?),
             "attempt_completed" => Self::Completed(from_str(data)?),
@@ -176,6 +182,58 @@ pub struct ToolRequested {
     /// Seconds that the tool has.
     #[serde(default)]
     pub timeout: Option<f64>,
+    /// The span that is under way where the call comes from, as W3C's `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// A model is asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelRequested {
+    /// The request's span, which is its `traceparent` for the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// The provider, by pydantic-ai's name.
+    pub provider: String,
+    /// The model, by the provider's name.
+    pub model: String,
+    /// What it is asked, as the conventions for GenAI write messages; only where that is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<String>,
+}
+
+/// A model has answered, or has not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelAnswered {
+    /// The provider that answered, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The provider's name of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_id: Option<String>,
+    /// Why the model ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Tokens that the model read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    /// Tokens that it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// Those that it read from a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_tokens: Option<u64>,
+    /// The kind of the failure, if there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The answer, written as in [`ModelRequested::messages`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<String>,
 }
 
 /// An answer that fits its schema, for the validators that Rust has. They answer as a tool does.
@@ -212,6 +270,9 @@ pub struct ToolStarted {
     /// Whether the runner waits for a permit before it calls.
     #[serde(default)]
     pub permit: bool,
+    /// The call's span, which what the tool asks of others names as its parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
 }
 
 /// A Python tool ended.

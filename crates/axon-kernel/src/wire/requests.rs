@@ -10,6 +10,7 @@ use crate::event::StatePatch;
 use crate::failure::Failure;
 use crate::ids::{Attempt, ConversationId, Generation, MessageId, RunId, ToolCallId};
 use crate::json::RawJson;
+use crate::trace::TraceContext;
 
 /// `POST /v1/runs`: start or resume one attempt of a run.
 #[derive(Clone, Serialize, Deserialize)]
@@ -74,6 +75,18 @@ impl fmt::Debug for AttemptRequest {
             .finish_non_exhaustive()
     }
 }
+
+/// Where in which trace an attempt stands, as the headers of its request say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptTrace {
+    /// The attempt's span: the header `traceparent`.
+    pub context: TraceContext,
+    /// Whether what models are asked and answer is a part of it: the header [`CONTENT_HEADER`].
+    pub content: bool,
+}
+
+/// The header of the request for an attempt that asks for what models are asked and answer.
+pub const CONTENT_HEADER: &str = "axon-trace-content";
 
 /// `POST /v1/runs/{id}/permit`: the checkpoint is stored, go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

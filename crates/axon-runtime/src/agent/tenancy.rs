@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use axon_kernel::failure::FailureKind;
 use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::metric;
-use axon_kernel::wire::Unfinished;
+use axon_kernel::spec::AgentName;
+use axon_kernel::wire::{LogRecord, Unfinished};
+use axon_runner::logs::Speaker;
 use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
@@ -129,6 +131,12 @@ impl Tenancy {
 
     pub(crate) fn client(&self) -> &RunnerClient {
         self.runner.client()
+    }
+
+    /// Logs what a run in the runner has said, unless that is too much.
+    pub(crate) fn log(&self, agent: &AgentName, run: &RunId, record: &LogRecord) {
+        let (generation, run) = (Some(self.generation), Some(run.as_str()));
+        self.runner.log(Speaker { agent: agent.as_str(), generation, run }, record);
     }
 
     /// Returns a future that resolves when the runner has ended.

@@ -24,6 +24,7 @@ use super::driver::{Driver, Stuck};
 use super::elsewhere::{MAX_ELSEWHERE, NotTaken};
 use super::journal::With;
 use super::model_event::{self, Meaning};
+use super::observed::Host;
 use super::steering::next_steer;
 use crate::agent::{Death, Lease};
 use crate::carried::Carried;
@@ -71,6 +72,8 @@ impl From<Failure> for AttemptError {
 
 impl Driver {
     pub(super) async fn make_attempt(&mut self) -> Result<AttemptEnd, AttemptError> {
+        let run = self.log().run_id().clone();
+        self.observed.begin_attempt(&self.agent, &run, self.attempt);
         let mut elsewhere = 0;
         loop {
             let lease = self.take_runner().await?;
@@ -90,6 +93,7 @@ impl Driver {
             self.lease = None;
             self.see_out().await?;
             self.calls_are_lost();
+            self.observed.end_attempt(&end);
             self.calls_here = Calls::of(&self.launcher.spec);
             return end;
         }
@@ -117,6 +121,8 @@ impl Driver {
         self.launcher = lease.tenancy.launcher.clone();
         let lease = Arc::new(lease);
         self.lease = Some(lease.clone());
+        self.observed.has_runner(lease.generation());
+        tracing::Span::current().record("generation", lease.generation().0);
         Ok(lease)
     }
 
@@ -183,7 +189,7 @@ impl Driver {
         let told = |failure| AttemptError::Told(Box::new(failure));
         self.before_attempt(lease).await.map_err(told)?;
         let request = self.attempt_request()?;
-        match lease.client().attempt(&request).await {
+        match lease.client().attempt(&request, self.observed.of_attempt()).await {
             Ok(stream) => Ok(Ok(stream)),
             Err(error) => match NotTaken::of(error, lease) {
                 Ok(not_taken) => Ok(Err(not_taken)),
@@ -238,6 +244,8 @@ impl Driver {
                 | RunnerEvent::ToolStarted(_)
                 | RunnerEvent::ToolFinished(_)
                 | RunnerEvent::OutputCheck(_)
+                | RunnerEvent::ModelRequested(_)
+                | RunnerEvent::ModelAnswered(_)
                 | RunnerEvent::Checkpoint(_)
                 | RunnerEvent::Log(_)) => self.take(seq, other, lease).await?,
             }
@@ -361,10 +369,17 @@ impl Driver {
                 self.check_answer(check);
                 Ok(())
             }
+            RunnerEvent::ModelRequested(requested) => {
+                self.observed.model_requested(requested);
+                Ok(())
+            }
+            RunnerEvent::ModelAnswered(answered) => {
+                self.observed.model_answered(answered);
+                Ok(())
+            }
             RunnerEvent::Checkpoint(checkpoint) => self.checkpoint(seq, checkpoint, lease).await,
             RunnerEvent::Log(record) => {
-                let run = Some(self.log().run_id().as_str());
-                axon_runner::logs::log_record(self.agent.name().as_str(), run, &record);
+                lease.tenancy.log(self.agent.name(), self.log().run_id(), &record);
                 let line =
                     LogLine { level: record.level, logger: record.logger, message: record.message };
                 Ok(self.emit(RunEvent::Log(line)).await?)
@@ -397,6 +412,11 @@ impl Driver {
         started: ToolStarted,
         lease: &Lease,
     ) -> Result<(), AttemptError> {
+        if !self.results.contains_key(&started.tool_call_id) {
+            let what = (&started.tool_call_id, &*started.name);
+            self.observed.tool_called(what, Host::Python, (started.span_id.as_deref(), None));
+            self.observed.tool_given(&started.tool_call_id, &started.args, &self.request.deps);
+        }
         let called = ToolCalled {
             tool_call_id: started.tool_call_id,
             name: started.name,

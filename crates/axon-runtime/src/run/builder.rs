@@ -13,6 +13,7 @@ use axon_kernel::metric;
 use axon_kernel::run::RunState;
 use axon_kernel::spec::{ModelName, WhenBusy};
 use axon_kernel::store::{RunQuery, RunSummary};
+use axon_kernel::trace::TraceContext;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -65,6 +66,7 @@ impl RunBuilder {
             approve: BTreeSet::new(),
             budget: agent.services.budget.clone(),
             parent: None,
+            traceparent: None,
         };
         let run_id = RunId::new(uuid::Uuid::now_v7().to_string());
         Self { agent, run_id, request, state: None, when_busy: None, until: None, invalid: None }
@@ -110,6 +112,12 @@ impl RunBuilder {
     pub(super) fn watched(mut self, stream: bool, until: Instant) -> Self {
         self.request.stream = stream;
         self.until = Some(until);
+        self
+    }
+
+    /// Makes the run a part of the trace that the run stands in that hands it its work.
+    pub(super) fn traced(mut self, parent: Option<TraceContext>) -> Self {
+        self.request.traceparent = parent;
         self
     }
 
@@ -218,6 +226,13 @@ impl RunBuilder {
         self
     }
 
+    /// Makes the run a part of a trace: `parent` is the span of whoever asks, as W3C's `traceparent`
+    /// says it. Without it the run begins a trace, which is called like the run.
+    pub fn traceparent(mut self, parent: TraceContext) -> Self {
+        self.request.traceparent = Some(parent);
+        self
+    }
+
     /// Approves every call of `tool` in this run beforehand, and in the runs that it hands work to:
     /// nobody is asked about it, in whatever process the run goes on. An agent to which the run
     /// falls back asks all the same.
@@ -314,6 +329,7 @@ impl RunBuilder {
             secrets: request.deps.has_secrets(),
             parent: request.parent.clone(),
             approve: request.approve.clone(),
+            traceparent: request.traceparent.map(Box::new),
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::spent::Spent;
 use crate::tools::{Call, ToolError};
@@ -140,7 +141,7 @@ impl Calls {
         F: Future<Output = (Result<Value, Ended>, Option<Spent>)> + Send + 'static,
     {
         let (kept, grace) = (begun.clone(), self.grace);
-        let task = self.tasks.spawn(async move {
+        let work = async move {
             let Begun { call, name, by, deadline, cancelled } = begun;
             let mut made = pin!(AssertUnwindSafe(work).catch_unwind());
             let made = match tokio::time::timeout_at(deadline, &mut made).await {
@@ -160,7 +161,9 @@ impl Calls {
                 None => (Err(late().into()), None),
             };
             Called { call, name, by, end, spent }
-        });
+        }
+        .in_current_span();
+        let task = self.tasks.spawn(work);
         self.under_way.push(UnderWay { begun: kept, task });
     }
 

@@ -14,6 +14,7 @@ use axon_kernel::ids::{RunId, ToolCallId, delegated_run};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::{AgentName, AgentPath, Effect, MAX_DELEGATIONS, MAX_HOPS, ToolSpec};
 use axon_kernel::store::StoreError;
+use axon_kernel::trace::TraceContext;
 use axon_kernel::wire::{ToolAnswer, ToolRequested};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::AttemptError;
 use super::calls::{Begun, By, Ended};
 use super::driver::Driver;
+use super::observed::Host;
 use super::spent::{Spent, spent};
 use super::{
     Given, Outcome, Prompt, Refusal, Request, Resume, ResumeError, RunBuilder, RunHandle,
@@ -95,6 +97,8 @@ pub(super) struct Delegation {
     /// How long the other agent may take.
     timeout: Option<Duration>,
     stream: bool,
+    /// The span that its run is a part of.
+    traceparent: Option<TraceContext>,
     told: mpsc::Sender<Box<RunEvent>>,
     unwanted: CancellationToken,
     /// This attempt waits no longer; a later one may.
@@ -123,6 +127,7 @@ impl Driver {
         lease: &Lease,
     ) -> Result<(), AttemptError> {
         let call = request.tool_call_id.clone();
+        self.observe_call(&request, Host::Agent);
         let delegation = match self.delegation((tool, agent), &request) {
             Ok(delegation) => delegation,
             Err(message) => {
@@ -190,7 +195,9 @@ impl Driver {
         let Work { agent, call, step, prompt, deps, timeout, before } = work;
         let run_id = self.log().run_id();
         let unwanted = CancellationToken::new();
+        let traceparent = self.observed.inside(&call);
         Delegation {
+            traceparent,
             run: delegated_run(run_id, step, &call),
             parent: Parent {
                 run_id: run_id.clone(),
@@ -373,7 +380,7 @@ impl Delegation {
         let run = RunBuilder::delegated(agent, run, asked, self.deps.clone());
         let run = run.told_before(self.before.clone()).carrying(self.state.clone());
         let run = run.budget(&self.budget).approved(&self.approve);
-        let run = run.watched(self.stream, self.deadline);
+        let run = run.watched(self.stream, self.deadline).traced(self.traceparent);
         let unwanted = self.unwanted.clone();
         let begun = tokio::spawn(async move { wanted(run.start().await?, &unwanted) });
         let stopped = || Refusal::Stopped { agent: self.agent.name().clone() };

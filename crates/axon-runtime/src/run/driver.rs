@@ -26,6 +26,7 @@ use super::doubt::process_gone;
 use super::handle::{LiveRun, Steer, Stop};
 use super::handoff::Handoffs;
 use super::journal::{Journal, Turned, With};
+use super::observed::Observed;
 use super::spending::Spending;
 use super::steering::Messages;
 use super::suspicion::Suspicion;
@@ -100,6 +101,8 @@ pub(crate) struct Driver {
     pub(super) handoffs: Handoffs,
     pub(super) journal: Journal,
     pub(super) clock: Arc<Clock>,
+    /// Its spans.
+    pub(super) observed: Observed,
     /// The end, if it is recorded and nobody has seen it yet.
     unseen: Option<Sequenced>,
     /// Why the run was given up, if another process did that and could not end it any more.
@@ -193,7 +196,9 @@ impl Driver {
         let path = path_of(request.parent.as_ref(), agent.name());
         let envelope = envelope_of(&request, live.log.run_id());
         let calls_here = Calls::of(&agent.spec());
+        let observed = Observed::new(&agent, &request, live.log.run_id());
         Self {
+            observed,
             launcher: agent.agent.launcher(),
             asked: agent.agent.meters.clone(),
             made: BTreeMap::new(),
@@ -294,6 +299,7 @@ impl Driver {
         self.steered = None;
         self.nothing_came_of_it();
         self.calls_are_lost();
+        self.tell_end(&end);
         if let RunEvent::Cancelled(_) = &end {
             self.record_unseen(&end).await;
         }
@@ -465,7 +471,9 @@ impl Driver {
             {
                 // Turns are taken one at a time: so the conversation was changed from outside.
                 let message = format!("another turn of conversation `{conversation}` ended first");
-                self.end(failed(Failure::new(FailureKind::Busy, message), Vec::new())).await;
+                let end = failed(Failure::new(FailureKind::Busy, message), Vec::new());
+                self.tell_end(&end);
+                self.end(end).await;
             }
             (Err(stuck), _) => self.end_unrecorded(stuck).await,
         }

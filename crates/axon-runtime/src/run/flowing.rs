@@ -436,10 +436,7 @@ impl Driver {
     }
 
     /// Returns the end of a flow that has none: whoever asked gets the failure, with its causes.
-    fn broke_off(&mut self, failure: Failure) -> RunEvent {
-        let kind = self.launcher.spec.kind();
-        let (run, agent) = (self.log().run_id(), self.agent.name());
-        tracing::warn!(%run, %agent, kind = %failure.kind, error = failure.message, "a {kind} broke off");
+    fn broke_off(&self, failure: Failure) -> RunEvent {
         let causes = failure.cause.iter().map(|cause| format!("before that: {}", cause.message));
         let history = causes.collect();
         RunEvent::Failed(Failed { failure, history, escalated: true })

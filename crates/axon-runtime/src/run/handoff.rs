@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::attempt::AttemptError;
 use super::driver::{Driver, Stuck, failed};
+use super::observed::Host;
 use super::rust_tools::{problem, returned};
 use crate::agent::Lease;
 
@@ -61,6 +62,7 @@ impl Driver {
             return self.ask_somebody(request, &choice.reason, lease).await;
         };
         let name = name.clone();
+        self.observe_call(&request, Host::Agent);
         self.intend(&request, Effect::Idempotent).await?;
         let answer = match self.may_go_on(&name).await {
             Ok(definition) => {

@@ -55,10 +55,13 @@ impl Driver {
         failure: Failure,
     ) -> Result<Option<RunEvent>, Stuck> {
         let reason = policy::reason(&failure, self.attempt, &decision);
-        tracing::warn!(
-            run = %self.log().run_id(), agent = %self.agent.name(), kind = %failure.kind,
-            error = failure.message, reason, "an attempt failed"
-        );
+        if !matches!(decision, Decision::Fail | Decision::Escalate) {
+            // Else the run has failed, and its end is told.
+            tracing::warn!(
+                run = %self.log().run_id(), agent = %self.agent.name(), kind = %failure.kind,
+                error = %self.told(&failure), ?decision, "an attempt failed"
+            );
+        }
         self.services().events.tell(RuntimeEvent::Decided {
             run_id: self.log().run_id().clone(),
             agent: self.agent.name().clone(),
@@ -167,7 +170,7 @@ impl Driver {
     /// Ends a run that has killed its runners alone, with how those ended.
     fn quarantine(&mut self, failure: Failure, evidence: Vec<String>) -> RunEvent {
         let (run_id, agent) = (self.log().run_id().clone(), self.agent.name().clone());
-        tracing::error!(run = %run_id, %agent, ?evidence, "a run that kills its runners is quarantined");
+        tracing::warn!(run = %run_id, %agent, ?evidence, "a run that kills its runners is quarantined");
         let mut history = self.chain.sentences();
         history.push(format!(
             "quarantined: {} runners died with nothing in them but this run",

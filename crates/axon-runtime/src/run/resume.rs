@@ -381,6 +381,7 @@ async fn request_of(
         approve: terms.approve.clone(),
         budget,
         parent: terms.parent.clone(),
+        traceparent: terms.traceparent.as_deref().copied(),
     };
     if replay.agent == accepted.agent {
         return Ok(request);
@@ -396,6 +397,8 @@ async fn request_of(
 impl Driver {
     /// Puts the driver where the record says that the run is.
     fn take_over(&mut self, replay: Replay, policy: &Policy) {
+        let run = self.log().run_id().clone();
+        self.observed.goes_on((&self.agent, &self.request), &run, &replay);
         self.chain = replay.chain(|failure| policy.retries(failure.kind));
         self.status = replay.status;
         let paused = replay.pause.is_some();
@@ -407,7 +410,7 @@ impl Driver {
         self.committed = replay.committed;
         self.resolutions = replay.resolutions;
         self.approvals.standing = replay.standing;
-        let (run, spec) = (self.log().run_id().clone(), self.agent.spec());
+        let spec = self.agent.spec();
         for called in replay.calls.values().filter(|called| spec.asks_agent(&called.name)) {
             self.delegated.insert(called.tool_call_id.clone(), Handed::by(&run, called));
         }

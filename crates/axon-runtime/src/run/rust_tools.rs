@@ -19,6 +19,7 @@ use super::attempt::AttemptError;
 use super::calls::{Begun, By, Called, Ended, News};
 use super::driver::{Driver, Stuck};
 use super::journal::With;
+use super::observed::Host;
 use crate::agent::Lease;
 use crate::tools::{Call, Left, Tool, ToolError};
 
@@ -62,9 +63,17 @@ impl Driver {
         if let Some(message) = problem(tool, &request.args) {
             return self.answer(call, ToolAnswer::Retry { message }, lease).await;
         }
+        self.observe_call(&request, Host::Rust);
         self.intend(&request, tool.effect).await?;
         self.make(tool, function, request);
         Ok(())
+    }
+
+    /// Begins the span of a call.
+    pub(super) fn observe_call(&mut self, request: &ToolRequested, host: Host) {
+        let what = (&request.tool_call_id, &*request.name);
+        self.observed.tool_called(what, host, (None, request.traceparent.as_deref()));
+        self.observed.tool_given(&request.tool_call_id, &request.args, &self.request.deps);
     }
 
     /// Refuses a call of what is no Rust tool of this agent.
@@ -102,6 +111,7 @@ impl Driver {
             approved: request.approved,
             deadline,
             conversation: self.request.conversation.clone(),
+            traceparent: self.observed.inside(&request.tool_call_id),
             budget: self.request.budget.clone(),
             cancelled: cancelled.clone(),
             told: Some(self.calls_here.told()),
@@ -279,6 +289,7 @@ impl Driver {
         returned: ToolReturned,
         (patches, writes): (Vec<StatePatch>, Vec<Write>),
     ) -> Result<(), Stuck> {
+        self.observed.tool_returned(&returned, &self.request.deps);
         let call = returned.tool_call_id.clone();
         let Some(effect) = self.status.awaited(&call) else { return Ok(()) };
         let outcome = returned.outcome;

@@ -17,6 +17,7 @@ use crate::launch::{OnProgress, Surroundings};
 use crate::memory::MemoryStore;
 use crate::meters::{self, describe_metrics};
 use crate::tools::{FromDeps, RustTool, Tool};
+use crate::trace::Tracer;
 use crate::{launchers, recovery};
 
 /// Prepares a [`Runtime`].
@@ -88,6 +89,30 @@ impl RuntimeBuilder {
     /// Keeps runs and conversations in `store`; in memory by default.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Tells the spans of runs to whoever exports them; by default nobody does.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use axon_runtime::Runtime;
+    /// use axon_runtime::kernel::trace::Span;
+    /// use axon_runtime::trace::{SpanSink, Tracer};
+    ///
+    /// #[derive(Debug)]
+    /// struct Names;
+    ///
+    /// impl SpanSink for Names {
+    ///     fn take(&self, span: Span) {
+    ///         eprintln!("{} {}", span.context.trace, span.name);
+    ///     }
+    /// }
+    ///
+    /// let builder = Runtime::builder().tracer(Tracer::new(Arc::new(Names)));
+    /// ```
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.surroundings.tracer = tracer;
         self
     }
 

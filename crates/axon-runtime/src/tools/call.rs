@@ -7,6 +7,7 @@ use axon_kernel::ids::{Attempt, ConversationId, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::Write;
+use axon_kernel::trace::TraceContext;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) approved: bool,
     pub(crate) deadline: Instant,
     pub(crate) conversation: Option<ConversationId>,
+    /// The call's span.
+    pub(crate) traceparent: Option<TraceContext>,
     pub(crate) budget: Budget,
     pub(crate) cancelled: CancellationToken,
     /// Where it tells how far it is; nowhere outside of a run.

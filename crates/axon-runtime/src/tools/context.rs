@@ -8,6 +8,7 @@ use axon_kernel::ids::{Attempt, ConversationId, RunId, ToolCallId, idempotency_k
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::Write;
+use axon_kernel::trace::TraceContext;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::error::TrySendError;
@@ -67,6 +68,7 @@ impl<D: FromDeps> ToolContext<D> {
             approved: false,
             deadline: Instant::now() + NO_RUN,
             conversation: None,
+            traceparent: None,
             budget: Budget::unlimited(),
             cancelled: CancellationToken::new(),
             told: None,
@@ -133,6 +135,13 @@ impl<D> ToolContext<D> {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         idempotency_key(&self.call.run_id, self.call.step, &self.call.tool_call_id)
+    }
+
+    /// Returns the call's span, if the run stands in a trace: what the tool asks of others over HTTP
+    /// names it in the header `traceparent`.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<TraceContext> {
+        self.call.traceparent
     }
 
     /// Returns the attempt of the run that makes the call.

@@ -2,6 +2,7 @@
 
 use axon_kernel::ids::RunId;
 use axon_kernel::spec::AgentName;
+use axon_kernel::trace::TraceContext;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
 use crate::problem::Problem;
+use crate::trace::context_of;
 
 /// The longest key that is taken.
 const MAX_KEY_BYTES: usize = 255;
@@ -19,6 +21,8 @@ pub(crate) struct Manner {
     pub(crate) mode: Mode,
     pub(crate) at_disconnect: AtDisconnect,
     pub(crate) key: Option<String>,
+    /// Where in which trace the request stands.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// When an answer comes, and in which form.
@@ -69,7 +73,8 @@ impl Manner {
             (Mode::Async, _) | (Mode::Wait | Mode::Stream, Some(_)) => AtDisconnect::Detach,
             (Mode::Wait | Mode::Stream, None) => AtDisconnect::Cancel,
         };
-        Ok(Self { mode, at_disconnect: said.unwrap_or(by_default), key })
+        let (at_disconnect, trace) = (said.unwrap_or(by_default), context_of(headers));
+        Ok(Self { mode, at_disconnect, key, trace })
     }
 
     /// Returns the identity of the run that the caller's key stands for: the same in every process,

@@ -82,6 +82,7 @@ impl Step {
             args: Value::Object(serde_json::Map::new()).into(),
             effect,
             permit: effect == Effect::Once,
+            span_id: None,
         })
     }
 
@@ -119,6 +120,7 @@ impl Step {
             max_retries: 1,
             approved: false,
             timeout: None,
+            traceparent: None,
         };
         Self::ToolRequests(calls.into_iter().map(request).collect())
     }

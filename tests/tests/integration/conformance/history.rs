@@ -42,7 +42,7 @@ impl Scene {
             "spec": {"model": "openai-chat:scripted", "provider": provider},
         });
         let request: AttemptRequest = serde_json::from_str(&request.to_string()).unwrap();
-        let mut stream = self.runner.client().attempt(&request).await.unwrap();
+        let mut stream = self.runner.client().attempt(&request, None).await.unwrap();
         let mut last = None;
         while let Some((_, event)) = stream.next().await.unwrap() {
             last = Some(event);

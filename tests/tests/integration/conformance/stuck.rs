@@ -73,7 +73,7 @@ fn calls(tool: &str) -> AttemptRequest {
 
 impl Launched {
     async fn attempt(&self, request: &AttemptRequest) -> AttemptStream {
-        self.runner.client().attempt(request).await.expect("the attempt is let in")
+        self.runner.client().attempt(request, None).await.expect("the attempt is let in")
     }
 
     /// Follows an attempt to the start of its tool.

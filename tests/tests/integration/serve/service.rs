@@ -11,36 +11,52 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
-use crate::command_line::{axon, signal};
+use crate::command_line::{axon, axon_with_tools, signal};
 use crate::support::{PATIENCE, Project};
 
+const SERVE: [&str; 4] = ["serve", "--listen", "127.0.0.1:0", "--offline"];
+
+/// Returns the address that a line says, in the log's words or in those for people.
+fn address_in(line: &str) -> Option<String> {
+    let logged: Option<Value> = serde_json::from_str(line).ok();
+    let said = logged.as_ref().map_or(Some(line), |logged| logged["message"].as_str())?;
+    let (address, _) = said.strip_prefix("http://")?.split_once(" serves ")?;
+    Some(address.to_owned())
+}
+
 /// `axon serve`, at a port that the system chose. Dropped, it is killed.
-pub(super) struct Service {
+pub(crate) struct Service {
     child: Child,
-    pub(super) address: String,
+    pub(crate) address: String,
     client: Client,
     said: Arc<Mutex<String>>,
 }
 
 impl Service {
     /// Starts it, and returns when it serves.
-    pub(super) async fn start(project: &Project, more: &[&str]) -> Self {
+    pub(crate) async fn start(project: &Project, more: &[&str]) -> Self {
         Self::start_with(project, &[], more).await
     }
 
     /// Starts it with options of the command itself in front.
-    pub(super) async fn start_with(project: &Project, before: &[&str], more: &[&str]) -> Self {
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--offline"];
-        let mut command = axon(project, &[before, &serve, more].concat());
+    pub(crate) async fn start_with(project: &Project, before: &[&str], more: &[&str]) -> Self {
+        Self::from_command(axon(project, &[before, &SERVE, more].concat())).await
+    }
+
+    /// Starts it as a service that brings a Rust tool.
+    pub(crate) async fn start_with_tools(project: &Project, before: &[&str]) -> Self {
+        Self::from_command(axon_with_tools(project, &[before, &SERVE].concat())).await
+    }
+
+    async fn from_command(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(String::new()));
         let address = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                let address = line.strip_prefix("http://").and_then(|rest| rest.split(' ').next());
-                let address = address.map(str::to_owned);
+                let address = address_in(&line);
                 *said.lock().unwrap() += &format!("{line}\n");
                 if let Some(address) = address {
                     return address;
@@ -60,75 +76,75 @@ impl Service {
     }
 
     /// Returns what it has written to stderr so far.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(self.url(path))
     }
 
-    pub(super) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.client.post(self.url(path)).json(body)
     }
 
     /// Prepares what a form of any page can send.
-    pub(super) fn post_text(&self, path: &str, text: &str) -> RequestBuilder {
+    pub(crate) fn post_text(&self, path: &str, text: &str) -> RequestBuilder {
         self.client.post(self.url(path)).header(CONTENT_TYPE, "text/plain").body(text.to_owned())
     }
 
-    pub(super) fn delete(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn delete(&self, path: &str) -> RequestBuilder {
         self.client.delete(self.url(path))
     }
 
     /// Prepares a question to the agent `talker`.
-    pub(super) fn ask(&self, prompt: &str) -> RequestBuilder {
+    pub(crate) fn ask(&self, prompt: &str) -> RequestBuilder {
         self.post("/v1/agents/talker/runs", &json!({ "prompt": prompt }))
     }
 
     /// Returns what is known of a run.
-    pub(super) async fn run(&self, id: &str) -> Value {
+    pub(crate) async fn run(&self, id: &str) -> Value {
         ok(self.get(&format!("/v1/runs/{id}"))).await
     }
 
     /// Begins a run that nobody waits for, and returns its identity.
-    pub(super) async fn begin(&self, prompt: &str) -> String {
+    pub(crate) async fn begin(&self, prompt: &str) -> String {
         let (status, _, body) = sent(self.ask(prompt).header("Prefer", "respond-async")).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{body}");
         id_of(&body)
     }
 
-    pub(super) fn signal(&self, number: Signal) {
+    pub(crate) fn signal(&self, number: Signal) {
         signal(&self.child, number);
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }
 
     /// Waits for its end, and returns its exit code.
-    pub(super) async fn ended(mut self) -> i32 {
+    pub(crate) async fn ended(mut self) -> i32 {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends");
         status.unwrap().code().unwrap_or(-1)
     }
 
     /// Ends it in good order.
-    pub(super) async fn stop(self) -> i32 {
+    pub(crate) async fn stop(self) -> i32 {
         self.signal(Signal::TERM);
         self.ended().await
     }
 }
 
-pub(super) fn id_of(body: &Value) -> String {
+pub(crate) fn id_of(body: &Value) -> String {
     body["run_id"].as_str().unwrap_or_else(|| panic!("no run in {body}")).to_owned()
 }
 
 /// Sends a request, and returns the answer's status, headers and JSON; text where it is none.
-pub(super) async fn sent(request: RequestBuilder) -> (StatusCode, HeaderMap, Value) {
+pub(crate) async fn sent(request: RequestBuilder) -> (StatusCode, HeaderMap, Value) {
     let answer = request.send().await.expect("it is answered");
     let (status, headers) = (answer.status(), answer.headers().clone());
     let text = answer.text().await.expect("the answer is read");
@@ -137,14 +153,14 @@ pub(super) async fn sent(request: RequestBuilder) -> (StatusCode, HeaderMap, Val
 }
 
 /// Sends a request that is answered well, and returns its JSON.
-pub(super) async fn ok(request: RequestBuilder) -> Value {
+pub(crate) async fn ok(request: RequestBuilder) -> Value {
     let (status, _, body) = sent(request).await;
     assert!(status.is_success(), "{status}: {body}");
     body
 }
 
 /// Sends a request that is refused, and returns the status and the code of the problem.
-pub(super) async fn refused(request: RequestBuilder) -> (u16, String) {
+pub(crate) async fn refused(request: RequestBuilder) -> (u16, String) {
     let (status, headers, body) = sent(request).await;
     assert_eq!(headers["content-type"], "application/problem+json", "{body}");
     assert_eq!(body["status"], status.as_u16(), "{body}");
@@ -154,14 +170,14 @@ pub(super) async fn refused(request: RequestBuilder) -> (u16, String) {
 
 /// An event of a stream.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub(super) id: Option<u64>,
-    pub(super) name: String,
-    pub(super) data: Value,
+pub(crate) struct Told {
+    pub(crate) id: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 /// A stream of events.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     pieces: BoxStream<'static, reqwest::Result<Vec<u8>>>,
     unread: Vec<u8>,
     told: VecDeque<Told>,
@@ -169,7 +185,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Opens the stream that `request` asks for.
-    pub(super) async fn open(request: RequestBuilder) -> Self {
+    pub(crate) async fn open(request: RequestBuilder) -> Self {
         let answer: Response = request.header(ACCEPT, "text/event-stream").send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -178,7 +194,7 @@ impl Stream {
     }
 
     /// Returns the next event, or nothing where the stream ends.
-    pub(super) async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         let next = async {
             loop {
                 if let Some(told) = self.told.pop_front() {
@@ -210,7 +226,7 @@ impl Stream {
     }
 
     /// Reads up to the first event called `name`.
-    pub(super) async fn until(&mut self, name: &str) -> Vec<Told> {
+    pub(crate) async fn until(&mut self, name: &str) -> Vec<Told> {
         let mut seen = Vec::new();
         while let Some(told) = self.next().await {
             seen.push(told);
@@ -222,7 +238,7 @@ impl Stream {
     }
 
     /// Reads to the end.
-    pub(super) async fn rest(mut self) -> Vec<Told> {
+    pub(crate) async fn rest(mut self) -> Vec<Told> {
         let mut seen = Vec::new();
         while let Some(told) = self.next().await {
             seen.push(told);
@@ -231,10 +247,10 @@ impl Stream {
     }
 }
 
-pub(super) fn names(told: &[Told]) -> Vec<&str> {
+pub(crate) fn names(told: &[Told]) -> Vec<&str> {
     told.iter().map(|told| told.name.as_str()).collect()
 }
 
-pub(super) fn ids(told: &[Told]) -> Vec<u64> {
+pub(crate) fn ids(told: &[Told]) -> Vec<u64> {
     told.iter().map(|told| told.id.expect("every event has its number")).collect()
 }
