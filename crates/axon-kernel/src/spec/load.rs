@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::error::{Problem, SpecError, What};
+use super::error::{Position, Problem, SpecError, What};
 use super::file::{AgentFile, HandoffFile, OutputFile, RunnerFile, ToolFile};
 use super::source::Source;
 use super::unknown::unknown_keys;
@@ -53,6 +53,27 @@ impl AgentSpec {
         definition(file, file_schema(), variables, |source, raw| {
             Load { source, read }.agent(name, raw)
         })
+    }
+}
+
+impl AgentSpec {
+    /// Reads the agent called `name` from JSON with the keys of an `agent.toml`, as it comes from
+    /// elsewhere: no variable stands for anything in it, and no file is read for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] with every problem that one reading can tell, each with its key.
+    pub fn from_json(name: AgentName, definition: &Map<String, Value>) -> Result<Self, SpecError> {
+        let path = format!("agent `{name}`");
+        let text = toml::to_string(definition).map_err(|error| {
+            let what = What::Syntax { message: error.to_string() };
+            let position = Position { line: 1, column: 1 };
+            let problem = Problem { position, key: String::new(), what };
+            SpecError { path: path.clone(), problems: vec![problem] }
+        })?;
+        let file = FileText { path: &path, text: &text };
+        let refuse = |_: &str| Err("no file is read for this: give the schema in line".into());
+        Self::from_toml(name, file, &|_| None, &refuse)
     }
 }
 
