@@ -69,17 +69,21 @@ fn execute(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
 
 async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
     let Cli { global, verb } = cli;
+    if global.url.is_some() && !verb.asks_services() {
+        return Err(Report::usage("this works here, and takes no --url")
+            .todo("leave it out; AXON_URL does not matter for it"));
+    }
     match verb {
         Verb::Completions(args) => completions::run(&args),
         Verb::Schema(args) => schema::run(&args),
-        Verb::Run(args) => run::run(args, session(&global, builder)?).await,
-        Verb::Chat(args) => chat::run(args, session(&global, builder)?).await,
+        Verb::Run(args) => run::run(args, connected(&global, builder)?).await,
+        Verb::Chat(args) => chat::run(args, connected(&global, builder)?).await,
         Verb::Serve(args) => serve::run(args, session(&global, builder)?).await,
-        Verb::Runs(args) => runs::run(args, session(&global, builder)?).await,
-        Verb::Approve(args) => decide::approve(args, session(&global, builder)?).await,
-        Verb::Deny(args) => decide::deny(args, session(&global, builder)?).await,
-        Verb::Answer(args) => decide::answer(args, session(&global, builder)?).await,
-        Verb::Agents(args) => agents::run(args, &session(&global, builder)?),
+        Verb::Runs(args) => runs::run(args, connected(&global, builder)?).await,
+        Verb::Approve(args) => decide::approve(args, connected(&global, builder)?).await,
+        Verb::Deny(args) => decide::deny(args, connected(&global, builder)?).await,
+        Verb::Answer(args) => decide::answer(args, connected(&global, builder)?).await,
+        Verb::Agents(args) => agents::run(args, connected(&global, builder)?).await,
         Verb::Tree(args) => tree::run(args, session(&global, builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(&global, builder)?),
         Verb::Graph(args) => graph::run(&args, &session(&global, builder)?),
@@ -90,6 +94,13 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
         Verb::New(args) => new::run(args, session(&global, builder)?).await,
         Verb::Stubs(args) => stubs::run(args, session(&global, builder)?).await,
     }
+}
+
+/// Returns a session that asks the service that was named, if one was.
+fn connected(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {
+    let mut session = session(global, builder)?;
+    session.connect()?;
+    Ok(session)
 }
 
 fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {

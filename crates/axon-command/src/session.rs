@@ -1,6 +1,7 @@
 //! What every verb works with: the surroundings, the agents that can be found, the signals.
 
 mod service;
+mod there;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use axon_runtime::{
 use crate::args::GlobalArgs;
 use crate::lines::Lines;
 use crate::report::Report;
+use crate::service::Service;
 use crate::signals::{Signal, Signals};
 use crate::store::{Choices, Place};
 use crate::terminal;
@@ -43,6 +45,12 @@ pub(crate) struct Session {
     named_store: Option<String>,
     /// The store, once it is open.
     store: Option<Arc<dyn Store>>,
+    /// Where the service is that is asked, if `--url` or `AXON_URL` says it.
+    named_service: Option<String>,
+    /// The file of that service's token, if it was typed.
+    token_file: Option<PathBuf>,
+    /// That service, for the verbs that ask it.
+    service: Option<Service>,
 }
 
 impl Session {
@@ -65,8 +73,24 @@ impl Session {
         let built_in = builder.agents().to_vec();
         let verbose = args.verbose > 0;
         let named_store = args.store.clone().or_else(|| host.variable("AXON_STORE"));
-        let (builder, store, lines) = (Some(builder), None, Lines::default());
-        Ok(Self { host, signals, lines, verbose, folders, built_in, builder, named_store, store })
+        // A store that is typed wins over a service that the environment names.
+        let of_variable = || host.variable("AXON_URL").filter(|url| !url.is_empty());
+        let of_variable = || of_variable().filter(|_| args.store.is_none());
+        let named_service = args.url.clone().or_else(of_variable);
+        Ok(Self {
+            signals,
+            lines: Lines::default(),
+            verbose,
+            folders,
+            built_in,
+            builder: Some(builder),
+            named_store,
+            store: None,
+            named_service,
+            token_file: args.token_file.clone(),
+            service: None,
+            host,
+        })
     }
 
     /// Returns the settings that hold for all agents.

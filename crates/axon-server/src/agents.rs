@@ -230,7 +230,8 @@ pub(crate) struct DrainQuery {
 impl DrainQuery {
     fn deadline(&self) -> Result<Duration, Problem> {
         let deadline = self.deadline.as_deref().map(humantime::parse_duration).transpose();
-        let deadline = deadline.map_err(|error| Problem::invalid(format!("`deadline`: {error}")))?;
+        let deadline =
+            deadline.map_err(|error| Problem::invalid(format!("`deadline`: {error}")))?;
         Ok(deadline.unwrap_or(DRAIN))
     }
 }

@@ -63,7 +63,10 @@ fn a_full_file_is_read() {
     assert_eq!(config.budget.cost, Some(Usd::from_micros(12_500_000)));
     let serve = &config.serve;
     assert_eq!(serve.listen.unwrap().to_string(), "0.0.0.0:8700");
-    assert_eq!((serve.drain, serve.token_file.as_deref()), (Some(Duration::from_secs(60)), Some("token")));
+    assert_eq!(
+        (serve.drain, serve.token_file.as_deref()),
+        (Some(Duration::from_secs(60)), Some("token"))
+    );
     let (name, group) = config.group_of(&AgentName::try_from("fraud").unwrap()).unwrap();
     assert_eq!((name.as_str(), group.strategy), ("desk", GroupStrategy::OneForAll));
     assert_eq!(group.on_exhausted, OnExhausted::Escalate);

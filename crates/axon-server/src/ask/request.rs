@@ -173,7 +173,9 @@ fn read(json: &RawJson) -> Option<Value> {
 }
 
 /// Reads `30s` and `1m 30s`, and a number as seconds.
-pub(crate) fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn timeout<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     use serde::de::Error;
 
     #[derive(Deserialize)]
