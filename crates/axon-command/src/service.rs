@@ -39,8 +39,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take where it is only looked up.
 pub(crate) const PROMPTLY: Duration = Duration::from_secs(30);
 
-/// The largest answer that is taken: the record of a long run has some ten megabytes.
-const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// The largest answer that is taken: the record of a long run has some megabytes.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The largest refusal that is read.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;

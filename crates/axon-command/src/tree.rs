@@ -19,14 +19,14 @@ use crate::terminal::{self, BOLD, DIM, RED, printable, styled};
 
 /// Prints the tree of a service; with `--here`, of agents that are started for it and ended again.
 pub(crate) async fn run(args: TreeArgs, mut session: Session) -> Result<Exit, Report> {
-    let tree = if args.here {
+    let tree = if args.seen.here {
         let runtime = session.start_all().await?;
         let tree = runtime.tree().await;
         runtime.shutdown().await;
         tree
     } else {
         let service = session.service_or_usual()?;
-        if args.watch {
+        if args.seen.watch {
             return watch::watch(&service, &mut session, args.json).await;
         }
         tokio::select! {

@@ -112,14 +112,15 @@ impl UnderWay {
 
 impl From<ResumeError> for NotTaken {
     fn from(error: ResumeError) -> Self {
-        match error {
+        let otherwise = matches!(
+            error,
             ResumeError::Record(
-                error @ (RecordError::InvalidArgs { .. }
-                | RecordError::Decided { .. }
-                | RecordError::Expired { .. }),
-            ) => Self::Otherwise(error.into()),
-            error => Self::AtAll(error.into()),
-        }
+                RecordError::InvalidArgs { .. }
+                    | RecordError::Decided { .. }
+                    | RecordError::Expired { .. }
+            )
+        );
+        if otherwise { Self::Otherwise(error.into()) } else { Self::AtAll(error.into()) }
     }
 }
 

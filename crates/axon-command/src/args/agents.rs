@@ -81,6 +81,13 @@ pub(crate) struct TreeArgs {
     /// Print the tree as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) seen: TreeSeen,
+}
+
+/// Which tree is seen, and for how long.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct TreeSeen {
     /// Show it as it changes: in place at a terminal, else again and again.
     #[arg(long)]
     pub(crate) watch: bool,

@@ -15,12 +15,13 @@ const WITHOUT: &str = "`--store memory` runs without it";
 
 impl From<StoreError> for Report {
     fn from(error: StoreError) -> Self {
-        let error = match error {
-            StoreError::Backend(source) => match source.downcast::<ServiceError>() {
+        let error = if let StoreError::Backend(source) = error {
+            match source.downcast::<ServiceError>() {
                 Ok(error) => return Self::from(*error),
                 Err(source) => StoreError::Backend(source),
-            },
-            error => error,
+            }
+        } else {
+            error
         };
         let exit = exit(&error);
         let report = Self::new(error.code(), exit, error.to_string()).caused_by(&error);

@@ -41,9 +41,6 @@ pub(crate) struct Problem {
     /// The kind of the failure behind it, of an agent that cannot be had.
     #[serde(default)]
     kind: Option<String>,
-    /// What is wrong, one by one.
-    #[serde(default)]
-    problems: Vec<String>,
     #[serde(default)]
     retry_after: Option<u64>,
 }
@@ -152,9 +149,6 @@ impl Problem {
         let mut report = Report::new(code, exit, what).with_failure(failure);
         if code == OTHER.code && self.code != code {
             report = report.because(format!("the service calls it {}", printable(&self.code)));
-        }
-        if let [_, _, ..] = self.problems.as_slice() {
-            report = self.problems.iter().map(|why| printable(why)).fold(report, Report::because);
         }
         if let Some(near) = near {
             report = report.todo(near);

@@ -169,9 +169,11 @@ impl From<StartError> for Problem {
             StartError::Folder(error) => error.into(),
             StartError::Refused { failure, .. } => {
                 let row = failure.kind.row();
-                let status = match failure.kind {
-                    FailureKind::Config => StatusCode::UNPROCESSABLE_ENTITY,
-                    _ => StatusCode::from_u16(row.http_status).unwrap_or(StatusCode::BAD_GATEWAY),
+                let status = match failure.kind == FailureKind::Config {
+                    true => StatusCode::UNPROCESSABLE_ENTITY,
+                    false => {
+                        StatusCode::from_u16(row.http_status).unwrap_or(StatusCode::BAD_GATEWAY)
+                    }
                 };
                 Self::new(status, row.label, detail)
             }

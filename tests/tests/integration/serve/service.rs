@@ -33,7 +33,17 @@ impl Service {
     /// Starts it with options of the command itself in front.
     pub(super) async fn start_with(project: &Project, before: &[&str], more: &[&str]) -> Self {
         let serve = ["serve", "--listen", "127.0.0.1:0", "--offline"];
-        let mut command = axon(project, &[before, &serve, more].concat());
+        Self::typed(project, &[before, &serve, more].concat()).await
+    }
+
+    /// Starts it at a place where another one was.
+    pub(super) async fn start_at(project: &Project, address: &str) -> Self {
+        Self::typed(project, &["serve", "--listen", address, "--offline"]).await
+    }
+
+    /// Starts it as it is typed.
+    pub(super) async fn typed(project: &Project, arguments: &[&str]) -> Self {
+        let mut command = axon(project, arguments);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(String::new()));
