@@ -220,20 +220,23 @@ impl RemoteRun {
             }
             Err(error) => error,
         };
-        let is_new = self.after == 0;
         let lost = self.lost.get_or_insert_with(Lost::now);
         if !error.may_pass() || lost.since.elapsed() > GONE {
             return Err(self.gone(error));
         }
-        if !std::mem::replace(&mut lost.told, true) && !is_new {
+        if !std::mem::replace(&mut lost.told, true) {
             terminal::say(&styled(DIM, "the service does not answer: waiting for it"));
         }
         Ok(())
     }
 
     fn gone(&self, error: ServiceError) -> Report {
-        let is_away = error.may_pass();
+        let (is_away, is_unknown) = (error.may_pass(), error.code() == Some("unknown_run"));
         let report = Report::from(error);
+        if is_unknown {
+            return report
+                .because("the service that had it kept its runs in memory, and has ended");
+        }
         if is_away {
             let id = short(&self.id);
             return report

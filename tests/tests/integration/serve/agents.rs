@@ -20,12 +20,12 @@ async fn problems(request: reqwest::RequestBuilder) -> (u16, String, String) {
 #[tokio::test]
 async fn an_agent_is_defined_asked_and_forgotten_again() {
     let (_project, service) = talking().await;
-    let router =
-        json!({ "model": "test", "instructions": "Say {{ run.prompt }}.", "tags": ["new"] });
-    let (status, _, shown) = sent(define(&service, "newcomer", &router)).await;
+    let definition =
+        json!({ "model": "test", "instructions": "Say {{ run.id }}.", "tags": ["new"] });
+    let (status, _, shown) = sent(define(&service, "newcomer", &definition)).await;
     assert_eq!((status.as_u16(), &shown["name"]), (201, &json!("newcomer")), "{shown}");
     assert_eq!((&shown["state"], &shown["tags"]), (&json!("up"), &json!(["new"])), "{shown}");
-    let again = define(&service, "newcomer", &router);
+    let again = define(&service, "newcomer", &definition);
     assert_eq!(refused(again).await, (409, "agent_exists".to_owned()));
     let answer = ok(service.post("/v1/agents/newcomer/runs", &json!({ "prompt": "hi" }))).await;
     assert_eq!(answer["outcome"], "completed", "{answer}");
@@ -35,7 +35,7 @@ async fn an_agent_is_defined_asked_and_forgotten_again() {
     assert_eq!(gone, (404, "unknown_agent".to_owned()));
     // What it did is still on record, and its name is free.
     assert_eq!(service.run(&id_of(&answer)).await["state"], "completed");
-    assert_eq!(sent(define(&service, "newcomer", &router)).await.0.as_u16(), 201);
+    assert_eq!(sent(define(&service, "newcomer", &definition)).await.0.as_u16(), 201);
 }
 
 #[tokio::test]
@@ -43,8 +43,8 @@ async fn a_definition_brings_nothing_of_its_own() {
     let (_project, service) = talking().await;
     let not_allowed = "definition_not_allowed";
     for (definition, why) in [
-        (json!({ "runner": { "command": ["sh"] } }), "`command`"),
-        (json!({ "runner": { "python": "/bin/sh" } }), "`runner.python`"),
+        (json!({ "model": "test", "runner": { "command": ["sh"] } }), "`command`"),
+        (json!({ "model": "test", "runner": { "python": "/bin/sh" } }), "`runner.python`"),
         (json!({ "runner": { "module": "os:system" } }), "`runner.module`"),
         (json!({ "model": "test", "runner": { "pass_env": ["HOME"] } }), "`runner.pass_env`"),
         (json!({ "model": "test", "runner": { "env": { "A": "b" } } }), "`runner.env`"),
@@ -71,7 +71,7 @@ async fn a_definition_that_is_wrong_is_refused_with_the_key() {
     for (definition, why) in [
         (json!({ "modle": "test" }), "unknown key `modle`; did you mean `model`?"),
         (
-            json!({ "model": "test", "output": { "schema": "/etc/passwd" } }),
+            json!({ "model": "test", "output": { "schema": "secrets.json" } }),
             "give the schema in line",
         ),
         (json!({ "model": "test", "instructions": "${HOME}" }), "instructions: the variable HOME"),

@@ -320,7 +320,10 @@ async fn a_run_whose_service_is_killed_or_ended_goes_on_with_the_next_one() {
         let names: Vec<&str> = seen.iter().map(|event| event["event"].as_str().unwrap()).collect();
         assert_eq!(names.iter().filter(|name| **name == "accepted").count(), 1, "{names:?}");
         assert!(names.contains(&"recovered") && !names.contains(&"paused"), "{names:?}");
-        assert_eq!((names.last(), text(&seen).as_str()), (Some(&"completed"), "lostfound"));
+        assert_eq!(seen.last().unwrap()["output"], "found");
+        // Text is on no record: of the second attempt it is seen if the service is back in time.
+        let text = text(&seen);
+        assert!(["lost", "lostfound"].contains(&text.as_str()), "{text}");
         let numbers: Vec<u64> = seen.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
         assert_eq!(service.stop().await, 0);

@@ -120,7 +120,7 @@ async fn agents_there_are_listed_started_restarted_drained_and_stopped() {
     project.write("new.toml", "model = \"test\"\ndescription = \"A new one\"\n");
     answer(&project, &service, &["agents", "start", "newcomer", "--file", "new.toml"]).await;
     let listed = answer(&project, &service, &["agents", "list"]).await;
-    assert!(listed.starts_with("newcomer  up  test  A new one\ntalker"), "{listed}");
+    assert!(listed.starts_with("newcomer  up  test:test (offline)  A new one\ntalker"), "{listed}");
     // Definitions stay here: the folder knows nothing of the newcomer.
     assert_eq!(run(&project, &["agents", "show", "newcomer"]).await.0, 2);
 }
@@ -136,6 +136,6 @@ async fn the_address_comes_from_the_environment_too_and_a_typed_store_wins_over_
     assert!(code == 0 && stdout.starts_with("talker  up"), "{stdout}{stderr}");
     let (code, stdout, stderr) = run(&project, &["--store", "other.db", "runs"]).await;
     assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
-    assert!(stderr.contains("nothing has been recorded in other.db"), "{stderr}");
+    assert!(stderr.contains("nothing has been recorded in SQLite other.db"), "{stderr}");
     assert_eq!(run(&project, &["validate"]).await.0, 0);
 }
