@@ -1,23 +1,54 @@
 //! `axon agents`: what agents there are, and what each of them is.
 
+mod there;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use axon_kernel::flow::Target;
 use axon_kernel::spec::{AgentSpec, RunnerProgram, ToolTarget};
 use axon_runtime::AgentDefinition;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::args::{AgentsArgs, AgentsVerb};
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::service::Service;
 use crate::session::Session;
 use crate::terminal;
 
-pub(crate) fn run(args: AgentsArgs, session: &Session) -> Result<Exit, Report> {
-    match args.verb.unwrap_or(AgentsVerb::List) {
-        AgentsVerb::List => list(session),
-        AgentsVerb::Show { name, toml } => show(&session.load(&name)?, toml),
+pub(crate) async fn run(args: AgentsArgs, mut session: Session) -> Result<Exit, Report> {
+    let verb = args.verb.unwrap_or(AgentsVerb::List);
+    match (&verb, session.service()) {
+        (AgentsVerb::List, None) => return list(&session),
+        (AgentsVerb::Show { name, toml }, None) => return show(&session.load(name)?, *toml),
+        (AgentsVerb::Show { toml: true, .. }, Some(_)) => {
+            return Err(Report::usage("a service does not tell the definitions of its agents")
+                .todo("leave out --toml, or look where its folder is, without --url"));
+        }
+        _ => {}
+    }
+    let service = session.service_or_usual()?;
+    let definition = there::read(&verb, &session)?;
+    tokio::select! {
+        ended = ask(verb, &service, definition) => ended,
+        signal = session.signals.next() => Err(Report::cancelled(signal)),
+    }
+}
+
+/// Asks a service about its agents, or to do something with them.
+async fn ask(
+    verb: AgentsVerb,
+    service: &Service,
+    definition: Option<Map<String, Value>>,
+) -> Result<Exit, Report> {
+    match verb {
+        AgentsVerb::List => there::list(service).await,
+        AgentsVerb::Show { name, .. } => there::show(service, &name).await,
+        AgentsVerb::Start { name, .. } => there::start(service, &name, definition).await,
+        AgentsVerb::Stop(args) => there::stop(service, &args).await,
+        AgentsVerb::Restart { name } => there::restart(service, &name).await,
+        AgentsVerb::Drain(args) => there::drain(service, &args).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod agents;
 mod runs;
 mod serve;
 
@@ -12,6 +13,7 @@ use axon_kernel::spec::ModelName;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use agents::{AgentsArgs, AgentsVerb, DrainArgs, TreeArgs};
 pub(crate) use runs::{
     AnswerArgs, ApproveArgs, CancelArgs, DenyArgs, EventsArgs, ListArgs, PruneArgs, ResolveArgs,
     ResumeArgs, RunArg, RunsArgs, RunsVerb, Then, Wanted, Which,
@@ -38,6 +40,10 @@ Start here:
 An agent is a folder: agents/NAME/agent.toml, with a Python package beside it. Answers go to
 stdout, everything else to stderr. `.env` in the working directory is read.
 
+With --url or AXON_URL, `run`, `chat`, `runs`, `approve`, `deny`, `answer`, `agents` and `tree` ask
+that service and read nothing here; the output is the same. `tree` and the verbs that change agents
+always ask one: without either, the one at http://127.0.0.1:8700.
+
 Exit codes: 0 ok, 1 the run failed, 2 wrong usage, 3 wrong configuration, 4 something is missing on
 this machine, 5 model provider or key, 6 the output broke its schema, 7 an approval is needed,
 8 nobody knows whether a tool call took effect, 124 timeout, 130 and 143 interrupted."
@@ -59,6 +65,18 @@ pub(crate) struct GlobalArgs {
     /// else `[store] url` of axon.toml, else `.axon/axon.db` beside the folder of agents.
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub(crate) store: Option<String>,
+    /// The service to ask, such as http://127.0.0.1:8700; else AXON_URL.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        conflicts_with = "store",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) url: Option<String>,
+    /// The file that holds the token of that service; else AXON_TOKEN_FILE.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Log more to stderr: -v what happens, -vv in detail; AXON_LOG says it by target.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
@@ -99,9 +117,9 @@ pub(crate) enum Verb {
     Deny(DenyArgs),
     /// Answer what a paused run asks, and go on.
     Answer(AnswerArgs),
-    /// List the agents, or show one.
+    /// List the agents, show one; start, stop, restart and drain those of a service.
     Agents(AgentsArgs),
-    /// Start the agents, print the supervision tree, and end them again.
+    /// Show the supervision tree of a service.
     Tree(TreeArgs),
     /// Check the agents' definitions without starting anything.
     Validate(ValidateArgs),
@@ -125,6 +143,33 @@ pub(crate) enum Verb {
     Completions(CompletionsArgs),
 }
 
+impl Verb {
+    /// Returns whether it can be asked of a service.
+    pub(crate) fn asks_services(&self) -> bool {
+        match self {
+            Self::Run(_)
+            | Self::Chat(_)
+            | Self::Runs(_)
+            | Self::Approve(_)
+            | Self::Deny(_)
+            | Self::Answer(_)
+            | Self::Agents(_)
+            | Self::Tree(_) => true,
+            Self::Serve(_)
+            | Self::Validate(_)
+            | Self::Graph(_)
+            | Self::Schema(_)
+            | Self::Tool(_)
+            | Self::Runner(_)
+            | Self::Doctor(_)
+            | Self::Env(_)
+            | Self::New(_)
+            | Self::Stubs(_)
+            | Self::Completions(_) => false,
+        }
+    }
+}
+
 /// Ask an agent once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -135,8 +180,11 @@ Examples:
   axon run bank_support \"Hello\" --dep customer_id=123 --json | jq .event
   axon run bank_support \"And now?\" --dep customer_id=123 --conversation c1
   axon run desk \"Refund order 7\" --approve refund
+  axon --url http://127.0.0.1:8700 run bank_support \"Hello\" --dep customer_id=123
 
 The run is on record before it begins: if its process is killed, `axon runs resume` goes on with it.
+With --url it is a run of that service: Ctrl-C cancels it there, a link that breaks is taken up again
+without a gap, and if this process is killed the run goes on.
 A turn of a conversation continues what was said before, by whatever process.
 
 If a tool call needs an approval or an answer, a person at the terminal is asked, and the run goes
@@ -218,41 +266,6 @@ pub(crate) struct AskArgs {
     /// nothing is approved that nobody has thought of.
     #[arg(long, value_name = "TOOL")]
     pub(crate) approve: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  axon agents
-  axon agents show bank_support --toml")]
-pub(crate) struct AgentsArgs {
-    #[command(subcommand)]
-    pub(crate) verb: Option<AgentsVerb>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AgentsVerb {
-    /// List the agents: name, model, description.
-    List,
-    /// Show an agent's definition.
-    Show {
-        /// The agent.
-        name: String,
-        /// As the agent.toml that gives it again, schemas in line.
-        #[arg(long)]
-        toml: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  axon tree                      which agents are up, parked or restarting, and why
-  axon tree --json | jq .root    the same as data")]
-pub(crate) struct TreeArgs {
-    /// Print the tree as one line of JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

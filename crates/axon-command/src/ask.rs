@@ -1,14 +1,20 @@
 //! How an agent is asked, once or line by line.
 
+use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
-use axon_kernel::spec::AgentSpec;
+use axon_kernel::schema::Schema;
+use axon_kernel::spec::{AgentName, AgentSpec};
 use axon_runtime::{AgentHandle, RunBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::args::{AskArgs, DepsArgs};
 use crate::exit::Exit;
+use crate::follow::CANCEL_GRACE;
 use crate::report::Report;
+use crate::service::{Question, Service};
+use crate::signals::Signals;
+use crate::underway::UnderWay;
 
 /// The part of a runner's description that says what deps are.
 #[derive(Deserialize)]
@@ -61,13 +67,96 @@ impl AskArgs {
     }
 }
 
+/// One that is asked, with what its tools and prompts get.
+pub(crate) enum Asked {
+    /// In this process.
+    Here { agent: AgentHandle, deps: Option<RawJson> },
+    /// In a service.
+    There { service: Service, agent: AgentName, deps: Option<RawJson> },
+}
+
+impl Asked {
+    /// Finds the agent `target` of a service, and checks what it is asked with.
+    pub(crate) async fn there(
+        service: Service,
+        target: &str,
+        (deps, ask): (&DepsArgs, &AskArgs),
+    ) -> Result<Self, Report> {
+        if ask.model.is_some() {
+            return Err(Report::usage("an agent of a service keeps its model")
+                .because(format!("--model is for runs in this process, and {} is asked", service.url()))
+                .todo("leave it out, or define another agent there: axon agents start NAME --file FILE"));
+        }
+        let agent = AgentName::try_from(target).map_err(|_error| {
+            let what = format!("the service at {} has no agent `{target}`", service.url());
+            let report = Report::new("unknown_agent", Exit::USAGE, what);
+            match target.contains(':') {
+                true => report.todo("start one that serves it: axon serve MODULE:ATTR"),
+                false => report.todo("`axon agents` lists them"),
+            }
+        })?;
+        let seen = service.agent(&agent).await?;
+        let schema = seen.deps_schema.and_then(|schema| Schema::new(schema).ok());
+        check(deps, &agent, schema.as_ref())?;
+        let deps = deps.read(schema.as_ref().map(Schema::raw))?;
+        Ok(Self::There { service, agent, deps })
+    }
+
+    /// Returns its name.
+    pub(crate) fn name(&self) -> &AgentName {
+        match self {
+            Self::Here { agent, .. } => agent.name(),
+            Self::There { agent, .. } => agent,
+        }
+    }
+
+    /// Asks, and returns when the run is accepted.
+    pub(crate) async fn start(
+        &self,
+        ask: &AskArgs,
+        (prompt, conversation): (&str, Option<&ConversationId>),
+        signals: &mut Signals,
+    ) -> Result<UnderWay, Report> {
+        let (service, agent, deps) = match self {
+            Self::Here { agent, deps } => {
+                let mut run = ask.prepare(agent, prompt, deps.as_ref());
+                if let Some(conversation) = conversation {
+                    run = run.conversation(conversation.clone());
+                }
+                return Ok(UnderWay::Here(Box::new(run.start().await?)));
+            }
+            Self::There { service, agent, deps } => (service, agent, deps),
+        };
+        let question = Question {
+            prompt: Value::String(prompt.to_owned()),
+            deps: deps.clone(),
+            conversation_id: conversation.map(ToString::to_string),
+            timeout: ask.timeout.map(|timeout| timeout.as_secs_f64()),
+            approve: ask.approve.clone(),
+        };
+        let mut asking = std::pin::pin!(service.ask(agent.as_str(), &question));
+        let signal = tokio::select! {
+            run = &mut asking => return Ok(UnderWay::There(Box::new(run?))),
+            signal = signals.next() => signal,
+        };
+        // A run may come of it all the same.
+        if let Ok(Ok(run)) = tokio::time::timeout(CANCEL_GRACE, asking).await {
+            let _gone = run.cancel(signal.reason()).await;
+        }
+        Err(Report::cancelled(signal))
+    }
+}
+
 /// Reads what the caller gives to the tools and prompts of an agent that says what it wants, and
 /// checks it, before anything is started.
-pub(crate) fn check(args: &DepsArgs, spec: &AgentSpec) -> Result<(), Report> {
-    let Some(schema) = &spec.deps.schema else { return Ok(()) };
+pub(crate) fn check(
+    args: &DepsArgs,
+    agent: &AgentName,
+    schema: Option<&Schema>,
+) -> Result<(), Report> {
+    let Some(schema) = schema else { return Ok(()) };
     let refused = |what: &str| {
-        let report =
-            Report::new("invalid_request", Exit::USAGE, format!("agent `{}` {what}", spec.name));
+        let report = Report::new("invalid_request", Exit::USAGE, format!("agent `{agent}` {what}"));
         report.todo(example(schema.raw()))
     };
     let Some(deps) = args.read(Some(schema.raw()))? else {

@@ -4,19 +4,19 @@ use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
 use axon_kernel::ids::ConversationId;
-use axon_kernel::json::RawJson;
 use axon_kernel::run::RunState;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
-use axon_runtime::{AgentHandle, Runtime};
+use axon_runtime::Runtime;
 
 use crate::args::ChatArgs;
-use crate::ask;
+use crate::ask::{self, Asked};
 use crate::exit::Exit;
 use crate::follow::follow;
 use crate::interview::Interview;
 use crate::report::Report;
 use crate::runs::{Resumption, Terms, held, interrupted};
+use crate::service::Service;
 use crate::session::Session;
 use crate::show::Show;
 use crate::suggestion::{here, quoted};
@@ -24,9 +24,13 @@ use crate::terminal::{self, BOLD, DIM, styled};
 
 /// Talks with an agent until the user leaves.
 pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Report> {
+    if let Some(service) = session.service().cloned() {
+        return Box::pin(run_there(args, service, session)).await;
+    }
     let mut definition = session.find(&args.target)?;
     args.ask.override_in(&mut definition.spec)?;
-    ask::check(&args.deps, &definition.spec)?;
+    let spec = &definition.spec;
+    ask::check(&args.deps, &spec.name, spec.deps.schema.as_ref())?;
     let store = session.store().await?;
     let found = conversation(&args, &definition.spec.name, store.as_ref()).await?;
     // A turn that waits for a person keeps the conversation until that person has decided.
@@ -41,16 +45,37 @@ pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Re
         } else if let Some(interrupted) = interrupted(store.as_ref()).await {
             terminal::say(&styled(DIM, &interrupted));
         }
-        talk(&args, &found, &agent, &mut session).await
+        let deps = ask::deps(&args.deps, &agent).await?;
+        talk(&args, &found, Asked::Here { agent, deps }, &mut session).await
     };
     let ended = ended.await;
     runtime.shutdown().await;
-    let is_kept = store.is_durable() && !store.history(&found.id).await.is_ok_and(|h| h.is_empty());
+    say_how_to_go_on(&args, &found, store.as_ref()).await;
+    ended
+}
+
+/// Talks with an agent of a service.
+async fn run_there(args: ChatArgs, service: Service, mut session: Session) -> Result<Exit, Report> {
+    let asked = tokio::select! {
+        asked = Asked::there(service, &args.target, (&args.deps, &args.ask)) => asked?,
+        signal = session.signals.next() => return Err(Report::cancelled(signal)),
+    };
+    let store = session.store().await?;
+    let found = conversation(&args, asked.name(), store.as_ref()).await?;
+    if let Some(open) = held(&found.id, store.as_ref()).await? {
+        return Err(Report::conversation_held(&found.id, &open));
+    }
+    let ended = talk(&args, &found, asked, &mut session).await;
+    say_how_to_go_on(&args, &found, store.as_ref()).await;
+    ended
+}
+
+async fn say_how_to_go_on(args: &ChatArgs, found: &Found, store: &dyn Store) {
+    let is_kept = store.is_durable() && store.history(&found.id).await.is_ok_and(|h| !h.is_empty());
     if is_kept {
-        let again = again(&args, &found.id);
+        let again = again(args, &found.id);
         terminal::say(&styled(DIM, &format!("go on with it: {}", here(&again))));
     }
-    ended
 }
 
 /// A conversation that is talked in.
@@ -108,25 +133,23 @@ async fn finish(run: &RunSummary, runtime: &Runtime, session: &mut Session) -> R
 /// One conversation.
 struct Chat<'a> {
     args: &'a ChatArgs,
-    agent: &'a AgentHandle,
+    asked: Asked,
     conversation: ConversationId,
-    deps: Option<RawJson>,
 }
 
 async fn talk(
     args: &ChatArgs,
     found: &Found,
-    agent: &AgentHandle,
+    asked: Asked,
     session: &mut Session,
 ) -> Result<Exit, Report> {
-    let deps = ask::deps(&args.deps, agent).await?;
-    let chat = Chat { args, agent, conversation: found.id.clone(), deps };
+    let chat = Chat { args, asked, conversation: found.id.clone() };
     if found.goes_on {
         terminal::say(&styled(DIM, &format!("conversation {} goes on", found.id)));
     }
     let is_terminal = io::stdin().is_terminal();
     if is_terminal {
-        let hint = format!("{}: /quit or Ctrl-D leaves, Ctrl-C cancels", agent.name());
+        let hint = format!("{}: /quit or Ctrl-D leaves, Ctrl-C cancels", chat.asked.name());
         terminal::say(&styled(DIM, &hint));
     }
     loop {
@@ -161,10 +184,10 @@ async fn talk(
 impl Chat<'_> {
     /// Makes one turn. A turn that fails is told, and the chat goes on.
     async fn turn(&self, prompt: &str, session: &mut Session) -> ControlFlow<Exit> {
-        let run = self.args.ask.prepare(self.agent, prompt, self.deps.as_ref());
         let mut show = Show::talk();
         let ended = async {
-            let mut run = run.conversation(self.conversation.clone()).start().await?;
+            let what = (prompt, Some(&self.conversation));
+            let mut run = self.asked.start(&self.args.ask, what, &mut session.signals).await?;
             follow(&mut run, &mut show, session).await
         };
         let ended = ended.await;

@@ -71,6 +71,10 @@ fn execute(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
 
 async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
     let Cli { global, verb } = cli;
+    if global.url.is_some() && !verb.asks_services() {
+        return Err(Report::usage("this works here, and takes no --url")
+            .todo("leave it out; AXON_URL does not matter for it"));
+    }
     let (audience, telemetry) = (Audience::of(&verb), Telemetry::default());
     let session = |builder| {
         let mut session = session(&global, audience, builder)?;
@@ -90,14 +94,14 @@ async fn follow(
     match verb {
         Verb::Completions(args) => completions::run(&args),
         Verb::Schema(args) => schema::run(&args),
-        Verb::Run(args) => run::run(args, session(builder)?).await,
-        Verb::Chat(args) => chat::run(args, session(builder)?).await,
+        Verb::Run(args) => run::run(args, connected(session(builder)?)?).await,
+        Verb::Chat(args) => chat::run(args, connected(session(builder)?)?).await,
         Verb::Serve(args) => serve::run(args, session(builder)?).await,
-        Verb::Runs(args) => runs::run(args, session(builder)?).await,
-        Verb::Approve(args) => decide::approve(args, session(builder)?).await,
-        Verb::Deny(args) => decide::deny(args, session(builder)?).await,
-        Verb::Answer(args) => decide::answer(args, session(builder)?).await,
-        Verb::Agents(args) => agents::run(args, &session(builder)?),
+        Verb::Runs(args) => runs::run(args, connected(session(builder)?)?).await,
+        Verb::Approve(args) => decide::approve(args, connected(session(builder)?)?).await,
+        Verb::Deny(args) => decide::deny(args, connected(session(builder)?)?).await,
+        Verb::Answer(args) => decide::answer(args, connected(session(builder)?)?).await,
+        Verb::Agents(args) => agents::run(args, connected(session(builder)?)?).await,
         Verb::Tree(args) => tree::run(args, session(builder)?).await,
         Verb::Validate(args) => validate::run(&args, &session(builder)?),
         Verb::Graph(args) => graph::run(&args, &session(builder)?),
@@ -108,6 +112,12 @@ async fn follow(
         Verb::New(args) => new::run(args, session(builder)?).await,
         Verb::Stubs(args) => stubs::run(args, session(builder)?).await,
     }
+}
+
+/// Lets a session ask the service that was named, if one was.
+fn connected(mut session: Session) -> Result<Session, Report> {
+    session.connect()?;
+    Ok(session)
 }
 
 fn session(

@@ -10,12 +10,18 @@ use serde_json::Value;
 
 use crate::args::{AnswerArgs, ApproveArgs, DenyArgs, ResolveArgs, Then};
 use crate::exit::Exit;
+use crate::follow::follow;
 use crate::report::Report;
 use crate::runs::{Resumption, Terms, Wants, find, out_of_pause, short, store_with, waiting};
+use crate::service::{Afterwards, Said};
 use crate::session::Session;
 use crate::show::Show;
 use crate::suggestion::here;
 use crate::terminal;
+use crate::underway::UnderWay;
+
+/// What is true of a decision, whatever comes after it.
+const STANDS: &str = "the decision is recorded and stands";
 
 /// A decision, as it was typed.
 struct Decision {
@@ -68,7 +74,19 @@ async fn decide(decision: Decision, then: Then, mut session: Session) -> Result<
     let replay = records.replay(&run.run_id).await?;
     let call = call(&decision, &replay)?;
     let by = session.user();
-    let left = records.resolve(&run.run_id, &call, decision.resolution, &by).await?;
+    let left = match session.service() {
+        Some(service) => {
+            let afterwards = if then.later { Afterwards::Wait } else { Afterwards::Resume };
+            let said = Said { by: &by, then: afterwards };
+            let decided = (&call, &decision.resolution);
+            let taken = service.decide(&run.run_id, decided, said).await?;
+            if let Some(problem) = taken.refused {
+                return Err(Report::from(problem).because(STANDS));
+            }
+            taken.undecided
+        }
+        None => records.resolve(&run.run_id, &call, decision.resolution, &by).await?,
+    };
     let id = short(&run.run_id);
     if !left.is_empty() {
         let replay = records.replay(&run.run_id).await?;
@@ -84,13 +102,20 @@ async fn decide(decision: Decision, then: Then, mut session: Session) -> Result<
         return Ok(Exit::OK);
     }
     let mut show = if then.json { Show::lines() } else { Show::talk() };
-    let resumption = Resumption::of(&run, Terms::default(), &mut session, &mut show);
-    let ended = Box::pin(resumption).await;
+    let ended = match session.service() {
+        // It goes on there by now.
+        Some(service) => {
+            show.of(replay.accepted.terms.kind);
+            let mut goes_on = UnderWay::again(service.clone(), &run.run_id, &replay);
+            Box::pin(follow(&mut goes_on, &mut show, &mut session)).await
+        }
+        None => Box::pin(Resumption::of(&run, Terms::default(), &mut session, &mut show)).await,
+    };
     if ended.is_err() {
         show.end();
     }
     // Whatever came after it: the decision stands.
-    ended.map_err(|report| report.because("the decision is recorded and stands"))
+    ended.map_err(|report| report.because(STANDS))
 }
 
 /// Returns the call that is meant: the one that was named, or the only one of its kind.

@@ -19,6 +19,10 @@ impl Exit {
     pub(crate) const CONFIG: Self = Self(3);
     /// The machine lacks something.
     pub(crate) const ENVIRONMENT: Self = Self(4);
+    /// The provider, or a service, does not accept who asks.
+    pub(crate) const CREDENTIALS: Self = Self(5);
+    /// Somebody has to decide first.
+    pub(crate) const UNDECIDED: Self = Self(7);
     /// Whoever read our output has gone; what a shell reports of a program that SIGPIPE ended.
     pub(crate) const CLOSED_PIPE: Self = Self(141);
 
@@ -45,7 +49,7 @@ impl Exit {
     /// Returns the code of a run that cannot go on before somebody decides; `ambiguous` if about a
     /// call that may have taken effect.
     pub(crate) fn of_undecided(ambiguous: bool) -> Self {
-        if ambiguous { Self(8) } else { Self(7) }
+        if ambiguous { Self(8) } else { Self::UNDECIDED }
     }
 
     /// Returns the code as a number.

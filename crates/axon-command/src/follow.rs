@@ -8,7 +8,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::RunId;
 use axon_kernel::run::Replay;
 use axon_kernel::store::Store;
-use axon_runtime::{Outcome, RunHandle, RunOutcome, RunUpdate};
+use axon_runtime::{Outcome, RunOutcome, RunUpdate};
 
 use crate::exit::Exit;
 use crate::interview::Interview;
@@ -16,9 +16,10 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::show::Show;
 use crate::signals::{Signal, Signals};
+use crate::underway::UnderWay;
 
 /// How long a cancelled run may take to write its terminal event.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a run was cancelled from here.
 #[derive(Debug)]
@@ -32,14 +33,14 @@ enum Cut {
 ///
 /// A signal cancels the run, and so does output that nobody reads.
 pub(crate) async fn follow(
-    run: &mut RunHandle,
+    run: &mut UnderWay,
     show: &mut Show,
     session: &mut Session,
 ) -> Result<Exit, Report> {
     let store = session.store().await?;
     loop {
         let cut = watch(run, show, &mut session.signals).await?;
-        let ended = run.outcome().await;
+        let ended = run.outcome().await?;
         if let (Outcome::Paused(paused), None, Show::Talk(talk)) =
             (&ended.outcome, &cut, &mut *show)
             && let PauseReason::Approval { .. } = &paused.reason
@@ -56,14 +57,14 @@ pub(crate) async fn follow(
 
 /// Shows what `run` does until it ends or pauses, or is cancelled from here.
 async fn watch(
-    run: &mut RunHandle,
+    run: &mut UnderWay,
     show: &mut Show,
     signals: &mut Signals,
 ) -> Result<Option<Cut>, Report> {
     let mut cut = None;
     while cut.is_none() {
         let update = tokio::select! {
-            update = run.events().next() => update,
+            update = run.next() => update?,
             signal = signals.next() => {
                 cut = Some(Cut::Signal(signal));
                 continue;
@@ -73,13 +74,17 @@ async fn watch(
         cut = show.update(&update).err().map(Cut::Output);
     }
     if let Some(cut) = &cut {
-        run.cancel(match cut {
+        let reason = match cut {
             Cut::Signal(signal) => signal.reason(),
             Cut::Output(_) => "nobody reads the output any more",
-        });
-        let rest = rest(run, cut, show);
-        if tokio::time::timeout(CANCEL_GRACE, rest).await.is_err() {
-            return Err(cut_off(cut));
+        };
+        let rest = async {
+            run.cancel(reason).await;
+            rest(run, cut, show).await
+        };
+        match tokio::time::timeout(CANCEL_GRACE, rest).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(cut_off(cut)),
         }
     }
     Ok(cut)
@@ -94,13 +99,14 @@ async fn waits(run: &RunId, paused: &Paused, store: &dyn Store) -> Report {
 }
 
 /// Shows what comes after the run was cancelled, its terminal event at least.
-async fn rest(run: &mut RunHandle, cut: &Cut, show: &mut Show) {
-    while let Some(update) = run.events().next().await {
+async fn rest(run: &mut UnderWay, cut: &Cut, show: &mut Show) -> Result<(), Report> {
+    while let Some(update) = run.next().await? {
         if matches!((cut, &update), (Cut::Signal(_), RunUpdate::Event(_))) {
             // If nobody reads it any more, the exit code still says it.
             let _unread = show.update(&update);
         }
     }
+    Ok(())
 }
 
 async fn conclude(

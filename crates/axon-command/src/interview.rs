@@ -10,7 +10,7 @@ use axon_kernel::spec::AgentName;
 use axon_kernel::store::Store;
 use axon_kernel::time::Timestamp;
 use axon_kernel::wire::{DeferredKind, DeferredRequest};
-use axon_runtime::{RecordError, ResumeError, RunHandle, RunRecords};
+use axon_runtime::RunRecords;
 
 use crate::decide::result;
 use crate::report::{Report, wanted_there};
@@ -18,6 +18,7 @@ use crate::runs::{now, until};
 use crate::session::Session;
 use crate::show::readable;
 use crate::terminal::{self, BOLD, DIM, YELLOW, printable, styled};
+use crate::underway::{NotTaken, UnderWay};
 
 /// How much of a call's arguments and of what its tool says is shown, in bytes.
 const SHOWN_BYTES: usize = 4000;
@@ -81,7 +82,7 @@ impl<'a> Interview<'a> {
 
     /// Asks about one call after the other, and returns whether the run goes on here; else it stays
     /// paused. Every decision is recorded before the next one is asked for.
-    pub(crate) async fn hold(mut self, run: &mut RunHandle) -> Result<bool, Report> {
+    pub(crate) async fn hold(mut self, run: &mut UnderWay) -> Result<bool, Report> {
         loop {
             let replay = self.records.replay(run.id()).await?;
             let is_over = !replay.expired(now()).is_empty();
@@ -105,15 +106,11 @@ impl<'a> Interview<'a> {
                 }
             };
             let by = self.session.user();
-            match run.resolve_as(&request.tool_call_id, resolution, &by).await {
+            match run.resolve(&request.tool_call_id, resolution, &by).await {
                 Ok(left) if left.is_empty() => return Ok(true),
                 Ok(_) => {}
-                Err(ResumeError::Record(
-                    error @ (RecordError::InvalidArgs { .. }
-                    | RecordError::Decided { .. }
-                    | RecordError::Expired { .. }),
-                )) => Report::from(error).show(self.session.verbose),
-                Err(error) => return Err(error.into()),
+                Err(NotTaken::Otherwise(report)) => report.show(self.session.verbose),
+                Err(NotTaken::AtAll(report)) => return Err(report),
             }
         }
     }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! To start reading: `args` is what can be typed, `run` is the verb that everything else
-//! resembles, `runs` is what is done with those on record, `report` is what a user reads when
+//! resembles, `runs` is what is done with those on record, `service` is how all of it is asked of a
+//! service in place of this process, `report` is what a user reads when
 //! something fails.
 //!
 //! The invariants: answers go to stdout and everything else to stderr; whatever fails says what
@@ -40,6 +41,7 @@ mod runner;
 mod runs;
 mod schema;
 mod serve;
+mod service;
 mod session;
 mod show;
 mod signals;
@@ -50,6 +52,7 @@ mod telemetry;
 mod terminal;
 mod tool;
 mod tree;
+mod underway;
 mod validate;
 
 pub use command::{main, main_with};

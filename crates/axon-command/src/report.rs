@@ -92,6 +92,11 @@ impl Report {
         self
     }
 
+    /// Says as which failure programs read it.
+    pub(crate) fn with_failure(self, failure: Failure) -> Self {
+        Self { failure: Some(Box::new(failure)), ..self }
+    }
+
     /// Adds something to do about it.
     pub(crate) fn todo(mut self, todo: impl Into<String>) -> Self {
         self.todo.push(todo.into());

@@ -11,14 +11,16 @@ use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentHandle, RunBuilder};
 
 use crate::args::RunArgs;
-use crate::ask;
+use crate::ask::{self, Asked};
 use crate::exit::Exit;
 use crate::follow::follow;
 use crate::report::Report;
 use crate::runs::{held, interrupted, now};
+use crate::service::Service;
 use crate::session::Session;
 use crate::show::Show;
 use crate::terminal::{self, BOLD, DIM, printable, styled};
+use crate::underway::UnderWay;
 
 /// How many old runs are forgotten after an answer.
 const TIDIED: u64 = 100;
@@ -34,13 +36,14 @@ pub(crate) async fn run(args: RunArgs, mut session: Session) -> Result<Exit, Rep
 }
 
 async fn start(args: &RunArgs, session: &mut Session, show: &mut Show) -> Result<Exit, Report> {
+    if let Some(service) = session.service().cloned() {
+        return Box::pin(start_there(args, service, session, show)).await;
+    }
     let mut definition = session.find(&args.target)?;
     args.ask.override_in(&mut definition.spec)?;
-    ask::check(&args.deps, &definition.spec)?;
-    let prompt = tokio::select! {
-        prompt = prompt(args.prompt.clone()) => prompt?,
-        signal = session.signals.next() => return Err(Report::cancelled(signal)),
-    };
+    let spec = &definition.spec;
+    ask::check(&args.deps, &spec.name, spec.deps.schema.as_ref())?;
+    let prompt = prompt_of(args, session).await?;
     let store = session.store().await?;
     let conversation = args.conversation.as_ref().map(ConversationId::new);
     if let Some(conversation) = &conversation {
@@ -56,6 +59,38 @@ async fn start(args: &RunArgs, session: &mut Session, show: &mut Show) -> Result
     let ended = ask_once(args, (&prompt, conversation), &agent, session, show).await;
     tokio::join!(runtime.shutdown(), tidy(store.as_ref(), keep));
     ended
+}
+
+/// Asks an agent of a service once.
+async fn start_there(
+    args: &RunArgs,
+    service: Service,
+    session: &mut Session,
+    show: &mut Show,
+) -> Result<Exit, Report> {
+    if args.show_prompt {
+        return Err(Report::usage("a service does not tell what its models get")
+            .todo("leave out --show-prompt, or run the agent here, without --url"));
+    }
+    let asked = tokio::select! {
+        asked = Asked::there(service, &args.target, (&args.deps, &args.ask)) => asked?,
+        signal = session.signals.next() => return Err(Report::cancelled(signal)),
+    };
+    let prompt = prompt_of(args, session).await?;
+    let conversation = args.conversation.as_ref().map(ConversationId::new);
+    if let Some(conversation) = &conversation {
+        check_conversation(conversation, session.store().await?.as_ref()).await?;
+    }
+    let what = (prompt.as_str(), conversation.as_ref());
+    let mut run = asked.start(&args.ask, what, &mut session.signals).await?;
+    follow(&mut run, show, session).await
+}
+
+async fn prompt_of(args: &RunArgs, session: &mut Session) -> Result<String, Report> {
+    tokio::select! {
+        prompt = prompt(args.prompt.clone()) => prompt,
+        signal = session.signals.next() => Err(Report::cancelled(signal)),
+    }
 }
 
 /// Refuses a turn of a conversation whose last one nobody drives, before anything is started.
@@ -91,7 +126,7 @@ async fn ask_once(
     if args.show_prompt {
         show_prompt(&run, agent, prompt).await?;
     }
-    let mut run = run.start().await?;
+    let mut run = UnderWay::Here(Box::new(run.start().await?));
     follow(&mut run, show, session).await
 }
 

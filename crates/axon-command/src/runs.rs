@@ -35,18 +35,25 @@ pub(crate) async fn run(args: RunsArgs, session: Session) -> Result<Exit, Report
         Some(RunsVerb::Cancel(args)) => cancel::run(&args, session).await,
         Some(RunsVerb::Resume(args)) => resume::run(args, session).await,
         Some(RunsVerb::Resolve(args)) => decide::resolve(args, session).await,
-        Some(RunsVerb::Prune(args)) => prune::run(args, session).await,
+        Some(RunsVerb::Prune(args)) => {
+            session.check_own_store("runs are not forgotten")?;
+            prune::run(args, session).await
+        }
         Some(RunsVerb::Export(args)) => transfer::export(&args, session).await,
-        Some(RunsVerb::Import) => transfer::import(session).await,
+        Some(RunsVerb::Import) => {
+            session.check_own_store("records are not taken in")?;
+            transfer::import(session).await
+        }
     }
 }
 
 /// Returns the store, which has to be there: something in it was named.
 pub(crate) async fn store_with(run: &str, session: &mut Session) -> Result<Arc<dyn Store>, Report> {
-    let place = session.place()?;
-    session.store_to_read().await?.ok_or_else(|| {
-        Report::new("unknown_run", Exit::USAGE, format!("the store holds no run `{run}`"))
-            .because(format!("nothing has been recorded in {place} yet"))
-            .todo("name another store with --store, or go to the project's folder")
-    })
+    if let Some(store) = session.store_to_read().await? {
+        return Ok(store);
+    }
+    let place = session.shown_place()?;
+    Err(Report::new("unknown_run", Exit::USAGE, format!("the store holds no run `{run}`"))
+        .because(format!("nothing has been recorded in {place} yet"))
+        .todo("name another store with --store, or go to the project's folder"))
 }

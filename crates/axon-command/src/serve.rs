@@ -1,14 +1,14 @@
 //! `axon serve`: the agents over HTTP, until a signal ends it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use axon_kernel::config::ServeSettings;
 use axon_kernel::event::millis;
 use axon_kernel::store::{Forget, Store};
 use axon_kernel::time::Timestamp;
-use axon_runtime::{AgentState, Runtime, Secret};
+use axon_runtime::{AgentState, Runtime};
 use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder, serve_metrics};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -21,6 +21,9 @@ use crate::session::Session;
 use crate::signals::Signal;
 use crate::terminal::{self, printable};
 
+/// Where it listens where nobody says it.
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8700);
+
 /// How often old runs are forgotten.
 const TIDIED_EVERY: Duration = Duration::from_secs(60);
 
@@ -29,19 +32,21 @@ const TIDIED: u64 = 1000;
 
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
-    let config = config(&args, &session)?;
+    let settings = session.settings()?;
+    let Settled { listen: at, metrics_listen, config } = settle(&args, &settings.serve, &session)?;
     config.check()?;
-    let keep = session.settings()?.store.keep_runs;
+    let keep = settings.store.keep_runs;
+    let definitions = session.definitions();
     // Before anything is started, so that what is taken is told at once.
-    let (listener, address) = listen(args.listen).await?;
-    let apart = match args.metrics_listen {
+    let (listener, address) = listen(at).await?;
+    let apart = match metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
     // Before anything counts. Whoever embeds the command line may have a recorder already.
     let render = install_recorder().ok();
     let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
-    let server = Server::builder(runtime.clone()).config(config);
+    let server = Server::builder(runtime.clone()).config(config).definitions(definitions);
     let (server, scraped) = match (render, apart) {
         (Some(render), None) => (server.metrics(render), None),
         (Some(render), Some(apart)) => (server, Some((render, apart))),
@@ -138,44 +143,64 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Report {
         .todo("choose another port with --listen; port 0 takes any")
 }
 
-/// Returns what the server is told. Nothing beyond this machine is served without a token.
-fn config(args: &ServeArgs, session: &Session) -> Result<ServerConfig, Report> {
-    let token = token(args.token_file.as_deref(), "AXON_TOKEN_FILE", session)?;
-    let read_only_token = token_of_readers(args, session)?;
-    if token.is_none() && !args.listen.ip().is_loopback() {
-        let what = format!("{} can be reached from other machines", args.listen);
+/// How it is served, once everything that can say so was asked.
+struct Settled {
+    listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+    config: ServerConfig,
+}
+
+/// Puts together what was typed, what the environment says, and what the file says, in this order.
+/// Nothing beyond this machine is served without a token.
+fn settle(args: &ServeArgs, file: &ServeSettings, session: &Session) -> Result<Settled, Report> {
+    let listen = args.listen.or(file.listen).unwrap_or(LISTEN);
+    let (typed, configured) = (args.token_file.as_deref(), file.token_file.as_deref());
+    let token = session.token(typed, "AXON_TOKEN_FILE", configured)?;
+    let (typed, configured) = (args.read_token_file.as_deref(), file.read_token_file.as_deref());
+    let read_only_token = session.token(typed, "AXON_READ_TOKEN_FILE", configured)?;
+    if token.is_none() && !listen.ip().is_loopback() {
+        let what = format!("{listen} can be reached from other machines");
         return Err(Report::config(what)
             .because("whoever reaches it could do everything: there is no token")
             .todo("openssl rand -hex 32 > token, and then --token-file token")
             .todo("or listen at 127.0.0.1, for this machine only"));
     }
-    let mut allowed_hosts = args.allowed_host.clone();
-    if !args.listen.ip().is_unspecified() {
+    let mut config = of_file(file);
+    (config.token, config.read_only_token) = (token, read_only_token);
+    if !args.allowed_host.is_empty() {
+        config.allowed_hosts.clone_from(&args.allowed_host);
+    }
+    if !args.allowed_origin.is_empty() {
+        config.allowed_origins.clone_from(&args.allowed_origin);
+    }
+    if !listen.ip().is_unspecified() {
         // The address itself is no name that somebody else could point here.
-        allowed_hosts.push(match args.listen.ip() {
+        config.allowed_hosts.push(match listen.ip() {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         });
     }
-    let limits = Limits { drain: args.drain, ..Limits::default() };
-    let allowed_origins = args.allowed_origin.clone();
-    Ok(ServerConfig { token, read_only_token, allowed_hosts, allowed_origins, limits })
+    if let Some(drain) = args.drain {
+        config.limits.drain = drain;
+    }
+    Ok(Settled { listen, metrics_listen: args.metrics_listen.or(file.metrics_listen), config })
 }
 
-fn token_of_readers(args: &ServeArgs, session: &Session) -> Result<Option<Secret>, Report> {
-    token(args.read_token_file.as_deref(), "AXON_READ_TOKEN_FILE", session)
+/// Returns what the file says of the server, tokens aside.
+fn of_file(file: &ServeSettings) -> ServerConfig {
+    let mut limits = Limits::default();
+    limits.drain = file.drain.unwrap_or(limits.drain);
+    ServerConfig {
+        allowed_hosts: file.allowed_hosts.clone(),
+        allowed_origins: file.allowed_origins.clone(),
+        limits,
+        ..ServerConfig::default()
+    }
 }
 
-/// Reads a token from the file that the option names, or else the variable.
-fn token(file: Option<&Path>, variable: &str, session: &Session) -> Result<Option<Secret>, Report> {
-    let named = session.host.variable(variable).map(PathBuf::from);
-    let Some(file) = file.map(Path::to_owned).or(named) else { return Ok(None) };
-    let text = std::fs::read_to_string(session.host.directory.join(&file)).map_err(|error| {
-        Report::config(format!("cannot read the token from {}", file.display()))
-            .because(error.to_string())
-            .todo("openssl rand -hex 32 > FILE")
-    })?;
-    Ok(Some(text.trim_end().into()))
+/// Checks what the file says of the server without reading any token.
+pub(crate) fn check(file: &ServeSettings) -> Result<(), Report> {
+    Ok(of_file(file).check()?)
 }
 
 impl From<ConfigError> for Report {
@@ -186,8 +211,12 @@ impl From<ConfigError> for Report {
                 report.todo("write another one into the file: openssl rand -hex 32")
             }
             ConfigError::ReadOnlyAlone => report.todo("give the other one: --token-file FILE"),
-            ConfigError::Host(_) => report.todo("correct --allowed-host"),
-            ConfigError::Origin(_) => report.todo("correct --allowed-origin"),
+            ConfigError::Host(_) => {
+                report.todo("correct --allowed-host, or `allowed_hosts` of axon.toml")
+            }
+            ConfigError::Origin(_) => {
+                report.todo("correct --allowed-origin, or `allowed_origins` of axon.toml")
+            }
             ConfigError::Limit(_) => report,
         }
     }

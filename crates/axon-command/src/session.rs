@@ -1,6 +1,7 @@
 //! What every verb works with: the surroundings, the agents that can be found, the signals.
 
 mod service;
+mod there;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use axon_runtime::{
 use crate::args::GlobalArgs;
 use crate::lines::Lines;
 use crate::report::Report;
+use crate::service::Service;
 use crate::signals::{Signal, Signals};
 use crate::store::{Choices, Place};
 use crate::telemetry::Telemetry;
@@ -45,6 +47,12 @@ pub(crate) struct Session {
     named_store: Option<String>,
     /// The store, once it is open.
     store: Option<Arc<dyn Store>>,
+    /// Where the service is that is asked, if `--url` or `AXON_URL` says it.
+    named_service: Option<String>,
+    /// The file of that service's token, if it was typed.
+    token_file: Option<PathBuf>,
+    /// That service, for the verbs that ask it.
+    service: Option<Service>,
 }
 
 impl Session {
@@ -67,8 +75,11 @@ impl Session {
         let built_in = builder.agents().to_vec();
         let verbose = args.verbose > 0;
         let named_store = args.store.clone().or_else(|| host.variable("AXON_STORE"));
+        // A store that is typed wins over a service that the environment names.
+        let of_variable = || host.variable("AXON_URL").filter(|url| !url.is_empty());
+        let of_variable = || of_variable().filter(|_| args.store.is_none());
+        let named_service = args.url.clone().or_else(of_variable);
         Ok(Self {
-            host,
             signals,
             lines: Lines::default(),
             telemetry: Telemetry::default(),
@@ -78,6 +89,10 @@ impl Session {
             builder: Some(builder),
             named_store,
             store: None,
+            named_service,
+            token_file: args.token_file.clone(),
+            service: None,
+            host,
         })
     }
 

@@ -11,11 +11,14 @@ static OPTIONS: OnceLock<String> = OnceLock::new();
 /// Remembers where this process looks for agents and runs.
 pub(crate) fn remember(args: &GlobalArgs) {
     let agents = args.agents.as_ref().map(|folder| folder.display().to_string());
-    let given = [("--agents", agents), ("--store", args.store.clone())];
+    // A URL of a store may hold a password, and is no option to show. One of a service holds none.
+    let store = args.store.clone().filter(|store| !store.contains("://"));
+    let url = args.url.clone().filter(|url| !url.contains('@'));
+    let token = args.token_file.as_ref().map(|file| file.display().to_string());
+    let given = [("--agents", agents), ("--store", store), ("--url", url), ("--token-file", token)];
     let options = given
         .into_iter()
-        // A URL may hold a password, and is no option to show.
-        .filter_map(|(name, value)| Some((name, value.filter(|value| !value.contains("://"))?)))
+        .filter_map(|(name, value)| Some((name, value?)))
         .map(|(name, value)| format!(" {name} {}", quoted(&value)));
     // The first command line of the process stands.
     let _first = OPTIONS.set(options.collect());

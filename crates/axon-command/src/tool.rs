@@ -22,7 +22,7 @@ pub(crate) async fn run(args: ToolArgs, mut session: Session) -> Result<Exit, Re
     }
     let mut agent = owner(&target, args.agent.as_deref(), &session)?;
     if args.deps.is_given() {
-        ask::check(&args.deps, &agent.spec)?;
+        ask::check(&args.deps, &agent.spec.name, agent.spec.deps.schema.as_ref())?;
     }
     // No model is asked, so none needs a key.
     agent.spec.model = ModelName::try_from("test").ok();

@@ -1,4 +1,6 @@
-//! `axon tree`: the supervision tree, as it is once every agent has been started.
+//! `axon tree`: the supervision tree of a service, or of agents that are started to show it.
+
+mod watch;
 
 use std::fmt::Write;
 
@@ -15,18 +17,43 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::terminal::{self, BOLD, DIM, RED, printable, styled};
 
-/// Starts the agents, prints the tree, and ends everything again.
+/// Prints the tree of a service; with `--here`, of agents that are started for it and ended again.
 pub(crate) async fn run(args: TreeArgs, mut session: Session) -> Result<Exit, Report> {
-    let runtime = session.start_all().await?;
-    let tree = runtime.tree().await;
-    runtime.shutdown().await;
+    let tree = if args.seen.here {
+        let runtime = session.start_all().await?;
+        let tree = runtime.tree().await;
+        runtime.shutdown().await;
+        tree
+    } else {
+        let service = session.service_or_usual()?;
+        if args.seen.watch {
+            return watch::watch(&service, &mut session, args.json).await;
+        }
+        tokio::select! {
+            tree = service.tree() => tree.map_err(|error| of_nobody(Report::from(error)))?,
+            signal = session.signals.next() => return Err(Report::cancelled(signal)),
+        }
+    };
     if args.json {
-        let text = serde_json::to_string(&tree);
-        terminal::answer(&text.map_err(|error| Report::failed(error.to_string()))?)?;
+        terminal::answer(&as_json(&tree)?)?;
     } else {
         terminal::answer_in_style(render(&tree).trim_end())?;
     }
     Ok(Exit::OK)
+}
+
+/// Says what can be seen without a service, where there is none.
+fn of_nobody(report: Report) -> Report {
+    match report.exit() {
+        Exit::ENVIRONMENT => {
+            report.todo("`axon tree --here` starts the folder's agents to show them")
+        }
+        _ => report,
+    }
+}
+
+fn as_json(tree: &Tree) -> Result<String, Report> {
+    serde_json::to_string(tree).map_err(|error| Report::failed(error.to_string()))
 }
 
 fn render(tree: &Tree) -> String {
@@ -36,11 +63,12 @@ fn render(tree: &Tree) -> String {
 }
 
 fn branch(text: &mut String, indent: &str, branch: &Branch) {
-    let width = branch.children.iter().map(|child| child.id.len()).max().unwrap_or_default();
+    let width =
+        branch.children.iter().map(|child| child.id.chars().count()).max().unwrap_or_default();
     for (index, child) in branch.children.iter().enumerate() {
         let last = index + 1 == branch.children.len();
         let (arm, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        let id = styled(BOLD, &format!("{:width$}", child.id));
+        let id = styled(BOLD, &format!("{:width$}", printable(&child.id)));
         // Writing to a String does not fail.
         let _ = writeln!(text, "{indent}{arm}{id}  {}", line(child));
         if let Some(below) = below(&child.node) {
@@ -159,7 +187,9 @@ fn supervised(status: &ChildStatus) -> String {
         ChildStatus::Restarting { .. } => "restarting".to_owned(),
         ChildStatus::Stopping => "stopping".to_owned(),
         ChildStatus::Stopped => "stopped".to_owned(),
-        ChildStatus::GivenUp { cause } => styled(RED, &format!("given up: {cause}")),
+        ChildStatus::GivenUp { cause } => {
+            styled(RED, &format!("given up: {}", in_a_line(&cause.to_string())))
+        }
     }
 }
 
@@ -180,6 +210,7 @@ fn agent(status: &AgentStatus) -> String {
     };
     let mut text = state;
     if let Some(model) = &status.model {
+        let model = printable(model);
         let _ = write!(text, ", {model}{}", if status.offline { " (offline)" } else { "" });
     }
     if status.kind != Kind::Agent {

@@ -12,6 +12,7 @@ use axon_runtime::{
 use crate::args::ValidateArgs;
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::serve;
 use crate::session::Session;
 use crate::terminal;
 
@@ -111,6 +112,8 @@ fn check_settings(names: &[String], session: &Session) -> Result<(), Report> {
         }
     })?;
     config.check_agents(names.iter().map(String::as_str)).map_err(|error| wrong(&error))?;
+    serve::check(&config.serve)
+        .map_err(|report| report.about(format!("{} is broken", file.display())))?;
     terminal::answer(&format!("ok  {}", file.display()))?;
     for (name, group) in &config.groups {
         for agent in &group.agents {
@@ -166,7 +169,14 @@ mod tests {
         /// Returns what validating everything ends with, on one line.
         fn validate(&self) -> Result<Exit, String> {
             let agents = Some(self.0.path().to_owned());
-            let args = GlobalArgs { agents, store: None, verbose: 0, log: LogFormat::Human };
+            let args = GlobalArgs {
+                agents,
+                store: None,
+                url: None,
+                token_file: None,
+                verbose: 0,
+                log: LogFormat::Human,
+            };
             let variables = BTreeMap::from([("OPEN".to_owned(), "20s".to_owned())]);
             let host = Host::new(self.0.path().to_owned(), variables);
             let session = Session::new(&args, host, Runtime::builder()).unwrap();

@@ -27,6 +27,7 @@
 mod group;
 mod load;
 mod rate;
+mod serve;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use group::{Group, GroupStrategy};
 pub use rate::{RateLimit, RateLimitKey, RateLimitKeyError};
+pub use serve::ServeSettings;
 pub use store::{Durability, StoreSettings};
 
 use crate::breaker::BreakerSettings;
@@ -64,6 +66,8 @@ pub struct Config {
     pub budget: Allowance,
     /// Where runs and conversations are kept, and for how long.
     pub store: StoreSettings,
+    /// How the agents are served over HTTP.
+    pub serve: ServeSettings,
     #[serde(skip)]
     origin: load::Origin,
 }

@@ -70,7 +70,7 @@ pub struct Write {
 }
 
 /// What is known of a run without reading its record.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSummary {
     /// The run.
     pub run_id: RunId,

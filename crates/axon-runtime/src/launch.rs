@@ -182,6 +182,11 @@ impl Launcher {
         })
     }
 
+    /// Returns the folders that its Python modules are looked for in.
+    pub(crate) fn python_path(&self) -> &[PathBuf] {
+        &self.path
+    }
+
     /// Returns how many runners the agent is to have; routers and pipelines have none.
     pub(crate) fn seats(&self) -> usize {
         seats_of(&self.spec)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axon_runner::{Launcher, LauncherPlan, orphans, sweep_folders, usage};
 use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -41,7 +41,7 @@ pub(crate) enum LaunchersMessage {
 }
 
 /// How a launcher is: the Python process that runners of one environment are forked from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LauncherStatus {
     /// Its process id.
     pub pid: u32,

@@ -80,7 +80,7 @@ pub enum StartError {
     #[error("there is no agent `{0}`")]
     Unknown(AgentName),
     /// The name is taken.
-    #[error("there is an agent `{0}` already")]
+    #[error("there is an agent or a group `{0}` already")]
     Duplicate(AgentName),
     /// A Rust tool or prompt of the service is wrong.
     #[error(transparent)]
@@ -397,7 +397,9 @@ impl Runtime {
 
     async fn enter(&self, definition: AgentDefinition) -> Result<AgentHandle, StartError> {
         let name = definition.spec.name.clone();
-        if self.named(name.as_str()).is_ok() {
+        // A group has a place of its own in the tree, under its name.
+        let is_group = |group: &Arc<Group>| group.name.as_str() == name.as_str();
+        if self.named(name.as_str()).is_ok() || self.inner.agents.groups().iter().any(is_group) {
             return Err(StartError::Duplicate(name));
         }
         let launcher = self.prepare(definition).await?;

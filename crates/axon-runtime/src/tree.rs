@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use axon_kernel::spec::{AgentName, Intensity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentStatus;
 use crate::agents::Agents;
@@ -21,7 +21,7 @@ pub(crate) const ROOT: &str = "root";
 pub(crate) const LAUNCHERS: &str = "launchers";
 
 /// The supervision tree of a runtime, as it was when it was asked for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tree {
     /// The root supervisor.
     pub root: Branch,
@@ -30,7 +30,7 @@ pub struct Tree {
 }
 
 /// A supervisor and what is under it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Branch {
     /// Who is restarted with a child that ends.
     pub strategy: Strategy,
@@ -45,7 +45,7 @@ pub struct Branch {
 }
 
 /// A child of a supervisor.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TreeChild {
     /// Its id: the name of an agent, a group or a service.
     pub id: String,
@@ -62,7 +62,7 @@ pub struct TreeChild {
 }
 
 /// What a child of a supervisor is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TreeNode {
     /// A supervisor itself.

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axon_kernel::spec::{AgentSpec, Tag, ToolName};
-use axon_runtime::{AgentHandle, AgentStatus, Refusal};
+use axon_kernel::spec::{AgentName, AgentSpec, Tag, ToolName};
+use axon_runtime::{AgentHandle, AgentStatus, Refusal, StartError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::body::{Asked, Segment};
+use crate::body::{Asked, Json, Segment};
 use crate::problem::Problem;
 use crate::shared::Shared;
 
@@ -117,6 +117,106 @@ pub(crate) async fn restart(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// An agent to start.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartRequest {
+    /// Its name.
+    #[schema(pattern = "^[a-z][a-z0-9_]{0,63}$", example = "haiku")]
+    name: String,
+    /// What it is, by the keys of an agent.toml. Without it, the definition of this name in the
+    /// service's own folder is taken.
+    #[schema(value_type = Option<Object>)]
+    definition: Option<Map<String, Value>>,
+}
+
+/// Defines an agent and starts it. It lasts as long as the process: nothing is written.
+///
+/// The definition uses what the service has: providers of models, other agents, the service's own
+/// functions, and Python objects that an agent of it names already. It brings no code, no program,
+/// no file and no variable.
+#[utoipa::path(
+    post, path = "/v1/agents", tag = "agents", operation_id = "start_agent",
+    request_body = StartRequest,
+    responses(
+        (status = 201, description = "It is there; `state` says how it is.", body = AgentShown),
+        Problem,
+    ),
+)]
+pub(crate) async fn start(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<StartRequest>,
+) -> Result<(StatusCode, axum::Json<AgentShown>), Problem> {
+    shared.check_serving()?;
+    let name = AgentName::try_from(request.name.as_str());
+    let name = name.map_err(|error| Problem::invalid(error.to_string()))?;
+    if shared.runtime.named(name.as_str()).is_ok() {
+        return Err(StartError::Duplicate(name).into());
+    }
+    // In a task of its own: half a start would leave an agent that nobody knows of.
+    let begun = shared.clone();
+    let started = tokio::spawn(async move {
+        let runtime = &begun.runtime;
+        match (&request.definition, &begun.definitions) {
+            (Some(definition), _) => Ok(runtime.start_newcomer(name, definition).await?),
+            (None, Some(find)) => Ok(runtime.start_agent(find(name.as_str())?).await?),
+            (None, None) => Err(Problem::invalid("`definition` is missing")),
+        }
+    });
+    let agent = started.await.map_err(|_panicked| unfinished("start"))??;
+    Ok((StatusCode::CREATED, axum::Json(AgentShown::of(&agent).await?)))
+}
+
+/// Takes no new runs for an agent, lets those under way finish, and forgets it: its name is free.
+#[utoipa::path(
+    delete, path = "/v1/agents/{name}", tag = "agents", operation_id = "stop_agent",
+    params(("name" = String, Path, description = "The agent."), DrainQuery),
+    responses(
+        (status = 200, description = "It is gone.", body = Drained),
+        Problem,
+    ),
+)]
+pub(crate) async fn stop(
+    State(shared): State<Arc<Shared>>,
+    Segment(name): Segment,
+    Asked(query): Asked<DrainQuery>,
+) -> Result<axum::Json<Drained>, Problem> {
+    let deadline = query.deadline()?;
+    let agent = shared.runtime.named(&name)?;
+    check_unneeded(&shared, &agent)?;
+    let stopped = tokio::spawn(async move {
+        let cancelled = agent.drain(deadline).await?;
+        shared.runtime.stop_agent(&name).await?;
+        Ok::<_, Refusal>(cancelled)
+    });
+    let cancelled = stopped.await.map_err(|_panicked| unfinished("stop"))??;
+    Ok(axum::Json(Drained { cancelled }))
+}
+
+/// Refuses to forget an agent that others name.
+fn check_unneeded(shared: &Shared, agent: &AgentHandle) -> Result<(), Problem> {
+    let name = agent.name();
+    let handles = shared.runtime.agents();
+    let needs = |other: &&AgentHandle| {
+        other.name() != name && other.spec().others().iter().any(|(_, needed)| needed == name)
+    };
+    let by: Vec<String> =
+        handles.iter().filter(needs).map(|other| other.name().to_string()).collect();
+    if by.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "agent `{name}` is needed by {}: stop those first, or drain it and keep it",
+        by.join(", ")
+    );
+    Err(Problem::new(StatusCode::CONFLICT, "agent_in_use", detail).with("by", by))
+}
+
+fn unfinished(what: &str) -> Problem {
+    let detail = format!("the {what} was not finished");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+}
+
 /// For how long an agent is drained.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +225,15 @@ pub(crate) struct DrainQuery {
     /// How long its runs may take to finish; 30s by default.
     #[param(example = "30s")]
     deadline: Option<String>,
+}
+
+impl DrainQuery {
+    fn deadline(&self) -> Result<Duration, Problem> {
+        let deadline = self.deadline.as_deref().map(humantime::parse_duration).transpose();
+        let deadline =
+            deadline.map_err(|error| Problem::invalid(format!("`deadline`: {error}")))?;
+        Ok(deadline.unwrap_or(DRAIN))
+    }
 }
 
 /// What came of a drain.
@@ -148,14 +257,10 @@ pub(crate) async fn drain(
     Segment(name): Segment,
     Asked(query): Asked<DrainQuery>,
 ) -> Result<axum::Json<Drained>, Problem> {
-    let deadline = query.deadline.as_deref().map(humantime::parse_duration).transpose();
-    let deadline = deadline.map_err(|error| Problem::invalid(format!("`deadline`: {error}")))?;
+    let deadline = query.deadline()?;
     let agent = shared.runtime.named(&name)?;
     // In a task of its own: half a drain would leave runners behind an agent that takes no runs.
-    let drained = tokio::spawn(async move { agent.drain(deadline.unwrap_or(DRAIN)).await });
-    let gone = |_panicked| {
-        let detail = "the drain was not finished";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
-    };
-    Ok(axum::Json(Drained { cancelled: drained.await.map_err(gone)?? }))
+    let drained = tokio::spawn(async move { agent.drain(deadline).await });
+    let cancelled = drained.await.map_err(|_panicked| unfinished("drain"))??;
+    Ok(axum::Json(Drained { cancelled }))
 }

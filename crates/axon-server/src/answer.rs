@@ -81,7 +81,7 @@ impl Answer {
 
     /// Reads how a run ended, or what it waits for, from the event that says it.
     pub(crate) fn of(run_id: &RunId, event: &RunEvent) -> Option<Self> {
-        let outcome = outcome_of(event)?;
+        let outcome = Outcome::of(event)?;
         Some(RunOutcome { run_id: run_id.clone(), outcome, state: Map::new() }.into())
     }
 
@@ -91,7 +91,7 @@ impl Answer {
         let state = replay.state.clone();
         let last = events.iter().rev().map(|event| &event.event);
         let outcome =
-            last.take_while(|event| !matches!(event, RunEvent::Resumed(_))).find_map(outcome_of);
+            last.take_while(|event| !matches!(event, RunEvent::Resumed(_))).find_map(Outcome::of);
         let answer = Self::from(RunOutcome { run_id: run_id.clone(), outcome: outcome?, state });
         Some(answer.with_usage_of(&replay))
     }
@@ -108,23 +108,6 @@ impl Answer {
 
     fn failed(self, Failed { failure, history, .. }: Failed) -> Self {
         Self { error: Some(failure), history, ..self }
-    }
-}
-
-/// Returns the outcome that an event is.
-fn outcome_of(event: &RunEvent) -> Option<Outcome> {
-    if let RunEvent::Completed(completed) = event {
-        Some(Outcome::Completed(completed.clone()))
-    } else if let RunEvent::Failed(failed) = event {
-        Some(Outcome::Failed(failed.clone()))
-    } else if let RunEvent::Cancelled(cancelled) = event {
-        Some(Outcome::Cancelled(cancelled.clone()))
-    } else if let RunEvent::Rejected(failed) = event {
-        Some(Outcome::Rejected(failed.clone()))
-    } else if let RunEvent::Paused(paused) = event {
-        Some(Outcome::Paused(paused.clone()))
-    } else {
-        None
     }
 }
 

@@ -27,8 +27,8 @@ use crate::shared::Shared;
 use crate::stream::{self, Source};
 
 pub(crate) use caller::Caller;
-pub(crate) use manner::{AtDisconnect, Manner, MannerQuery, Mode};
-pub(crate) use request::AskRequest;
+pub(crate) use manner::{AtDisconnect, Manner, MannerQuery, Mode, lists};
+pub(crate) use request::{AskRequest, TimeoutSchema, timeout};
 
 /// A run that was accepted and that nobody waits for.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -1,20 +1,48 @@
 //! Decides about the calls that a paused run waits with, and goes on with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axon_kernel::event::Resolution;
 use axon_kernel::ids::{RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ask::{TimeoutSchema, timeout};
 use crate::body::{Json, Segment};
 use crate::problem::Problem;
 use crate::shared::Shared;
 
-/// Who decided, as the record has it.
+/// Who decided, as the record has it, where nobody says it.
 const BY: &str = "http";
+
+/// The longest name of who decided, in bytes.
+const MAX_BY_BYTES: usize = 128;
+
+/// What comes with a decision.
+#[derive(Debug, Deserialize)]
+struct Manner {
+    by: Option<String>,
+    resume: Option<bool>,
+}
+
+impl Manner {
+    /// Returns who decided: a name that is fit to be shown.
+    fn by(&self) -> Result<&str, Problem> {
+        let by = self.by.as_deref().filter(|by| !by.is_empty()).unwrap_or(BY);
+        if by.len() > MAX_BY_BYTES || by.chars().any(char::is_control) {
+            let detail = format!("`by` has to be a name of at most {MAX_BY_BYTES} bytes");
+            return Err(Problem::invalid(detail));
+        }
+        Ok(by)
+    }
+}
+
+/// A decision that was read.
+type Decided = (ToolCallId, Resolution, Manner);
 
 /// A decision about a call that wants an approval or an answer: either `approve` or `answer`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -35,11 +63,15 @@ pub(crate) struct ApprovalRequest {
     /// What a question has for an answer, or what a call that was made elsewhere returned.
     #[schema(value_type = Option<Value>)]
     answer: Option<RawJson>,
+    /// Who decides, for the record; `http` by default. It is taken on trust.
+    by: Option<String>,
+    /// Whether the run goes on once nothing is left to decide; it does by default.
+    resume: Option<bool>,
 }
 
 impl ApprovalRequest {
-    fn resolution(self) -> Result<(ToolCallId, Resolution), Problem> {
-        let Self { tool_call_id, approve, args, always, message, answer } = self;
+    fn resolution(self) -> Result<Decided, Problem> {
+        let Self { tool_call_id, approve, args, always, message, answer, by, resume } = self;
         let resolution = match (approve, answer) {
             (Some(true), None) if message.is_none() => {
                 Resolution::Approve { args, always: always.unwrap_or(false) }
@@ -60,7 +92,7 @@ impl ApprovalRequest {
                 return Err(Problem::invalid(detail));
             }
         };
-        Ok((tool_call_id, resolution))
+        Ok((tool_call_id, resolution, Manner { by, resume }))
     }
 }
 
@@ -78,6 +110,10 @@ pub(crate) struct ResolveRequest {
     result: Option<RawJson>,
     /// Why the run ends; with `fail`.
     message: Option<String>,
+    /// Who decides, for the record; `http` by default. It is taken on trust.
+    by: Option<String>,
+    /// Whether the run goes on once nothing is left to decide; it does by default.
+    resume: Option<bool>,
 }
 
 /// What is known of a call.
@@ -93,8 +129,8 @@ pub(crate) enum Verdict {
 }
 
 impl ResolveRequest {
-    fn resolution(self) -> Result<(ToolCallId, Resolution), Problem> {
-        let Self { tool_call_id, verdict, result, message } = self;
+    fn resolution(self) -> Result<Decided, Problem> {
+        let Self { tool_call_id, verdict, result, message, by, resume } = self;
         let resolution = match (verdict, result, message) {
             (Verdict::Skip, result, None) => {
                 Resolution::Skip { result: result.unwrap_or_else(RawJson::null) }
@@ -106,7 +142,7 @@ impl ResolveRequest {
                 return Err(Problem::invalid(detail));
             }
         };
-        Ok((tool_call_id, resolution))
+        Ok((tool_call_id, resolution, Manner { by, resume }))
     }
 }
 
@@ -173,15 +209,64 @@ pub(crate) async fn resolve(
     decide(&shared, RunId::new(run), request.resolution()?).await
 }
 
+/// How a run goes on.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResumeRequest {
+    /// Go on although the agent's definition has changed since the run was accepted.
+    allow_changed: Option<bool>,
+    /// How long it may take from now on: text like `30s`, or seconds.
+    #[serde(default, deserialize_with = "timeout")]
+    #[schema(value_type = Option<TimeoutSchema>, example = "30s")]
+    timeout: Option<Duration>,
+}
+
+/// A run that goes on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResumedRun {
+    /// The run.
+    #[schema(value_type = String)]
+    run_id: RunId,
+}
+
+/// Goes on with a run about which everything is decided, or whose process has gone.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/resume", tag = "runs", operation_id = "resume_run",
+    params(("id" = String, Path, description = "The run.")),
+    request_body = ResumeRequest,
+    responses(
+        (status = 202, description = "It goes on.", body = ResumedRun),
+        Problem,
+    ),
+)]
+pub(crate) async fn resume(
+    State(shared): State<Arc<Shared>>,
+    Segment(run): Segment,
+    Json(request): Json<ResumeRequest>,
+) -> Result<(StatusCode, axum::Json<ResumedRun>), Problem> {
+    shared.check_serving()?;
+    let mut resume = shared.runtime.resume(RunId::new(run));
+    if request.allow_changed == Some(true) {
+        resume = resume.allow_changed();
+    }
+    if let Some(timeout) = request.timeout {
+        resume = resume.timeout(timeout);
+    }
+    let goes_on = resume.start().await?;
+    let run_id = goes_on.id().clone();
+    shared.recent.keep(Arc::new(goes_on));
+    Ok((StatusCode::ACCEPTED, axum::Json(ResumedRun { run_id })))
+}
+
 async fn decide(
     shared: &Shared,
     run_id: RunId,
-    (call, resolution): (ToolCallId, Resolution),
+    (call, resolution, manner): Decided,
 ) -> Result<axum::Json<DecisionTaken>, Problem> {
     let records = shared.runtime.records();
-    let undecided = records.resolve(&run_id, &call, resolution, BY).await?;
+    let undecided = records.resolve(&run_id, &call, resolution, manner.by()?).await?;
     let mut decision = DecisionTaken { run_id, undecided, resumed: false, refused: None };
-    if decision.undecided.is_empty() {
+    if decision.undecided.is_empty() && manner.resume.unwrap_or(true) {
         match shared.runtime.resume(decision.run_id.clone()).start().await {
             Ok(goes_on) => {
                 decision.resumed = true;
@@ -202,7 +287,7 @@ mod tests {
 
     fn approval(body: &str) -> Option<Resolution> {
         let request: ApprovalRequest = serde_json::from_str(body).unwrap();
-        request.resolution().ok().map(|(_, resolution)| resolution)
+        request.resolution().ok().map(|(_, resolution, _)| resolution)
     }
 
     #[test]
@@ -228,7 +313,7 @@ mod tests {
     fn a_verdict_takes_what_goes_with_it() {
         let verdict = |body: &str| {
             let request: ResolveRequest = serde_json::from_str(body).unwrap();
-            request.resolution().ok().map(|(_, resolution)| resolution.label())
+            request.resolution().ok().map(|(_, resolution, _)| resolution.label())
         };
         let skip = r#"{"tool_call_id":"c","verdict":"skip","result":null}"#;
         assert_eq!(verdict(skip), Some("skip"));

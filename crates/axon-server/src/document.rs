@@ -20,9 +20,9 @@ use crate::{agents, ask, decide, probes, runs, schemas, watch};
     ),
     paths(
         probes::healthz, probes::readyz, probes::metrics, show,
-        agents::list, agents::show, agents::restart, agents::drain,
+        agents::list, agents::start, agents::show, agents::stop, agents::restart, agents::drain,
         ask::ask, runs::list, runs::show, runs::cancel, runs::events, runs::tell,
-        decide::approve, decide::resolve,
+        decide::approve, decide::resolve, decide::resume,
         watch::tree, watch::events, watch::ticket, watch::conversation,
         openai::models, openai::model, openai::complete,
     ),

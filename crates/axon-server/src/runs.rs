@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axon_kernel::event::Sequenced;
 use axon_kernel::ids::{ConversationId, RunId};
 use axon_kernel::run::RunState;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::{RunQuery, RunSummary, StoreError};
 use axon_runtime::Prompt;
 use axum::extract::State;
+use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +19,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::answer::Answer;
+use crate::ask::lists;
 use crate::body::{Asked, Json, Segment};
 use crate::follow::{AtPause, Following};
 use crate::problem::Problem;
@@ -29,6 +32,9 @@ const PAGE: usize = 100;
 
 /// The most that are listed at once.
 const MAX_PAGE: usize = 1000;
+
+/// The longest reason for a cancellation, in characters.
+const MAX_REASON: usize = 1000;
 
 /// How long a run may take to take a message: it does so between two of its events.
 const TELL: Duration = Duration::from_secs(10);
@@ -45,6 +51,8 @@ pub(crate) struct Wanted {
     agent: Option<String>,
     /// Of this conversation.
     conversation: Option<String>,
+    /// Only open ones that nobody drives: they wait for a person, or their process has gone.
+    unowned: Option<bool>,
     /// At most so many; 100 by default, and 1000 at most.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -72,7 +80,7 @@ impl Wanted {
             conversation: self.conversation.map(ConversationId::new),
             after: self.after.map(RunId::new),
             limit,
-            unowned: false,
+            unowned: self.unowned.unwrap_or(false),
         })
     }
 }
@@ -148,7 +156,8 @@ pub(crate) async fn show(
 }
 
 /// Follows a run: what is recorded, and then what comes, up to its terminal event. A client that
-/// was cut off sends `Last-Event-ID` and reads on without a gap and without a repetition.
+/// was cut off sends `Last-Event-ID` and reads on without a gap and without a repetition. With
+/// `Accept: application/json` the answer is what is recorded so far, and ends.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/events", tag = "runs", operation_id = "follow_run",
     params(
@@ -158,7 +167,9 @@ pub(crate) async fn show(
         ("ticket" = Option<String>, Query, description = "A stream ticket in place of the token."),
     ),
     responses(
-        (status = 200, description = "The events.", body = schemas::Sequenced, content_type = "text/event-stream"),
+        (status = 200, description = "The events, or what is recorded so far.", content(
+            (schemas::Sequenced = "text/event-stream"), (RecordPage = "application/json"),
+        )),
         (status = 204, description = "The run has ended, and everything was read."),
         Problem,
     ),
@@ -172,6 +183,10 @@ pub(crate) async fn events(
     let run = RunId::new(run);
     let after = place.read(&headers)?;
     let records = shared.runtime.records();
+    if wants_json(&headers) {
+        let events = records.events(&run, after).await?;
+        return Ok(axum::Json(RecordPage { events }).into_response());
+    }
     let known = records.summary(&run).await?;
     // A browser's `EventSource` opens a stream that has ended again and again, unless it is told so.
     if after > 0 && !known.state.is_open() && records.events(&run, after).await?.is_empty() {
@@ -180,6 +195,20 @@ pub(crate) async fn events(
     let place = shared.stream_place()?;
     let following = Following::new(shared.clone(), run, after, AtPause::Wait);
     Ok(stream::respond(shared, place, Followed(following)))
+}
+
+/// What is recorded of a run.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RecordPage {
+    /// The events, in their order. What streamed and is on no record is not among them.
+    #[schema(value_type = Vec<schemas::Sequenced>)]
+    events: Vec<Sequenced>,
+}
+
+/// Returns whether the record is wanted and no stream of it.
+fn wants_json(headers: &HeaderMap) -> bool {
+    lists(headers, ACCEPT.as_str(), "application/json")
+        && !lists(headers, ACCEPT.as_str(), "text/event-stream")
 }
 
 /// Where a reader is.
@@ -220,10 +249,20 @@ impl Source for Followed {
     }
 }
 
+/// Why a run is cancelled.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CancelQuery {
+    /// Why, for its record.
+    #[param(max_length = 1000)]
+    reason: Option<String>,
+}
+
 /// Cancels a run, with the runs that it has handed work to.
 #[utoipa::path(
     delete, path = "/v1/runs/{id}", tag = "runs", operation_id = "cancel_run",
-    params(("id" = String, Path, description = "The run.")),
+    params(("id" = String, Path, description = "The run."), CancelQuery),
     responses(
         (status = 202, description = "It is called off, and ends with its terminal event."),
         Problem,
@@ -232,16 +271,21 @@ impl Source for Followed {
 pub(crate) async fn cancel(
     State(shared): State<Arc<Shared>>,
     Segment(run): Segment,
+    Asked(query): Asked<CancelQuery>,
 ) -> Result<StatusCode, Problem> {
-    const REASON: &str = "cancelled over HTTP";
+    let reason = query.reason.unwrap_or_else(|| "cancelled over HTTP".to_owned());
+    if reason.chars().count() > MAX_REASON {
+        let detail = format!("`reason` has to have at most {MAX_REASON} characters");
+        return Err(Problem::invalid(detail));
+    }
     let run = RunId::new(run);
     let known = shared.runtime.records().summary(&run).await?;
     if !known.state.is_open() {
         return Err(StoreError::Ended { run, state: known.state }.into());
     }
     match shared.runtime.under_way(&run).await {
-        Some(handle) => handle.cancel(REASON),
-        None => shared.runtime.records().cancel(&run, REASON).await?,
+        Some(handle) => handle.cancel(&reason),
+        None => shared.runtime.records().cancel(&run, &reason).await?,
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use axon_kernel::secret::Secret;
-use axon_runtime::Runtime;
+use axon_runtime::{AgentDefinition, FolderError, Runtime};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{ConfigError, Limits, ServerConfig};
 use crate::guard::{cors, guard, with_headers};
-use crate::shared::{Phase, RenderMetrics, Shared};
+use crate::shared::{FindDefinition, Phase, RenderMetrics, Shared};
 use crate::trace::spanned;
 use crate::{agents, ask, decide, document, listen, openai, probes, problem, runs, watch};
 
@@ -42,6 +42,7 @@ pub struct ServerBuilder {
     runtime: Runtime,
     config: ServerConfig,
     metrics: Option<RenderMetrics>,
+    definitions: Option<FindDefinition>,
 }
 
 impl ServerBuilder {
@@ -87,6 +88,16 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets `POST /v1/agents` start agents by their names alone, as `find` defines them: those of a
+    /// folder that were stopped, or that were added to it.
+    pub fn definitions(
+        mut self,
+        find: impl Fn(&str) -> Result<AgentDefinition, FolderError> + Send + Sync + 'static,
+    ) -> Self {
+        self.definitions = Some(Arc::new(find));
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
@@ -94,7 +105,8 @@ impl ServerBuilder {
     /// [`ConfigError`] if the configuration cannot hold.
     pub fn build(self) -> Result<Server, ConfigError> {
         let settings = self.config.validate()?;
-        Ok(Server { shared: Arc::new(Shared::new(self.runtime, settings, self.metrics)) })
+        let Self { runtime, metrics, definitions, .. } = self;
+        Ok(Server { shared: Arc::new(Shared::new(runtime, settings, metrics, definitions)) })
     }
 }
 
@@ -116,7 +128,8 @@ impl Server {
     /// Prepares a server for `runtime`. By default it lets everybody in who reaches it by a name of
     /// the loopback.
     pub fn builder(runtime: Runtime) -> ServerBuilder {
-        ServerBuilder { runtime, config: ServerConfig::default(), metrics: None }
+        let config = ServerConfig::default();
+        ServerBuilder { runtime, config, metrics: None, definitions: None }
     }
 
     /// Returns the routes, with their guards, to be mounted in a service. The limits of connections
@@ -131,8 +144,8 @@ impl Server {
             .route("/readyz", get(probes::readyz))
             .route("/metrics", get(probes::metrics))
             .route("/openapi.json", get(document::show))
-            .route("/v1/agents", get(agents::list))
-            .route("/v1/agents/{name}", get(agents::show))
+            .route("/v1/agents", get(agents::list).post(agents::start))
+            .route("/v1/agents/{name}", get(agents::show).delete(agents::stop))
             .route("/v1/agents/{name}/restart", post(agents::restart))
             .route("/v1/agents/{name}/drain", post(agents::drain))
             .route(asked, post(ask::ask).layer(spanned(asked)))
@@ -142,6 +155,7 @@ impl Server {
             .route("/v1/runs/{id}/messages", post(runs::tell))
             .route("/v1/runs/{id}/approvals", post(decide::approve))
             .route("/v1/runs/{id}/resolve", post(decide::resolve))
+            .route("/v1/runs/{id}/resume", post(decide::resume))
             .route("/v1/tree", get(watch::tree))
             .route("/v1/events", get(watch::events))
             .route("/v1/tickets", post(watch::ticket))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axon_kernel::ids::RunId;
 use axon_kernel::store::StoreError;
-use axon_runtime::{RunEvents, Runtime};
+use axon_runtime::{AgentDefinition, FolderError, RunEvents, Runtime};
 use axum::http::StatusCode;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
@@ -15,6 +15,10 @@ use crate::recent::Recent;
 
 /// Writes the metrics as Prometheus reads them.
 pub(crate) type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Finds the definition of an agent by its name, where the service keeps its own.
+pub(crate) type FindDefinition =
+    Arc<dyn Fn(&str) -> Result<AgentDefinition, FolderError> + Send + Sync>;
 
 /// How many starts with a key can be under way without waiting for one another.
 const STRIPES: usize = 64;
@@ -35,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Settings,
     pub(crate) metrics: Option<RenderMetrics>,
+    pub(crate) definitions: Option<FindDefinition>,
     pub(crate) tickets: Tickets,
     pub(crate) recent: Recent,
     phase: watch::Sender<Phase>,
@@ -48,12 +53,14 @@ impl Shared {
         runtime: Runtime,
         settings: Settings,
         metrics: Option<RenderMetrics>,
+        definitions: Option<FindDefinition>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         Self {
             runtime,
             settings,
             metrics,
+            definitions,
             tickets: Tickets::default(),
             recent: Recent::default(),
             phase: watch::Sender::new(Phase::Serving),

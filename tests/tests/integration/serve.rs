@@ -1,5 +1,7 @@
 //! `axon serve`, asked over HTTP: the process that a user starts, and clients of all kinds.
 
+mod agents;
+mod client;
 mod embedded;
 mod ending;
 mod hostile;

@@ -7,7 +7,7 @@ mod faults;
 mod interrupted;
 mod records;
 mod store;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::process::Stdio;
 
@@ -80,13 +80,13 @@ effect = "pure"
 "#;
 
 /// A project with one agent, `desk`, whose model says what the test tells it.
-struct Desk {
-    project: Project,
+pub(crate) struct Desk {
+    pub(crate) project: Project,
     model: ScriptedModel,
 }
 
 impl Desk {
-    async fn new(replies: impl Into<Script>) -> Self {
+    pub(crate) async fn new(replies: impl Into<Script>) -> Self {
         let model = ScriptedModel::start(replies).await;
         let project = Project::with_model(&model);
         project.write("agents/desk/agent.toml", AGENT);

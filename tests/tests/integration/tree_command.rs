@@ -1,4 +1,4 @@
-//! `axon tree` as a user types it.
+//! `axon tree --here` as a user types it: the agents of the folder, started to be shown.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ async fn project() -> (Project, ScriptedModel) {
 #[tokio::test]
 async fn the_tree_shows_strategies_groups_and_why_an_agent_is_parked() {
     let (project, model) = project().await;
-    let (code, stdout, stderr) = run(&project, &["tree"]).await;
+    let (code, stdout, stderr) = run(&project, &["tree", "--here"]).await;
     assert_eq!(code, 0, "{stderr}");
     assert!(!stdout.contains('\u{1b}'), "what is no terminal gets no styles: {stdout:?}");
     let line = |name: &str| {
@@ -59,7 +59,7 @@ async fn the_tree_has_a_line_for_each_runner_where_there_are_several() {
     let project = Project::with_model(&model);
     let text = "model = \"openai-chat:scripted\"\n[runner]\nreplicas = 2\n";
     project.write("agents/desk/agent.toml", text);
-    let (code, stdout, stderr) = run(&project, &["tree"]).await;
+    let (code, stdout, stderr) = run(&project, &["tree", "--here"]).await;
     assert_eq!(code, 0, "{stderr}");
     let under = stdout.lines().skip_while(|line| !line.contains("desk")).skip(1);
     let runners: Vec<&str> = under.filter(|line| line.contains("generation")).collect();
@@ -74,7 +74,7 @@ async fn the_tree_has_a_line_for_each_runner_where_there_are_several() {
 #[tokio::test]
 async fn the_tree_is_the_same_as_data() {
     let (project, _model) = project().await;
-    let (code, stdout, stderr) = run(&project, &["tree", "--json"]).await;
+    let (code, stdout, stderr) = run(&project, &["tree", "--here", "--json"]).await;
     assert_eq!(code, 0, "{stderr}");
     let tree: Value = serde_json::from_str(&stdout).expect("one line of JSON");
     assert_eq!(tree["root"]["strategy"], json!("rest_for_one"));

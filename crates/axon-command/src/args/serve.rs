@@ -25,6 +25,9 @@ Runs are kept in the store, and those that an earlier process has left open go o
 use http://127.0.0.1:8700/v1. All routes: /openapi.json. There is no TLS: leave that to a reverse
 proxy, and say with --allowed-host by which name it passes requests on.
 
+What is not typed here, `[serve]` of agents/axon.toml says: listen, metrics_listen, token_file,
+read_token_file, allowed_hosts, allowed_origins, drain.
+
 SIGTERM and Ctrl-C end it: /readyz says so, new runs are refused, and those under way may finish. It
 ends with 0 if all of them did, else with 143 or 130, and they go on with the next start. A second
 signal ends it at once.")]
@@ -32,9 +35,9 @@ pub(crate) struct ServeArgs {
     /// Only this agent: a name in the folder of agents, or a pydantic_ai.Agent as MODULE:ATTR.
     #[arg(value_name = "AGENT|MODULE:ATTR")]
     pub(crate) target: Option<String>,
-    /// Where to listen; port 0 takes any. Beyond this machine only with a token.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8700")]
-    pub(crate) listen: SocketAddr,
+    /// Where to listen (127.0.0.1:8700); port 0 takes any. Beyond this machine only with a token.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
     /// Let agents answer with a model that only plays one.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -53,7 +56,7 @@ pub(crate) struct ServeArgs {
     /// Where to give the metrics, in place of `/metrics` of the service itself.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// How long runs under way may take to finish when the service is told to end.
-    #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "30s")]
-    pub(crate) drain: Duration,
+    /// How long runs under way may take to finish when the service is told to end (30s).
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) drain: Option<Duration>,
 }

@@ -8,12 +8,21 @@ use axon_runtime::{RecordError, ResumeError};
 use super::Report;
 use crate::exit::Exit;
 use crate::runs::short;
+use crate::service::ServiceError;
 
 /// How a run is run without any store.
 const WITHOUT: &str = "`--store memory` runs without it";
 
 impl From<StoreError> for Report {
     fn from(error: StoreError) -> Self {
+        let error = if let StoreError::Backend(source) = error {
+            match source.downcast::<ServiceError>() {
+                Ok(error) => return Self::from(*error),
+                Err(source) => StoreError::Backend(source),
+            }
+        } else {
+            error
+        };
         let exit = exit(&error);
         let report = Self::new(error.code(), exit, error.to_string()).caused_by(&error);
         match &error {

@@ -1,4 +1,4 @@
-//! `axon runs cancel`: ends a run that nobody drives.
+//! `axon runs cancel`: ends a run that nobody drives, or any run of a service.
 
 use axon_runtime::RunRecords;
 
@@ -13,7 +13,10 @@ use crate::terminal;
 pub(super) async fn run(args: &CancelArgs, mut session: Session) -> Result<Exit, Report> {
     let store = store_with(&args.run.run, &mut session).await?;
     let run = find(store.as_ref(), &args.run.run).await?;
-    RunRecords::new(store).cancel(&run.run_id, &args.reason).await?;
+    match session.service() {
+        Some(service) => service.cancel(&run.run_id, &args.reason).await?,
+        None => RunRecords::new(store).cancel(&run.run_id, &args.reason).await?,
+    }
     terminal::say(&format!("run {} of `{}` is cancelled", short(&run.run_id), run.agent));
     Ok(Exit::OK)
 }

@@ -49,7 +49,7 @@ struct Listed {
 }
 
 pub(super) async fn run(args: ListArgs, mut session: Session) -> Result<Exit, Report> {
-    let place = session.place()?;
+    let place = session.shown_place()?;
     let json = args.json;
     let Some(store) = session.store_to_read().await? else {
         return none(json, &format!("nothing has been recorded in {place} yet"));

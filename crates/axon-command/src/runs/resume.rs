@@ -19,6 +19,7 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::show::Show;
 use crate::terminal::{self, BOLD, styled};
+use crate::underway::UnderWay;
 
 /// How many runs are gone on with by one command.
 const AT_MOST: usize = 1000;
@@ -176,6 +177,12 @@ impl Resumption {
         if replay.pause.is_some() && !undecided.is_empty() && !is_over {
             return Err(Report::undecided(&run.run_id, &replay));
         }
+        if let Some(service) = session.service() {
+            service.resume(&run.run_id, terms.allow_changed, terms.timeout).await?;
+            show.of(replay.accepted.terms.kind);
+            let mut goes_on = UnderWay::again(service.clone(), &run.run_id, &replay);
+            return Box::pin(follow(&mut goes_on, show, session)).await;
+        }
         let runtime = Box::pin(self.runtime_for(&replay, session)).await?;
         let mut resume = runtime.resume(run.run_id.clone());
         if terms.allow_changed {
@@ -184,7 +191,7 @@ impl Resumption {
         if let Some(timeout) = terms.timeout {
             resume = resume.timeout(timeout);
         }
-        let mut handle = resume.start().await?;
+        let mut handle = UnderWay::Here(Box::new(resume.start().await?));
         show.of(replay.accepted.terms.kind);
         Box::pin(follow(&mut handle, show, session)).await
     }

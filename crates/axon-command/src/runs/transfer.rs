@@ -9,6 +9,7 @@ use super::{find, store_with};
 use crate::args::RunArg;
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::service::{ID_LENGTH, is_plain_id};
 use crate::session::Session;
 use crate::show;
 use crate::terminal;
@@ -24,10 +25,6 @@ pub(super) async fn export(args: &RunArg, mut session: Session) -> Result<Exit, 
     }
     Ok(Exit::OK)
 }
-
-/// The shortest and the longest id of a run, in characters.
-const MIN_ID: usize = 4;
-const MAX_ID: usize = 128;
 
 pub(super) async fn import(mut session: Session) -> Result<Exit, Report> {
     let reading = tokio::task::spawn_blocking(read);
@@ -45,14 +42,12 @@ pub(super) async fn import(mut session: Session) -> Result<Exit, Report> {
 /// Refuses an identity that no run of ours can have: it is shown, and typed again.
 fn check_id(records: &[Sequenced]) -> Result<(), Report> {
     let Some(first) = records.first() else { return Ok(()) };
-    let id = first.run_id.as_str();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let sound = id.len() >= MIN_ID && id.len() <= MAX_ID && id.chars().all(plain);
-    if sound && !id.starts_with('-') {
+    if is_plain_id(&first.run_id) {
         return Ok(());
     }
+    let (min, max) = ID_LENGTH;
     Err(Report::usage("the run's id is none")
-        .because(format!("it has {MIN_ID} to {MAX_ID} letters, digits, `-` and `_`"))
+        .because(format!("it has {min} to {max} letters, digits, `-` and `_`"))
         .todo("give what `axon runs export ID` prints, all of it"))
 }
 

@@ -46,6 +46,12 @@ agents = ["cards"]
 [budget]
 requests = 10_000
 cost = "12.50"
+[serve]
+listen = "0.0.0.0:8700"
+metrics_listen = "[::1]:9100"
+token_file = "token"
+allowed_hosts = ["axon.example.com"]
+drain = "1m"
 "#;
 
 #[test]
@@ -55,6 +61,12 @@ fn a_full_file_is_read() {
     assert_eq!(config.breaker.open, Duration::from_secs(20));
     assert_eq!(config.starts.at_once.get(), 2);
     assert_eq!(config.budget.cost, Some(Usd::from_micros(12_500_000)));
+    let serve = &config.serve;
+    assert_eq!(serve.listen.unwrap().to_string(), "0.0.0.0:8700");
+    assert_eq!(
+        (serve.drain, serve.token_file.as_deref()),
+        (Some(Duration::from_secs(60)), Some("token"))
+    );
     let (name, group) = config.group_of(&AgentName::try_from("fraud").unwrap()).unwrap();
     assert_eq!((name.as_str(), group.strategy), ("desk", GroupStrategy::OneForAll));
     assert_eq!(group.on_exhausted, OnExhausted::Escalate);
@@ -102,7 +114,7 @@ fn a_request_counts_against_its_model_and_its_provider() {
 fn unknown_keys_are_refused_with_the_nearest_valid_one() {
     let text = "[breakers]\nfailures = 1\n[breaker]\nfailure = 1\n[rate_limits.openai]\n\
         requests = 1\nwithn = '1s'\n[groups.desk]\nagents = ['a']\nstrategie = 'x'\n\
-        intensity = { restarts = 1 }\n[budget]\nrequest = 1";
+        intensity = { restarts = 1 }\n[budget]\nrequest = 1\n[serve]\nlisten_at = 'x'";
     assert_eq!(
         problems(text),
         [
@@ -113,6 +125,7 @@ fn unknown_keys_are_refused_with_the_nearest_valid_one() {
             "axon.toml:11:15: groups.desk.intensity: unknown key `restarts`; did you mean \
              `max_restarts`?",
             "axon.toml:13:1: budget: unknown key `request`; did you mean `requests`?",
+            "axon.toml:15:1: serve: unknown key `listen_at`; did you mean `listen`?",
         ]
     );
 }
@@ -120,7 +133,8 @@ fn unknown_keys_are_refused_with_the_nearest_valid_one() {
 #[test]
 fn values_that_do_not_fit_are_told_with_their_place() {
     let text = "[breaker]\nfailures = 0\nopen = '${GONE}'\n[groups.desk]\nagents = ['A']\n\
-        strategy = 'all'\n[groups.empty]\nstrategy = 'one_for_one'\n[starts]\nat_once = -1";
+        strategy = 'all'\n[groups.empty]\nstrategy = 'one_for_one'\n[starts]\nat_once = -1\n\
+        [serve]\nlisten = 'here'\ndrain = 5";
     let problems = problems(text);
     let starts = [
         "axon.toml:2:12: breaker.failures: invalid value: integer `0`, expected a nonzero u32",
@@ -130,6 +144,8 @@ fn values_that_do_not_fit_are_told_with_their_place() {
          `one_for_one`, `one_for_all`, `rest_for_one`",
         "axon.toml:7:1: groups.empty: missing field `agents`",
         "axon.toml:10:11: starts.at_once: invalid value: integer `-1`, expected a nonzero u32",
+        "axon.toml:12:10: serve.listen: ",
+        "axon.toml:13:9: serve.drain: ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Problem, SpecError, What};
 use super::file::{AgentFile, HandoffFile, OutputFile, RunnerFile, ToolFile};
@@ -52,6 +52,31 @@ impl AgentSpec {
     ) -> Result<Self, SpecError> {
         definition(file, file_schema(), variables, |source, raw| {
             Load { source, read }.agent(name, raw)
+        })
+    }
+}
+
+impl AgentSpec {
+    /// Reads the agent called `name` from JSON with the keys of an `agent.toml`, as it comes from
+    /// elsewhere: no variable stands for anything in it, and no file is read for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] with every problem that one reading can tell, each with its key.
+    pub fn from_json(name: AgentName, definition: &Map<String, Value>) -> Result<Self, SpecError> {
+        let path = format!("agent `{name}`");
+        let text = toml::to_string(definition).map_err(|error| {
+            let what = What::Syntax { message: error.to_string() };
+            let problem = Problem { position: None, key: String::new(), what };
+            SpecError { path: path.clone(), problems: vec![problem] }
+        })?;
+        let file = FileText { path: &path, text: &text };
+        let refuse = |_: &str| Err("no file is read for this: give the schema in line".into());
+        let spec = Self::from_toml(name, file, &|_| None, &refuse);
+        // Whoever sent JSON has never seen the lines of this text.
+        spec.map_err(|mut error| {
+            error.problems.iter_mut().for_each(|problem| problem.position = None);
+            error
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use axon_kernel::event::millis;
 use axon_kernel::ids::Generation;
 use axon_kernel::spec::{AgentName, Kind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::actor::{Mode, State};
@@ -13,7 +13,7 @@ use super::seat::{Condition, Seat};
 use super::tenancy::Tenancy;
 
 /// How an agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// Its name.
     pub name: AgentName,
@@ -41,7 +41,7 @@ pub struct AgentStatus {
 }
 
 /// Where an agent's runners are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AgentState {
     /// Being launched.
@@ -89,7 +89,7 @@ impl AgentState {
 }
 
 /// How one runner of an agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerStatus {
     /// Its generation: the number of its launch among all launches of its agent.
     pub generation: Generation,
@@ -113,7 +113,7 @@ pub struct RunnerStatus {
 }
 
 /// Where one runner is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RunnerState {
     /// Being launched.

@@ -62,7 +62,9 @@ impl RunOutcome {
 }
 
 impl Outcome {
-    fn of(event: &RunEvent) -> Option<Self> {
+    /// Returns the outcome that `event` tells; nothing if it is neither an end nor a pause.
+    #[must_use]
+    pub fn of(event: &RunEvent) -> Option<Self> {
         if let RunEvent::Completed(completed) = event {
             Some(Self::Completed(completed.clone()))
         } else if let RunEvent::Failed(failed) = event {

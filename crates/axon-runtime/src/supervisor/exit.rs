@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axon_kernel::failure::{Failure, Row};
 use axon_kernel::supervision::{ChildId, Ending};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -143,6 +143,13 @@ impl fmt::Display for Exit {
 impl Serialize for Exit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// What another process tells of an end is its text, and that it was not meant to be.
+impl<'de> Deserialize<'de> for Exit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::error)
     }
 }
 

@@ -6,7 +6,7 @@ use axon_kernel::spec::{Backoff, Intensity};
 use axon_kernel::supervision::{
     ChildId, ChildState, ChildView, Incarnation, Moment, Restart, Strategy,
 };
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 
 use super::actor::{KILLED, State};
@@ -54,7 +54,7 @@ pub struct ChildSnapshot {
 }
 
 /// What a child is doing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ChildStatus {
     /// Being started.
@@ -66,7 +66,7 @@ pub enum ChildStatus {
         /// How it ended, or why it did not start, the last time.
         cause: Option<Exit>,
         /// How long it still waits, if not for its siblings' turn; as data in seconds.
-        #[serde(serialize_with = "maybe_seconds")]
+        #[serde(serialize_with = "maybe_seconds", deserialize_with = "of_seconds")]
         due_in: Option<Duration>,
     },
     /// Being stopped.
@@ -159,6 +159,12 @@ impl State {
         }
         counts
     }
+}
+
+fn of_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let seconds = Option::<f64>::deserialize(deserializer)?;
+    // What is no time is none.
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 fn maybe_seconds<S: serde::Serializer>(

@@ -89,7 +89,7 @@ impl Manner {
 }
 
 /// Returns whether a header lists `item`, whatever its parameters.
-fn lists(headers: &HeaderMap, name: &str, item: &str) -> bool {
+pub(crate) fn lists(headers: &HeaderMap, name: &str, item: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(','));
     let mut bare = items.map(|listed| listed.split(';').next().unwrap_or_default().trim());

@@ -1,5 +1,6 @@
 //! What a run is asked with.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axon_kernel::event::{Accepted, millis};
@@ -11,6 +12,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
+
+pub(crate) use schemas::TimeoutSchema;
 
 /// The longest time that a run can be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -40,11 +43,14 @@ pub(crate) struct AskRequest {
     pub(crate) limits: Option<LimitsRequest>,
     /// How long it may take: text like `30s`, or seconds.
     #[serde(default, deserialize_with = "timeout")]
-    #[schema(value_type = Option<schemas::TimeoutSchema>, example = "30s")]
+    #[schema(value_type = Option<TimeoutSchema>, example = "30s")]
     pub(crate) timeout: Option<Duration>,
     /// Free data, which reaches Python as the run's metadata.
     #[schema(value_type = Option<Object>)]
     pub(crate) metadata: Option<Map<String, Value>>,
+    /// Tools whose calls are approved beforehand: nobody is asked about them.
+    #[serde(default)]
+    pub(crate) approve: BTreeSet<String>,
 }
 
 /// Limits of one run.
@@ -93,6 +99,7 @@ impl AskRequest {
             limits: None,
             timeout: None,
             metadata: None,
+            approve: BTreeSet::new(),
         }
     }
 
@@ -133,7 +140,7 @@ impl AskRequest {
         if let Some(metadata) = &self.metadata {
             run = run.metadata(metadata);
         }
-        Ok(run)
+        Ok(self.approve.iter().fold(run, RunBuilder::approve))
     }
 
     /// Returns whether the run that was accepted was asked for in the same way. A limit or a timeout
@@ -155,6 +162,7 @@ impl AskRequest {
             && recorded(&terms.model_settings) == given(&self.model_settings)
             && recorded(&terms.metadata) == given(&self.metadata)
             && recorded(&terms.state) == given(&self.state)
+            && terms.approve == self.approve
             && self.timeout.is_none_or(|timeout| millis(timeout) == terms.timeout_ms)
             && limits.iter().all(|(key, limit)| kept.get(key) == Some(limit))
     }
@@ -165,7 +173,9 @@ fn read(json: &RawJson) -> Option<Value> {
 }
 
 /// Reads `30s` and `1m 30s`, and a number as seconds.
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn timeout<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     use serde::de::Error;
 
     #[derive(Deserialize)]
@@ -196,7 +206,7 @@ mod schemas {
     #[derive(ToSchema)]
     #[serde(untagged)]
     #[expect(dead_code, reason = "it is read for its schema only")]
-    pub(super) enum TimeoutSchema {
+    pub(crate) enum TimeoutSchema {
         /// A number with its unit.
         Text(String),
         /// Seconds.

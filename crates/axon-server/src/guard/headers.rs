@@ -8,7 +8,11 @@ use axum::http::header::{
 use axum::middleware::Next;
 use axum::response::Response;
 
-const HEADERS: [(HeaderName, &str); 4] = [
+/// The version of the routes that clients are written against. Another one is another contract.
+const API: &str = "1";
+
+const HEADERS: [(HeaderName, &str); 5] = [
+    (HeaderName::from_static("axon-api"), API),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (CACHE_CONTROL, "no-store"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),

@@ -1,7 +1,11 @@
 //! The runtime's refusals as HTTP: which status each has.
 
+use axon_kernel::failure::FailureKind;
+use axon_kernel::spec::{Problem as SpecProblem, SpecError};
 use axon_kernel::store::StoreError;
-use axon_runtime::{RecordError, Refusal, ResumeError, SteerError};
+use axon_runtime::{
+    FolderError, NewcomerError, RecordError, Refusal, ResumeError, StartError, SteerError,
+};
 use axum::http::StatusCode;
 
 use super::Problem;
@@ -23,9 +27,9 @@ impl From<Refusal> for Problem {
             Refusal::Overloaded { retry_after, .. } => {
                 of(StatusCode::TOO_MANY_REQUESTS).retry_after(Some(retry_after))
             }
-            Refusal::Unavailable { retry_after, .. } => {
-                of(StatusCode::SERVICE_UNAVAILABLE).retry_after(retry_after)
-            }
+            Refusal::Unavailable { retry_after, cause, .. } => of(StatusCode::SERVICE_UNAVAILABLE)
+                .retry_after(retry_after)
+                .with("kind", cause.kind.label()),
             Refusal::Draining { .. } | Refusal::Stopped { .. } => {
                 of(StatusCode::SERVICE_UNAVAILABLE)
             }
@@ -110,6 +114,80 @@ impl From<SteerError> for Problem {
     fn from(error: SteerError) -> Self {
         match error {
             SteerError::Over => Self::new(StatusCode::CONFLICT, "run_ended", error.to_string()),
+        }
+    }
+}
+
+/// A definition is refused as what it is: data of the caller's.
+fn of_definition(detail: String, problems: Vec<String>) -> Problem {
+    let code = FailureKind::Config.label();
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with("problems", problems)
+}
+
+impl From<SpecError> for Problem {
+    fn from(error: SpecError) -> Self {
+        let problem = |problem: &SpecProblem| match problem.key.as_str() {
+            "" => problem.what.to_string(),
+            key => format!("{key}: {}", problem.what),
+        };
+        let problems: Vec<String> = error.problems.iter().map(problem).collect();
+        of_definition(format!("{}: {}", error.path, problems.join("; ")), problems)
+    }
+}
+
+impl From<NewcomerError> for Problem {
+    fn from(error: NewcomerError) -> Self {
+        let detail = error.to_string();
+        match error {
+            NewcomerError::Wrong(error) => error.into(),
+            NewcomerError::NotAllowed { reasons, .. } => {
+                let code = "definition_not_allowed";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with("problems", reasons)
+            }
+            NewcomerError::Start(error) => error.into(),
+        }
+    }
+}
+
+impl From<FolderError> for Problem {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::NotFound { name, nearest, .. } => {
+                Refusal::NotFound { name, nearest }.into()
+            }
+            FolderError::Spec(error) => error.into(),
+            FolderError::Read { .. } | FolderError::Several { .. } => {
+                of_definition(with_causes(&error), Vec::new())
+            }
+        }
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        let detail = with_causes(&error);
+        match error {
+            StartError::Folder(error) => error.into(),
+            StartError::Refused { failure, .. } => {
+                let row = failure.kind.row();
+                let status = match failure.kind == FailureKind::Config {
+                    true => StatusCode::UNPROCESSABLE_ENTITY,
+                    false => {
+                        StatusCode::from_u16(row.http_status).unwrap_or(StatusCode::BAD_GATEWAY)
+                    }
+                };
+                Self::new(status, row.label, detail)
+            }
+            StartError::Duplicate(_) => Self::new(StatusCode::CONFLICT, "agent_exists", detail),
+            StartError::Definition(_) | StartError::Unknown(_) | StartError::SecondSettings(..) => {
+                of_definition(detail, Vec::new())
+            }
+            StartError::Environment(_) | StartError::Sources(_) | StartError::Host(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "environment", detail)
+            }
+            StartError::Actor(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            }
         }
     }
 }

@@ -42,7 +42,17 @@ impl Service {
 
     /// Starts it with options of the command itself in front.
     pub(crate) async fn start_with(project: &Project, before: &[&str], more: &[&str]) -> Self {
-        Self::from_command(axon(project, &[before, &SERVE, more].concat())).await
+        Self::typed(project, &[before, &SERVE, more].concat()).await
+    }
+
+    /// Starts it at a place where another one was.
+    pub(crate) async fn start_at(project: &Project, address: &str) -> Self {
+        Self::typed(project, &["serve", "--listen", address, "--offline"]).await
+    }
+
+    /// Starts it as it is typed.
+    pub(crate) async fn typed(project: &Project, arguments: &[&str]) -> Self {
+        Self::from_command(axon(project, arguments)).await
     }
 
     /// Starts it as a service that brings a Rust tool.

@@ -21,7 +21,7 @@ fn paying(effect: Effect) -> impl FnOnce(&mut AgentSpec) {
 }
 
 /// A service whose agent wants to pay, and then tells what was decided.
-async fn cashier() -> (Project, Service) {
+pub(super) async fn cashier() -> (Project, Service) {
     let project = Project::new();
     let life = Life::default()
         .on(When::resumed().and_decided("tool-approved"), [Step::complete("approved")])

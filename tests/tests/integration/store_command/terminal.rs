@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 use super::Desk;
 use super::approvals::{desk_that_waits, passed};
 use crate::command_line::axon;
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, Project};
 
 /// What a person does at the prompt of an approval.
-const PROMPT: &str = "[y/n/a/e/l] ";
+pub(crate) const PROMPT: &str = "[y/n/a/e/l] ";
 
 /// A command at a terminal of its own.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keys: File,
     shown: mpsc::UnboundedReceiver<Vec<u8>>,
@@ -29,14 +29,14 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(desk: &Desk, arguments: &[&str]) -> Self {
+    pub(crate) fn start(project: &Project, arguments: &[&str]) -> Self {
         let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
         let name = ptsname(&keys, Vec::new()).unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let end = File::from(rustix::fs::open(name, flags, Mode::empty()).unwrap());
-        let mut command = axon(&desk.project, arguments);
+        let mut command = axon(project, arguments);
         let stdio = || Stdio::from(end.try_clone().unwrap());
         command.stdin(stdio()).stdout(stdio()).stderr(stdio()).env("NO_COLOR", "1");
         let child = command.spawn().unwrap();
@@ -56,7 +56,7 @@ impl Terminal {
     }
 
     /// Waits until `text` is shown, behind what was waited for before; returns what came before it.
-    async fn shows(&mut self, text: &str) -> String {
+    pub(crate) async fn shows(&mut self, text: &str) -> String {
         loop {
             if let Some(at) = self.seen.find(text) {
                 let before = self.seen[..at].to_owned();
@@ -69,17 +69,17 @@ impl Terminal {
         }
     }
 
-    fn types(&mut self, line: &str) {
+    pub(crate) fn types(&mut self, line: &str) {
         self.keys.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
     /// Waits for the end, and returns its code and what was shown since.
-    async fn ends(mut self) -> (i32, String) {
+    pub(crate) async fn ends(mut self) -> (i32, String) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         while let Ok(Some(more)) = tokio::time::timeout(PATIENCE, self.shown.recv()).await {
             self.seen.push_str(&String::from_utf8_lossy(&more));
@@ -97,7 +97,7 @@ const RUN: [&str; 3] = ["run", "desk", "refund me"];
 #[tokio::test]
 async fn a_person_at_the_terminal_is_asked_and_the_run_goes_on_there() {
     let desk = Desk::new([refund(10), refund(20), Reply::text("Paid twice.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     let shown = at.shows(PROMPT).await;
     assert!(shown.contains("agent `desk` wants to call `refund`"), "{shown}");
     assert!(shown.contains("\"amount\": 10"), "{shown}");
@@ -118,7 +118,7 @@ async fn a_person_at_the_terminal_is_asked_and_the_run_goes_on_there() {
 #[tokio::test]
 async fn what_is_typed_before_the_question_is_no_consent() {
     let desk = Desk::new([refund(10), Reply::text("Sorry.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.types("y\ny");
     at.shows(PROMPT).await;
     at.types("no Let me read it first.");
@@ -130,7 +130,7 @@ async fn what_is_typed_before_the_question_is_no_consent() {
 #[tokio::test]
 async fn always_is_asked_once_for_the_run() {
     let desk = Desk::new([refund(1), refund(2), refund(3), Reply::text("All of it.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     at.types("a");
     let (code, shown) = at.ends().await;
@@ -142,7 +142,7 @@ async fn always_is_asked_once_for_the_run() {
 async fn a_refusal_takes_its_reason_to_the_model() {
     for typed in [vec!["n", "Not without a receipt."], vec!["no Not without a receipt."]] {
         let desk = Desk::new([refund(10), Reply::text("Sorry.")]).await;
-        let mut at = Terminal::start(&desk, &RUN);
+        let mut at = Terminal::start(&desk.project, &RUN);
         at.shows(PROMPT).await;
         at.types(typed[0]);
         if let Some(reason) = typed.get(1) {
@@ -160,7 +160,7 @@ async fn a_refusal_takes_its_reason_to_the_model() {
 #[tokio::test]
 async fn edited_arguments_are_asked_for_until_the_tool_can_take_them() {
     let desk = Desk::new([refund(10), Reply::text("Less.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     at.types("e");
     at.shows("arguments as JSON").await;
@@ -181,7 +181,7 @@ async fn edited_arguments_are_asked_for_until_the_tool_can_take_them() {
 async fn a_question_is_answered_with_a_line() {
     let question = ("ask", json!({"question": "Both of them?"}));
     let desk = Desk::new([Reply::tool_calls([question]), Reply::text("Both.")]).await;
-    let mut at = Terminal::start(&desk, &["run", "desk", "book"]);
+    let mut at = Terminal::start(&desk.project, &["run", "desk", "book"]);
     let shown = at.shows("answer (empty: decide later): ").await;
     assert!(shown.contains("Both of them?"), "{shown}");
     at.types("Yes, both.");
@@ -195,7 +195,7 @@ async fn a_question_is_answered_with_a_line() {
 async fn what_is_not_decided_at_the_prompt_is_decided_in_another_process() {
     for leave in ["later", "ctrl-c", "ctrl-d"] {
         let desk = Desk::new([refund(10), Reply::text("Paid.")]).await;
-        let mut at = Terminal::start(&desk, &RUN);
+        let mut at = Terminal::start(&desk.project, &RUN);
         at.shows(PROMPT).await;
         match leave {
             "later" => at.types("l"),
@@ -214,7 +214,7 @@ async fn what_is_not_decided_at_the_prompt_is_decided_in_another_process() {
 #[tokio::test]
 async fn a_process_that_is_killed_at_the_prompt_leaves_the_run_to_the_next_one() {
     let desk = Desk::new([refund(10), Reply::text("Paid.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     at.signal(Signal::KILL);
     at.ends().await;
@@ -226,7 +226,7 @@ async fn a_process_that_is_killed_at_the_prompt_leaves_the_run_to_the_next_one()
 #[tokio::test]
 async fn a_decision_of_somebody_else_takes_the_place_of_the_one_at_the_prompt() {
     let desk = Desk::new([refund(10), Reply::text("Sorry.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     let id = desk.newest().await;
     desk.axon(0, &["deny", &id, "--later"]).await;
@@ -240,7 +240,7 @@ async fn a_decision_of_somebody_else_takes_the_place_of_the_one_at_the_prompt() 
 #[tokio::test]
 async fn a_run_that_went_on_elsewhere_meanwhile_is_not_gone_on_with_twice() {
     let desk = Desk::new([refund(10), Reply::text("Paid.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     let id = desk.newest().await;
     assert_eq!(desk.answer(&["approve", &id]).await, "Paid.");
@@ -254,7 +254,7 @@ async fn a_run_that_went_on_elsewhere_meanwhile_is_not_gone_on_with_twice() {
 async fn the_time_to_decide_ends_at_the_prompt_too() {
     let desk =
         desk_that_waits("500ms", "deny", [refund(10), Reply::text("Nobody was there.")]).await;
-    let mut at = Terminal::start(&desk, &RUN);
+    let mut at = Terminal::start(&desk.project, &RUN);
     at.shows(PROMPT).await;
     at.shows("the time to decide is over").await;
     let (code, shown) = at.ends().await;
@@ -266,7 +266,7 @@ async fn the_time_to_decide_ends_at_the_prompt_too() {
 #[tokio::test]
 async fn a_chat_asks_in_the_middle_of_a_turn_and_goes_on() {
     let desk = Desk::new([refund(10), Reply::text("Paid."), Reply::text("You are welcome.")]).await;
-    let mut at = Terminal::start(&desk, &["chat", "desk"]);
+    let mut at = Terminal::start(&desk.project, &["chat", "desk"]);
     at.shows("> ").await;
     at.types("refund me");
     at.shows(PROMPT).await;
@@ -284,7 +284,7 @@ async fn a_chat_asks_in_the_middle_of_a_turn_and_goes_on() {
 #[tokio::test]
 async fn programs_are_not_asked() {
     let desk = Desk::new([refund(10)]).await;
-    let at = Terminal::start(&desk, &["run", "desk", "refund me", "--json"]);
+    let at = Terminal::start(&desk.project, &["run", "desk", "refund me", "--json"]);
     let (code, shown) = at.ends().await;
     assert_eq!((code, shown.contains(PROMPT)), (7, false), "{shown}");
 }
