@@ -93,7 +93,7 @@ async fn dispatch(cli: Cli, builder: RuntimeBuilder) -> Result<Exit, Report> {
 }
 
 fn session(global: &GlobalArgs, builder: RuntimeBuilder) -> Result<Session, Report> {
-    let host = host()?;
+    let host = Host { frozen: global.frozen, ..host()? };
     logging::start(global, &host)?;
     suggestion::remember(global);
     Session::new(global, host, builder)

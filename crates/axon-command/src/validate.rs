@@ -166,7 +166,13 @@ mod tests {
         /// Returns what validating everything ends with, on one line.
         fn validate(&self) -> Result<Exit, String> {
             let agents = Some(self.0.path().to_owned());
-            let args = GlobalArgs { agents, store: None, verbose: 0, log: LogFormat::Human };
+            let args = GlobalArgs {
+                agents,
+                store: None,
+                frozen: false,
+                verbose: 0,
+                log: LogFormat::Human,
+            };
             let variables = BTreeMap::from([("OPEN".to_owned(), "20s".to_owned())]);
             let host = Host::new(self.0.path().to_owned(), variables);
             let session = Session::new(&args, host, Runtime::builder()).unwrap();
