@@ -9,7 +9,9 @@ use axon_kernel::event::millis;
 use axon_kernel::store::{Forget, Store};
 use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentState, Runtime, Secret};
-use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder, serve_metrics};
+use axon_server::{
+    ConfigError, Limits, Page, Server, ServerConfig, install_recorder, serve_metrics,
+};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -31,6 +33,7 @@ const TIDIED: u64 = 1000;
 pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
     let config = config(&args, &session)?;
     config.check()?;
+    let page = page(&args, &session)?;
     let keep = session.settings()?.store.keep_runs;
     // Before anything is started, so that what is taken is told at once.
     let (listener, address) = listen(args.listen).await?;
@@ -42,6 +45,10 @@ pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, R
     let render = install_recorder().ok();
     let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
     let server = Server::builder(runtime.clone()).config(config);
+    let server = match page {
+        Some(page) => server.page(page),
+        None => server,
+    };
     let (server, scraped) = match (render, apart) {
         (Some(render), None) => (server.metrics(render), None),
         (Some(render), Some(apart)) => (server, Some((render, apart))),
@@ -160,6 +167,12 @@ fn config(args: &ServeArgs, session: &Session) -> Result<ServerConfig, Report> {
     let limits = Limits { drain: args.drain, ..Limits::default() };
     let allowed_origins = args.allowed_origin.clone();
     Ok(ServerConfig { token, read_only_token, allowed_hosts, allowed_origins, limits })
+}
+
+/// Reads the page that is served beside the routes, if there is one.
+fn page(args: &ServeArgs, session: &Session) -> Result<Option<Page>, Report> {
+    let Some(folder) = &args.page else { return Ok(None) };
+    Ok(Some(Page::read(&session.host.directory.join(folder))?))
 }
 
 fn token_of_readers(args: &ServeArgs, session: &Session) -> Result<Option<Secret>, Report> {

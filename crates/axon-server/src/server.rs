@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{ConfigError, Limits, ServerConfig};
 use crate::guard::{cors, guard, with_headers};
+use crate::page::Page;
 use crate::shared::{Phase, RenderMetrics, Shared};
 use crate::{agents, ask, decide, document, listen, openai, probes, problem, runs, watch};
 
@@ -41,6 +42,7 @@ pub struct ServerBuilder {
     runtime: Runtime,
     config: ServerConfig,
     metrics: Option<RenderMetrics>,
+    page: Option<Page>,
 }
 
 impl ServerBuilder {
@@ -86,6 +88,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves this page at `/`, beside the routes.
+    pub fn page(mut self, page: Page) -> Self {
+        self.page = Some(page);
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
@@ -93,7 +101,9 @@ impl ServerBuilder {
     /// [`ConfigError`] if the configuration cannot hold.
     pub fn build(self) -> Result<Server, ConfigError> {
         let settings = self.config.validate()?;
-        Ok(Server { shared: Arc::new(Shared::new(self.runtime, settings, self.metrics)) })
+        Ok(Server {
+            shared: Arc::new(Shared::new(self.runtime, settings, self.metrics, self.page)),
+        })
     }
 }
 
@@ -115,7 +125,7 @@ impl Server {
     /// Prepares a server for `runtime`. By default it lets everybody in who reaches it by a name of
     /// the loopback.
     pub fn builder(runtime: Runtime) -> ServerBuilder {
-        ServerBuilder { runtime, config: ServerConfig::default(), metrics: None }
+        ServerBuilder { runtime, config: ServerConfig::default(), metrics: None, page: None }
     }
 
     /// Returns the routes, with their guards, to be mounted in a service. The limits of connections

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Settings;
 use crate::guard::Tickets;
+use crate::page::Page;
 use crate::problem::Problem;
 use crate::recent::Recent;
 
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Settings,
     pub(crate) metrics: Option<RenderMetrics>,
+    pub(crate) page: Option<Page>,
     pub(crate) tickets: Tickets,
     pub(crate) recent: Recent,
     phase: watch::Sender<Phase>,
@@ -48,12 +50,14 @@ impl Shared {
         runtime: Runtime,
         settings: Settings,
         metrics: Option<RenderMetrics>,
+        page: Option<Page>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         Self {
             runtime,
             settings,
             metrics,
+            page,
             tickets: Tickets::default(),
             recent: Recent::default(),
             phase: watch::Sender::new(Phase::Serving),

@@ -1,8 +1,11 @@
 //! `axon serve`, asked over HTTP: the process that a user starts, and clients of all kinds.
 
+mod browser;
+mod chat;
 mod embedded;
 mod ending;
 mod hostile;
+mod link;
 mod openai;
 mod recovery;
 mod runs;
