@@ -6,7 +6,7 @@ const SHOWN = 400;
 /** Makes an element with text in it. */
 export function element(kind, name, text = "") {
   const made = document.createElement(kind);
-  made.className = name;
+  if (name) made.className = name;
   made.textContent = text;
   return made;
 }

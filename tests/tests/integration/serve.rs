@@ -2,9 +2,12 @@
 
 mod browser;
 mod chat;
+mod document;
 mod embedded;
 mod ending;
+mod fuzz;
 mod hostile;
+mod lasting;
 mod link;
 mod openai;
 mod recovery;

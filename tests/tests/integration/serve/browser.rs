@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
-use crate::support::{PATIENCE, left_out, program, until};
+use crate::support::{PATIENCE, left_out, program};
 
 /// By this WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -113,17 +115,26 @@ impl Browser {
 
     /// Waits until some element fits.
     pub(super) async fn see(&self, selector: &str) {
-        let script = format!("return document.querySelector({selector:?}) !== null");
-        until(&format!("{selector} is on the page"), async || self.run(&script).await == true)
-            .await;
+        self.until(selector, async || !self.texts(selector).await.is_empty()).await;
     }
 
     /// Waits until an element that fits shows `text`.
     pub(super) async fn read(&self, selector: &str, text: &str) {
-        until(&format!("{selector} shows {text:?}"), async || {
+        self.until(&format!("{selector} with {text:?}"), async || {
             self.texts(selector).await.iter().any(|shown| shown.contains(text))
         })
         .await;
+    }
+
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let began = Instant::now();
+        while !holds().await {
+            if began.elapsed() > PATIENCE / 2 {
+                let shown = self.run("return document.body.innerHTML").await;
+                panic!("{what} was never there: {shown}\n{:?}", self.complaints().await);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn find(&self, selector: &str) -> String {
