@@ -46,11 +46,12 @@ parameters = {{ "path.id" = {{ dictionary = "conversations", probability = 0.7 }
 [[operations]]
 include-operation-id = "follow_run"
 max-stream-events = 1
+request-timeout = 2
 
 # It tells of nothing as long as nothing happens.
 [[operations]]
 include-operation-id = "follow_tree"
-request-timeout = 1
+request-timeout = 2
 generation = {{ max-examples = 3 }}
 phases = {{ coverage = {{ enabled = false }} }}
 
