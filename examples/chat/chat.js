@@ -14,6 +14,8 @@ let conversation = unique();
 let readDeps = () => undefined;
 /** The run under way. */
 let run;
+/** Whether the newest is in sight, and kept there. Whoever scrolls up reads in peace. */
+let isBelow = true;
 
 function link(state) {
   at("link").textContent = state === "open" ? "" : state;
@@ -77,6 +79,7 @@ async function start(agent, body) {
 }
 
 async function ask(prompt) {
+  isBelow = true;
   const decide = (path, body) => call("POST", ofRun(run, path), body);
   const turn = new Turn(turns, prompt, decide);
   busy(true);
@@ -121,6 +124,12 @@ at("access").addEventListener("submit", (submitted) => {
   at("token").value = "";
   list();
 });
+turns.addEventListener("scroll", () => {
+  isBelow = turns.scrollHeight - turns.scrollTop - turns.clientHeight < 40;
+});
+new MutationObserver(() => {
+  if (isBelow) turns.scrollTop = turns.scrollHeight;
+}).observe(turns, { childList: true, subtree: true, characterData: true });
 agentField.addEventListener("change", chosen);
 at("anew").addEventListener("click", begin);
 list();

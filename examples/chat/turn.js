@@ -26,6 +26,9 @@ const brief = (value) => {
   return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
 };
 
+/** What a person is asked: of a call that another agent answers, what that one waits for. */
+const below = (request) => request.metadata?.requests?.flatMap(below) ?? [request];
+
 export class Turn {
   /** `decide(path, body)` sends a decision of the person about this run. */
   constructor(room, prompt, decide) {
@@ -44,10 +47,7 @@ export class Turn {
   }
 
   add(made) {
-    const room = this.root.parentElement;
-    const wasBelow = room.scrollHeight - room.scrollTop - room.clientHeight < 60;
     this.root.append(made);
-    if (wasBelow) room.scrollTop = room.scrollHeight;
     return made;
   }
 
@@ -212,17 +212,22 @@ export class Turn {
   }
 
   /** Asks for a decision about a call. */
-  ask({ tool_call_id, name, args, kind, metadata }) {
+  ask(request) {
+    const { tool_call_id } = request;
     const box = this.box(tool_call_id);
     const decide = (body) => this.send("/approvals", { tool_call_id, ...body }, box);
-    if (kind === "approval") {
-      box.append(element("p", "", `May ${name} be called?`), element("pre", "args", whole(args)));
+    const asked = below(request);
+    if (asked.every(({ kind }) => kind === "approval")) {
+      for (const { name, args } of asked) {
+        box.append(element("p", "", `May ${name} be called?`), element("pre", "args", whole(args)));
+      }
       box.append(
         button("Approve", () => decide({ approve: true })),
         button("Deny", () => decide({ approve: false })),
       );
       return;
     }
+    const [{ name, args, metadata }] = asked;
     const question = metadata?.question ?? args?.question;
     box.append(element("p", "", question ?? `${name} wants an answer`));
     if (!question) box.append(element("pre", "args", whole(args)));
@@ -256,7 +261,8 @@ export class Turn {
     for (const each of buttons) each.disabled = true;
     box.querySelector(".error")?.remove();
     try {
-      await this.decide(path, body);
+      const { refused } = await this.decide(path, body);
+      if (refused) box.append(element("p", "error", `${refused.code}: ${refused.detail}`));
     } catch (refused) {
       box.append(element("p", "error", `${refused.code}: ${refused.message}`));
       for (const each of buttons) each.disabled = false;
