@@ -15,27 +15,20 @@ import gc
 import json
 import resource
 import sys
-import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pydantic_ai import Agent, StructuredDict, Tool, UsageLimits
+from pydantic_ai import Agent
 from pydantic_ai.models import Model, infer_model
 
-REPOSITORY = Path(sys.argv[1])
-sys.path.append(str(REPOSITORY / "agents"))
+sys.path.append(str(Path(sys.argv[1]) / "tests" / "benches"))
 
-from bank_support import prompts, tools  # noqa: E402 - found on the path that was just set
-from bank_support.deps import SupportDeps, SupportRequest, make  # noqa: E402
+from bank import LIMITS, bank_support
+from bank_support.deps import SupportRequest, make
 
-FOLDER = REPOSITORY / "agents" / "bank_support"
-SPEC: dict[str, Any] = tomllib.loads((FOLDER / "agent.toml").read_text("utf-8"))
-LIMITS = UsageLimits(
-    request_limit=SPEC["limits"]["requests"], total_tokens_limit=SPEC["limits"]["total_tokens"]
-)
 TIMEOUT_SECONDS = 60.0
 
 
@@ -68,19 +61,8 @@ class Bank:
     """The agent, with every model that it was asked to use."""
 
     def __init__(self) -> None:
-        settings: Any = {**SPEC["model_settings"], "max_retries": 0}
         self._models: dict[str, Model] = {}
-        self._agent: Agent[SupportDeps, dict[str, Any]] = Agent(
-            name="bank_support",
-            description=SPEC["description"],
-            deps_type=SupportDeps,
-            output_type=StructuredDict(json.loads((FOLDER / "output.schema.json").read_text())),
-            instructions=[SPEC["instructions"], prompts.customer_name],
-            model_settings=settings,
-            tools=[Tool(tools.customer_balance, timeout=5.0)],
-            retries=SPEC["retries"],
-            end_strategy=SPEC["end_strategy"],
-        )
+        self._agent = bank_support()
 
     async def run(self, job: Job, sample: Sample) -> None:
         """Makes one run and adds what it took to `sample`."""

@@ -77,6 +77,9 @@ pub(crate) struct GlobalArgs {
     /// The file that holds the token of that service; else AXON_TOKEN_FILE.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Take the Python environment as it is: build none, and download nothing.
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) frozen: bool,
     /// Log more to stderr: -v what happens, -vv in detail; AXON_LOG says it by target.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
@@ -409,7 +412,7 @@ pub(crate) struct EnvArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum EnvVerb {
-    /// Build the environment if that is needed, and check it.
+    /// Build the environment if that is needed, and check it; with --frozen only check it.
     Sync,
     /// Print the Python that is used, and on stderr why this one.
     Path,

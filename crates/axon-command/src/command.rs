@@ -125,7 +125,7 @@ fn session(
     audience: Audience,
     builder: RuntimeBuilder,
 ) -> Result<Session, Report> {
-    let host = host()?;
+    let host = Host { frozen: global.frozen, ..host()? };
     logging::start(global, audience, &host)?;
     suggestion::remember(global);
     Session::new(global, host, builder)

@@ -1,6 +1,8 @@
 //! `axon env`: the Python environment.
 
+use axon_runner::embedded;
 use axon_runner::environment::{self, Ready, Search, SyncError};
+use axon_runtime::StartError;
 
 use crate::args::{EnvArgs, EnvVerb};
 use crate::exit::Exit;
@@ -22,6 +24,8 @@ pub(crate) async fn run(args: EnvArgs, mut session: Session) -> Result<Exit, Rep
 
 fn sync(search: &Search) -> Result<Exit, Report> {
     let Ready { choice, inspection } = environment::sync(search, &say_progress)?;
+    // A cache that is prepared here may be read-only where agents are served.
+    embedded::lay_down(&search.cache_dir).map_err(StartError::from)?;
     let pydantic_ai = inspection.pydantic_ai.as_deref().unwrap_or("none");
     terminal::say(&format!(
         "{}: Python {}, pydantic-ai {pydantic_ai}",

@@ -9,7 +9,9 @@ use axon_kernel::event::millis;
 use axon_kernel::store::{Forget, Store};
 use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentState, Runtime};
-use axon_server::{ConfigError, Limits, Server, ServerConfig, install_recorder, serve_metrics};
+use axon_server::{
+    ConfigError, Limits, Page, Server, ServerConfig, install_recorder, serve_metrics,
+};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -35,6 +37,7 @@ pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, R
     let settings = session.settings()?;
     let Settled { listen: at, metrics_listen, config } = settle(&args, &settings.serve, &session)?;
     config.check()?;
+    let page = page(&args, &session)?;
     let keep = settings.store.keep_runs;
     let definitions = session.definitions();
     // Before anything is started, so that what is taken is told at once.
@@ -47,6 +50,10 @@ pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, R
     let render = install_recorder().ok();
     let runtime = session.start_service(args.target.as_deref(), args.offline).await?;
     let server = Server::builder(runtime.clone()).config(config).definitions(definitions);
+    let server = match page {
+        Some(page) => server.page(page),
+        None => server,
+    };
     let (server, scraped) = match (render, apart) {
         (Some(render), None) => (server.metrics(render), None),
         (Some(render), Some(apart)) => (server, Some((render, apart))),
@@ -196,6 +203,12 @@ fn of_file(file: &ServeSettings) -> ServerConfig {
         limits,
         ..ServerConfig::default()
     }
+}
+
+/// Reads the page that is served beside the routes, if there is one.
+fn page(args: &ServeArgs, session: &Session) -> Result<Option<Page>, Report> {
+    let Some(folder) = &args.page else { return Ok(None) };
+    Ok(Some(Page::read(&session.host.directory.join(folder))?))
 }
 
 /// Checks what the file says of the server without reading any token.

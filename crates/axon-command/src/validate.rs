@@ -174,6 +174,7 @@ mod tests {
                 store: None,
                 url: None,
                 token_file: None,
+                frozen: false,
                 verbose: 0,
                 log: LogFormat::Human,
             };

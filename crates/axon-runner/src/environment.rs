@@ -68,10 +68,19 @@ pub enum SyncError {
     /// The chosen Python cannot run the runner.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The managed environment is not there or is damaged, and may not be built.
+    #[error(
+        "there is no complete Python environment at {}, and none is built while frozen",
+        root.display()
+    )]
+    Frozen {
+        /// Where it would be.
+        root: PathBuf,
+    },
 }
 
 /// Chooses the environment, builds the managed one when that is the choice and is not there or is
-/// damaged, and checks it.
+/// damaged (unless [`Search::frozen`] forbids it), and checks it.
 ///
 /// When everything is in place it starts two interpreters, the first time, and writes nothing. `progress` is called
 /// from the same thread, and only when something is built or waited for.
@@ -97,7 +106,8 @@ pub enum SyncError {
 ///
 /// # Errors
 ///
-/// [`SyncError`]: no usable Python, a build that failed, or packages out of the tested range.
+/// [`SyncError`]: no usable Python, a build that failed or is forbidden, or packages out of the
+/// tested range.
 pub fn sync(search: &Search, progress: &dyn Fn(Progress)) -> Result<Ready, SyncError> {
     sync_with(search, embedded::requirements_lock(), progress)
 }
@@ -125,6 +135,7 @@ fn sync_with(
     };
     let inspection = match managed.inspection()? {
         Some(inspection) => inspection,
+        None if search.frozen => return Err(SyncError::Frozen { root: managed.root() }),
         None => {
             managed.build(search.path_var.as_deref(), progress)?;
             managed.check()?

@@ -51,6 +51,8 @@ pub struct Host {
     pub cache: PathBuf,
     /// The variables of the environment, `.env` included where the caller read one.
     pub variables: BTreeMap<String, String>,
+    /// Whether the managed Python environment is taken as it is, and never built.
+    pub frozen: bool,
 }
 
 impl Host {
@@ -74,7 +76,7 @@ impl Host {
         let cache = axon_runner::environment::cache_dir(|name| lookup(name).map(Into::into))
             .unwrap_or_else(|_| directory.join(".axon").join("cache"));
         let sockets = lookup("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-        Self { directory, sockets, cache, variables }
+        Self { directory, sockets, cache, variables, frozen: false }
     }
 
     /// Returns the value of a variable, unless it is empty.
@@ -93,6 +95,7 @@ impl Host {
             project_dir: self.directory.clone(),
             cache_dir: self.cache.clone(),
             path_var: self.variables.get("PATH").map(Into::into),
+            frozen: self.frozen,
         }
     }
 
@@ -121,6 +124,7 @@ impl std::fmt::Debug for Host {
             .field("sockets", &self.sockets)
             .field("cache", &self.cache)
             .field("variables", &self.variables.keys())
+            .field("frozen", &self.frozen)
             .finish()
     }
 }

@@ -77,7 +77,7 @@ impl Begun {
     request_body = AskRequest,
     responses(
         (status = 200, description = "What the run came to, or its events.", content(
-            (Answer = "application/json"), (crate::schemas::Sequenced = "text/event-stream"),
+            (Answer = "application/json"), (crate::schemas::RunMessage = "text/event-stream"),
         )),
         (status = 202, description = "The run was accepted.", body = AcceptedRun),
         Problem,

@@ -26,7 +26,7 @@ use crate::{agents, ask, decide, probes, runs, schemas, watch};
         watch::tree, watch::events, watch::ticket, watch::conversation,
         openai::models, openai::model, openai::complete,
     ),
-    components(schemas(ProblemBody, ChatErrorBody)),
+    components(schemas(ProblemBody, ChatErrorBody, schemas::Sequenced)),
     security((), ("token" = [])),
     modifiers(&Tokens),
 )]

@@ -12,7 +12,7 @@ mod token;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -53,14 +53,27 @@ pub(crate) async fn guard(
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    match check(&shared, &request) {
-        Ok(()) => next.run(request).await,
+    let checked = match page_file(&shared, &request) {
+        // A browser that opens a page can send no token.
+        Some(file) => host::check(&request, &shared.settings.allowed_hosts).map(|_| Some(file)),
+        None => check(&shared, &request).map(|()| None),
+    };
+    match checked {
+        Ok(Some(file)) => file,
+        Ok(None) => next.run(request).await,
         Err(problem) => {
             tracing::debug!(path = request.uri().path(), code = problem.code(), "refused");
             let is_openai = openai::is_path(request.uri().path());
             refuse(problem, is_openai)
         }
     }
+}
+
+/// Returns the answer to a request for a file of the operator's page, which hides no route.
+fn page_file(shared: &Shared, request: &Request) -> Option<Response> {
+    let page = shared.page.as_ref()?;
+    let is_route = request.extensions().get::<MatchedPath>().is_some();
+    if is_route { None } else { page.answer(request.method(), request.uri().path()) }
 }
 
 fn refuse(problem: Problem, is_openai: bool) -> Response {

@@ -162,13 +162,13 @@ pub(crate) async fn show(
     get, path = "/v1/runs/{id}/events", tag = "runs", operation_id = "follow_run",
     params(
         ("id" = String, Path, description = "The run."),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was read."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The number of the last event that was read.", pattern = "^[0-9]*$"),
         ("after" = Option<u64>, Query, description = "The same, where headers cannot be sent."),
         ("ticket" = Option<String>, Query, description = "A stream ticket in place of the token."),
     ),
     responses(
         (status = 200, description = "The events, or what is recorded so far.", content(
-            (schemas::Sequenced = "text/event-stream"), (RecordPage = "application/json"),
+            (schemas::RunMessage = "text/event-stream"), (RecordPage = "application/json"),
         )),
         (status = 204, description = "The run has ended, and everything was read."),
         Problem,
@@ -228,7 +228,8 @@ impl Place {
         let last = last.to_str().ok().map(str::trim);
         let read = match last {
             Some("") => return Ok(0),
-            Some(last) => last.parse().ok(),
+            Some(last) if last.bytes().all(|byte| byte.is_ascii_digit()) => last.parse().ok(),
+            Some(_) => None,
             None => None,
         };
         read.ok_or_else(|| Problem::invalid("`Last-Event-ID` has to be the number of an event"))

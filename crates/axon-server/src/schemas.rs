@@ -41,6 +41,20 @@ macro_rules! kernel_types {
     };
 }
 
+/// An event of a run, as its stream has it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is read for its schema only")]
+pub(crate) struct RunMessage {
+    /// Its number, by which a client that was cut off reads on; `lagged` has none.
+    #[schema(nullable = false, pattern = "^[0-9]+$")]
+    id: Option<String>,
+    /// Its name, such as `text_delta`; `lagged` says that the reader was too slow.
+    event: String,
+    /// A `Sequenced` as JSON; of `lagged` how many events were `missed`, and the `text` so far.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
 kernel_types! {
     /// An event of a run.
     Sequenced = event::Sequenced;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{ConfigError, Limits, ServerConfig};
 use crate::guard::{cors, guard, with_headers};
+use crate::page::Page;
 use crate::shared::{FindDefinition, Phase, RenderMetrics, Shared};
 use crate::trace::spanned;
 use crate::{agents, ask, decide, document, listen, openai, probes, problem, runs, watch};
@@ -43,6 +44,7 @@ pub struct ServerBuilder {
     config: ServerConfig,
     metrics: Option<RenderMetrics>,
     definitions: Option<FindDefinition>,
+    page: Option<Page>,
 }
 
 impl ServerBuilder {
@@ -98,6 +100,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves this page at `/`, beside the routes.
+    pub fn page(mut self, page: Page) -> Self {
+        self.page = Some(page);
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
@@ -105,8 +113,9 @@ impl ServerBuilder {
     /// [`ConfigError`] if the configuration cannot hold.
     pub fn build(self) -> Result<Server, ConfigError> {
         let settings = self.config.validate()?;
-        let Self { runtime, metrics, definitions, .. } = self;
-        Ok(Server { shared: Arc::new(Shared::new(runtime, settings, metrics, definitions)) })
+        let Self { runtime, metrics, definitions, page, .. } = self;
+        let shared = Shared::new(runtime, settings, metrics, definitions, page);
+        Ok(Server { shared: Arc::new(shared) })
     }
 }
 
@@ -129,7 +138,7 @@ impl Server {
     /// the loopback.
     pub fn builder(runtime: Runtime) -> ServerBuilder {
         let config = ServerConfig::default();
-        ServerBuilder { runtime, config, metrics: None, definitions: None }
+        ServerBuilder { runtime, config, metrics: None, definitions: None, page: None }
     }
 
     /// Returns the routes, with their guards, to be mounted in a service. The limits of connections

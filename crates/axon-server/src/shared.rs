@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Settings;
 use crate::guard::Tickets;
+use crate::page::Page;
 use crate::problem::Problem;
 use crate::recent::Recent;
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Option<RenderMetrics>,
     pub(crate) definitions: Option<FindDefinition>,
+    pub(crate) page: Option<Page>,
     pub(crate) tickets: Tickets,
     pub(crate) recent: Recent,
     phase: watch::Sender<Phase>,
@@ -54,6 +56,7 @@ impl Shared {
         settings: Settings,
         metrics: Option<RenderMetrics>,
         definitions: Option<FindDefinition>,
+        page: Option<Page>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         Self {
@@ -61,6 +64,7 @@ impl Shared {
             settings,
             metrics,
             definitions,
+            page,
             tickets: Tickets::default(),
             recent: Recent::default(),
             phase: watch::Sender::new(Phase::Serving),

@@ -10,9 +10,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::memory::{Memory, pss};
+use crate::memory::pss;
 use crate::shared::host::AGENT;
 use crate::shared::repository;
+
+/// What a fleet holds, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// One runner, on average.
+    pub(crate) per_runner: u64,
+    /// The launcher.
+    pub(crate) launcher: u64,
+}
 
 /// What every run asks, about whom, and what its answer must contain.
 const PROMPT: &str = "What is my balance?";

@@ -26,6 +26,7 @@
 //! Below the table is how busy the machine was with something else.
 
 mod fleet;
+#[path = "../shared/memory.rs"]
 mod memory;
 #[path = "../shared/mod.rs"]
 mod shared;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::memory::Memory;
+use crate::fleet::Memory;
 use crate::shared::cpu::Noise;
 use crate::trial::{Measured, Trial};
 

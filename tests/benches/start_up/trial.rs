@@ -6,7 +6,7 @@ use axon_kernel::spec::LauncherMode;
 use axon_runtime::Host;
 
 use crate::fleet::Fleet;
-use crate::memory::Memory;
+use crate::fleet::Memory;
 use crate::shared::say;
 
 /// What is to be measured.

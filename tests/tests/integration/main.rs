@@ -16,6 +16,7 @@ mod conformance;
 mod conversations;
 mod corpus;
 mod defined;
+mod deploy;
 mod durable;
 mod effects;
 mod failures;

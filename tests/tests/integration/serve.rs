@@ -1,10 +1,16 @@
 //! `axon serve`, asked over HTTP: the process that a user starts, and clients of all kinds.
 
 mod agents;
+mod browser;
+mod chat;
 mod client;
+mod document;
 mod embedded;
 mod ending;
+mod fuzz;
 mod hostile;
+mod lasting;
+mod link;
 mod metrics;
 mod openai;
 mod recovery;

@@ -94,6 +94,12 @@ pub(crate) fn left_out(why: &str) {
     eprintln!("left out: {why}");
 }
 
+/// Finds a program on the PATH.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
 /// Returns an agent that asks the scripted model and answers in text.
 pub(crate) fn scripted_agent(name: &str) -> AgentSpec {
     let mut spec = AgentSpec::new(name.parse().expect("the test gives a name"));

@@ -15,6 +15,7 @@ Examples:
   axon serve                                     every agent of the folder, for this machine
   axon serve mypackage.agents:support_agent      a pydantic_ai.Agent, without any file
   axon serve --offline                           with models that only play one
+  axon serve --offline --page examples/chat      with a chat for a browser, at http://127.0.0.1:8700
   openssl rand -hex 32 > token && axon serve --listen 0.0.0.0:8700 --token-file token \\
       --allowed-host axon.example.com
 
@@ -53,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// An origin whose pages may ask, such as https://console.example.com. Repeat it for more.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origin: Vec<String>,
+    /// A folder with a page to serve at `/`: it may ask the service, and anybody may load it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) page: Option<PathBuf>,
     /// Where to give the metrics, in place of `/metrics` of the service itself.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,

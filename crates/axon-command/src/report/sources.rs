@@ -5,6 +5,7 @@ use axon_kernel::spec::{NameError, SpecError};
 use axon_runner::TypeSchemaError;
 use axon_runner::environment::{BuildError, CheckError, EnvironmentError, SyncError};
 use axon_runtime::{FolderError, Refusal, StartError};
+use axon_server::PageError;
 
 use super::Report;
 use crate::exit::Exit;
@@ -71,6 +72,8 @@ fn fix(error: &SyncError) -> Option<String> {
     } else if let SyncError::Build(BuildError::Failed { .. } | BuildError::Expired { .. }) = error {
         let todo = "try again with a network, or set AXON_PYTHON to a Python that has pydantic-ai";
         Some(todo.to_owned())
+    } else if let SyncError::Frozen { .. } = error {
+        Some("axon env sync".to_owned())
     } else if let SyncError::Resolve(EnvironmentError::NotPython { origin, .. }) = error {
         Some(format!("correct {origin}, or remove it to use the next choice"))
     } else {
@@ -84,6 +87,16 @@ impl From<TypeSchemaError> for Report {
             return Self::new("environment", Exit::ENVIRONMENT, error.to_string());
         }
         Self::config(error.to_string())
+    }
+}
+
+impl From<PageError> for Report {
+    fn from(error: PageError) -> Self {
+        let report = Self::config(error.to_string()).caused_by(&error);
+        match error {
+            PageError::NoIndex(_) => report.todo("name the folder whose index.html is the page"),
+            PageError::Read { .. } | PageError::TooLarge(_) => report,
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Search {
     pub cache_dir: PathBuf,
     /// The value of `PATH`: where the managed environment's base interpreter and uv are found.
     pub path_var: Option<OsString>,
+    /// Whether the managed environment is taken as it is: built by nobody, and nothing downloaded.
+    pub frozen: bool,
 }
 
 /// Where the chosen Python comes from.

@@ -1,4 +1,5 @@
-//! What every answer says to a browser: it is data, for whoever asked, and nothing to show.
+//! What every answer says to a browser: it is data, for whoever asked, and nothing to show. A page
+//! of the operator's says itself what it may do.
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
@@ -23,7 +24,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 pub(crate) async fn with_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

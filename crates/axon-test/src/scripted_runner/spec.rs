@@ -37,6 +37,8 @@ struct WireSpec {
     _metadata: Option<IgnoredAny>,
     #[serde(rename = "provider")]
     _provider: Option<IgnoredAny>,
+    #[serde(rename = "deps_schema")]
+    _deps_schema: Option<IgnoredAny>,
     #[serde(rename = "output")]
     _output: Option<IgnoredAny>,
 }

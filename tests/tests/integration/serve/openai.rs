@@ -1,4 +1,4 @@
-//! OpenAI's own Python client, and what it is told.
+//! OpenAI's own clients, and what they are told.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::service::{Service, Stream, ok, sent};
 use super::{talker, write_agent};
-use crate::support::{PATIENCE, Project, python_tool, repository};
+use crate::support::{PATIENCE, Project, left_out, program, python_tool, repository};
 
 /// Asks with OpenAI's client in every way, and prints what it got as JSON.
 const CLIENT: &str = r#"
@@ -66,21 +66,9 @@ print(json.dumps({
 }))
 "#;
 
-/// Runs the client against the service.
-async fn asked_by_openai(project: &Project, service: &Service) -> Value {
-    project.write("client.py", CLIENT);
-    let python = project.variables().get("AXON_PYTHON").map_or("python3", String::as_str);
-    let mut client = Command::new(python);
-    client.arg(project.path().join("client.py")).arg(service.url(""));
-    client.env_clear().kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, client.output()).await.unwrap().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}\n{}", service.said());
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-#[tokio::test]
-async fn openais_own_client_asks_agents_as_its_models() {
+/// Runs a client against a service with a structured agent and one that talks, and checks what it
+/// prints.
+async fn asked_by(client: impl AsyncFnOnce(&Project, &Service) -> Command) {
     let model = ScriptedModel::start(Script::function(|body| {
         let request = ChatRequest::new(body);
         if request.tool_parameters("customer_balance").is_some() {
@@ -96,8 +84,21 @@ async fn openais_own_client_asks_agents_as_its_models() {
     copy(&folder, &project.path().join("agents/bank_support"));
     project.write("agents/talker/agent.toml", "model = \"openai-chat:scripted\"\n");
     let service = Service::start(&project, &[]).await;
-    let got = asked_by_openai(&project, &service).await;
+    let mut client = client(&project, &service).await;
+    client.env_clear().kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, client.output()).await.unwrap().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", service.said());
+    check(&serde_json::from_slice(&output.stdout).unwrap());
+    let last = model.requests().pop().unwrap().body.to_string();
+    for said in ["Be kind.", "I am Ada.", "Hello Ada."] {
+        assert!(last.contains(said), "{last}");
+    }
+    assert_eq!(service.stop().await, 0);
+}
 
+/// Checks what a client got.
+fn check(got: &Value) {
     assert_eq!(got["models"], json!(["bank_support", "talker"]));
     assert_eq!(got["model"], "talker");
     for answer in [&got["said"], &got["streamed"]] {
@@ -117,11 +118,38 @@ async fn openais_own_client_asks_agents_as_its_models() {
     assert_eq!(got["unknown"], json!(["NotFoundError", 404, "unknown_agent"]));
     let invalid = json!(["UnprocessableEntityError", 422, "invalid_request"]);
     assert_eq!((&got["without_deps"], &got["tools"]), (&invalid, &invalid));
-    let last = model.requests().pop().unwrap().body.to_string();
-    for said in ["Be kind.", "I am Ada.", "Hello Ada."] {
-        assert!(last.contains(said), "{last}");
-    }
-    assert_eq!(service.stop().await, 0);
+}
+
+#[tokio::test]
+async fn openais_own_python_client_asks_agents_as_its_models() {
+    asked_by(async |project, service| {
+        project.write("client.py", CLIENT);
+        let python = project.variables().get("AXON_PYTHON").map_or("python3", String::as_str);
+        let mut client = Command::new(python);
+        client.arg(project.path().join("client.py")).arg(service.url(""));
+        client
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn openais_own_javascript_client_asks_agents_as_its_models() {
+    let (Some(node), Some(npm)) = (program("node"), program("npm")) else {
+        return left_out("there is no node with npm (Debian: nodejs, npm)");
+    };
+    asked_by(async |project, service| {
+        let room = project.path().join("javascript");
+        copy(&repository().join("tests/javascript"), &room);
+        let mut install = Command::new(npm);
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&room);
+        let output = tokio::time::timeout(PATIENCE, install.kill_on_drop(true).output());
+        let output = output.await.expect("npm ends in time").unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut client = Command::new(node);
+        client.arg(room.join("client.js")).arg(service.url(""));
+        client
+    })
+    .await;
 }
 
 fn copy(from: &Path, to: &Path) {

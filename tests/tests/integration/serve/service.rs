@@ -199,6 +199,11 @@ impl Stream {
         let answer: Response = request.header(ACCEPT, "text/event-stream").send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Self::of(answer)
+    }
+
+    /// Reads the stream that an answer is.
+    pub(super) fn of(answer: Response) -> Self {
         let pieces = answer.bytes_stream().map(|piece| piece.map(Vec::from)).boxed();
         Self { pieces, unread: Vec::new(), told: VecDeque::new() }
     }

@@ -12,7 +12,7 @@ use crate::environment::{BuildError, Installer, Origin, Progress, SyncError, res
 fn failed(error: SyncError) -> BuildError {
     match error {
         SyncError::Build(error) => error,
-        SyncError::Resolve(_) | SyncError::Check(_) => panic!("{error}"),
+        SyncError::Resolve(_) | SyncError::Check(_) | SyncError::Frozen { .. } => panic!("{error}"),
     }
 }
 
@@ -55,6 +55,26 @@ fn renamed_environment_knows_its_place() {
         let origin = output(Command::new(&ready.choice.python).args(["-I", "-c", modules]));
         assert!(origin.starts_with(root.to_str().unwrap()), "{origin}");
     }
+}
+
+#[test]
+fn what_is_frozen_is_taken_as_it_is_and_never_built() {
+    let mut bench = Bench::with_stand_in_uv();
+    let lock = bench.lock();
+    bench.search.frozen = true;
+    assert!(matches!(bench.sync(&lock).unwrap_err(), SyncError::Frozen { .. }));
+    assert!(!bench.path("cache").exists(), "nothing was written");
+    bench.search.frozen = false;
+    let built = bench.sync(&lock).unwrap();
+    bench.steps();
+    bench.search.frozen = true;
+    assert_eq!(bench.sync(&lock).unwrap(), built);
+    // One that is damaged is not mended either.
+    fs::remove_file(&built.choice.python).unwrap();
+    let root = built.choice.python.parent().unwrap().parent().unwrap();
+    let refused = bench.sync(&lock).unwrap_err();
+    assert!(matches!(&refused, SyncError::Frozen { root: place } if place == root), "{refused}");
+    assert_eq!(bench.steps(), []);
 }
 
 #[test]

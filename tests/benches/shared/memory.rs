@@ -4,15 +4,6 @@ use std::fs::read_to_string;
 
 use anyhow::Context;
 
-/// What a fleet holds, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
-    /// One runner, on average.
-    pub(crate) per_runner: u64,
-    /// The launcher.
-    pub(crate) launcher: u64,
-}
-
 /// Returns the proportional set size of a process in bytes: what it shares is divided among those
 /// that share it.
 pub(crate) fn pss(pid: u32) -> anyhow::Result<u64> {
