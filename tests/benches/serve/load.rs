@@ -29,10 +29,10 @@ const EXPECTED: &str = "$123.45";
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How long a side is asked in each turn.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// How many turns each side has, and as many again with kills.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     turns: usize,
     /// How many clients ask at once.
     #[arg(long, default_value_t = 32)]
@@ -41,13 +41,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 2)]
     workers: usize,
     /// How many seconds pass between two kills.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     kill_every: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 15, turns: 3, clients: 32, workers: 2, kill_every: 3 }
+        Self { seconds: 10, turns: 2, clients: 32, workers: 2, kill_every: 2 }
     }
 }
 
@@ -131,8 +131,11 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<()> {
                 sample.add(crowd(side, &options, seconds, kills).await?);
             }
         }
-        let rows: Vec<_> =
-            sides.iter().zip(&samples).map(|((name, _), sample)| (*name, sample.row())).collect();
+        let rows: Vec<_> = sides
+            .iter()
+            .zip(&samples)
+            .map(|((name, _), sample)| (*name, sample.row(&samples[0])))
+            .collect();
         let Options { clients, workers, .. } = options;
         let how = kills.map_or("undisturbed".to_owned(), |every| {
             format!("one killed every {} s", every.as_secs())
@@ -249,14 +252,23 @@ impl Sample {
         self.wall += other.wall;
     }
 
-    fn row(&self) -> String {
-        let rate = self.latencies.len() as f64 / self.wall.as_secs_f64();
-        let [p50, p99] = [50, 99].map(|percent| millis(percentile(&self.latencies, percent)));
+    fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.wall.as_secs_f64()
+    }
+
+    fn percentile(&self, percent: usize) -> f64 {
+        millis(percentile(&self.latencies, percent))
+    }
+
+    /// Its figures, with those that are compared by their ratio to `other`'s.
+    fn row(&self, other: &Self) -> String {
+        let (rate, p50, p99) = (self.rate(), self.percentile(50), self.percentile(99));
+        let (rates, p99s) = (rate / other.rate(), p99 / other.percentile(99));
         let Self { failed, killed, latencies, .. } = self;
         let (done, failed) = (latencies.len(), failed.len());
         format!(
-            "{rate:>7.1} runs/s  p50 {p50:>7.1} ms  p99 {p99:>7.1} ms  {done:>6} done  \
-             {failed:>4} failed  {killed:>3} kills"
+            "{rate:>6.1} runs/s ({rates:.2}x)  p50 {p50:>6.1} ms  p99 {p99:>7.1} ms ({p99s:.2}x)  \
+             {done:>5} done  {failed:>4} failed  {killed:>2} kills"
         )
     }
 
