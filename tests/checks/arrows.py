@@ -55,8 +55,13 @@ ROWS = {
     ),
     "axon-command": Row(
         uses=(
-            "axon-kernel", "axon-otlp", "axon-runner", "axon-runtime", "axon-server", "axon-store",
-        ),  # fmt: skip
+            "axon-kernel",
+            "axon-otlp",
+            "axon-runner",
+            "axon-runtime",
+            "axon-server",
+            "axon-store",
+        ),
         never_depends_on=("ractor",),
     ),
     "axon-test": Row(uses=("axon-kernel", "axon-runner", "axon-runtime"), never_links=("clap",)),
