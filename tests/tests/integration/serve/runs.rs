@@ -141,6 +141,19 @@ async fn a_key_starts_one_run_however_often_it_is_sent_and_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_key_starts_one_run_whatever_time_it_is_given() {
+    let (_project, service) = talking().await;
+    let keyed = |timeout: &str| {
+        let body = json!({ "prompt": "hello", "timeout": timeout });
+        service.post(RUNS, &body).header("Idempotency-Key", "k-1")
+    };
+    let first = id_of(&ok(keyed("20s")).await);
+    for timeout in ["20s", "30s"] {
+        assert_eq!(id_of(&ok(keyed(timeout)).await), first, "{timeout}");
+    }
+}
+
+#[tokio::test]
 async fn runs_are_listed_in_pages_and_by_what_they_are() {
     let (_project, service) = talking().await;
     for prompt in ["tell one", "fail", "tell two", "tell three"] {
