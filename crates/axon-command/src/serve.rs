@@ -213,7 +213,11 @@ fn page(args: &ServeArgs, session: &Session) -> Result<Option<Page>, Report> {
 
 /// Checks what the file says of the server without reading any token.
 pub(crate) fn check(file: &ServeSettings) -> Result<(), Report> {
-    Ok(of_file(file).check()?)
+    match of_file(file).check() {
+        // The token may come from elsewhere.
+        Ok(()) | Err(ConfigError::Open(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl From<ConfigError> for Report {
@@ -224,6 +228,9 @@ impl From<ConfigError> for Report {
                 report.todo("write another one into the file: openssl rand -hex 32")
             }
             ConfigError::ReadOnlyAlone => report.todo("give the other one: --token-file FILE"),
+            ConfigError::Open(_) => {
+                report.todo("openssl rand -hex 32 > token, and then --token-file token")
+            }
             ConfigError::Host(_) => {
                 report.todo("correct --allowed-host, or `allowed_hosts` of axon.toml")
             }
