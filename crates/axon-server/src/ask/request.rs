@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::body::identity;
 use crate::problem::Problem;
 
 pub(crate) use schemas::TimeoutSchema;
@@ -120,6 +121,7 @@ impl AskRequest {
             run = run.deps(deps);
         }
         if let Some(conversation) = &self.conversation_id {
+            let conversation = identity("`conversation_id`", conversation.clone())?;
             run = run.conversation(ConversationId::new(conversation));
         }
         if let Some(history) = &self.message_history {
