@@ -93,7 +93,7 @@ pub(crate) async fn ask(
             let caller = begin(&shared, agent, request, manner).await?;
             let run = caller.run().clone();
             let following = Following::new(shared.clone(), run.clone(), 0, AtPause::Stop);
-            let told = Told { following, caller };
+            let told = Told { following, caller, ended: false };
             Ok(located(&run, stream::respond(shared, place, told)))
         }
         Mode::Wait => {
@@ -109,21 +109,22 @@ pub(crate) async fn ask(
 struct Told {
     following: Following,
     caller: Caller,
+    ended: bool,
 }
 
 impl Source for Told {
     async fn next(&mut self) -> Option<Event> {
-        match self.following.next().await {
-            Some(Ok(update)) => Some(stream::of_run(&update)),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the events of a run cannot be read any more");
-                None
-            }
-            None => {
-                self.caller.was_answered();
-                None
-            }
+        if self.ended {
+            return None;
         }
+        let next = self.following.next().await;
+        if let Some(Ok(update)) = next {
+            return Some(stream::of_run(&update));
+        }
+        // It is not the caller that goes, whether the run has ended or cannot be read.
+        self.caller.was_answered();
+        self.ended = true;
+        next.and_then(Result::err).map(stream::unreadable)
     }
 }
 

@@ -197,7 +197,7 @@ pub(crate) async fn events(
     }
     let place = shared.stream_place()?;
     let following = Following::new(shared.clone(), run, after, AtPause::Wait);
-    Ok(stream::respond(shared, place, Followed(following)))
+    Ok(stream::respond(shared, place, Followed(Some(following))))
 }
 
 /// What is recorded of a run.
@@ -239,15 +239,16 @@ impl Place {
     }
 }
 
-struct Followed(Following);
+/// A reader, as long as it can read.
+struct Followed(Option<Following>);
 
 impl Source for Followed {
     async fn next(&mut self) -> Option<Event> {
-        match self.0.next().await? {
+        match self.0.as_mut()?.next().await? {
             Ok(update) => Some(stream::of_run(&update)),
             Err(error) => {
-                tracing::warn!(%error, "the events of a run cannot be read any more");
-                None
+                self.0 = None;
+                Some(stream::unreadable(error))
             }
         }
     }
