@@ -87,8 +87,9 @@ pub(crate) async fn models(State(shared): State<Arc<Shared>>) -> axum::Json<Chat
 )]
 pub(crate) async fn model(
     State(shared): State<Arc<Shared>>,
-    Segment(name): Segment,
+    name: Result<Segment, Problem>,
 ) -> Result<axum::Json<ChatModel>, ChatError> {
+    let Segment(name) = name?;
     let agent = shared.runtime.named(&name).map_err(Problem::from)?;
     Ok(axum::Json(ChatModel::of(agent.name().as_str())))
 }

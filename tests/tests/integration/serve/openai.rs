@@ -237,6 +237,9 @@ async fn what_would_be_left_out_of_an_answer_is_refused_and_what_changes_nothing
         assert_eq!(body["error"]["type"], "invalid_request_error");
         assert!(body["error"]["message"].as_str().unwrap().contains(field), "{body}");
     }
+    let (status, _, body) = sent(service.get("/v1/models/a%00b")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(body["error"]["code"], "invalid_request", "{body}");
     for (field, value) in [
         ("functions", json!([])),
         ("logprobs", json!(false)),
