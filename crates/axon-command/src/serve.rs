@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axon_kernel::config::ServeSettings;
 use axon_kernel::event::millis;
-use axon_kernel::store::{Forget, Store};
+use axon_kernel::store::{Forget, Forgotten, Store};
 use axon_kernel::time::Timestamp;
 use axon_runtime::{AgentState, Runtime};
 use axon_server::{
@@ -95,8 +95,15 @@ async fn tidy(store: &dyn Store, keep: Duration) -> Infallible {
         due.tick().await;
         let before = Timestamp(now().0.saturating_sub(millis(keep)));
         let what = Forget { runs_before: Some(before), at_most: TIDIED, ..Forget::default() };
-        if let Err(error) = store.forget(&what).await {
-            tracing::debug!(%error, "old runs could not be forgotten");
+        loop {
+            match store.forget(&what).await {
+                Ok(gone) if gone == Forgotten::default() => break,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::warn!(%error, "old runs could not be forgotten");
+                    break;
+                }
+            }
         }
     }
 }
@@ -213,7 +220,11 @@ fn page(args: &ServeArgs, session: &Session) -> Result<Option<Page>, Report> {
 
 /// Checks what the file says of the server without reading any token.
 pub(crate) fn check(file: &ServeSettings) -> Result<(), Report> {
-    Ok(of_file(file).check()?)
+    match of_file(file).check() {
+        // The token may come from elsewhere.
+        Ok(()) | Err(ConfigError::Open(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl From<ConfigError> for Report {
@@ -224,6 +235,9 @@ impl From<ConfigError> for Report {
                 report.todo("write another one into the file: openssl rand -hex 32")
             }
             ConfigError::ReadOnlyAlone => report.todo("give the other one: --token-file FILE"),
+            ConfigError::Open(_) => {
+                report.todo("openssl rand -hex 32 > token, and then --token-file token")
+            }
             ConfigError::Host(_) => {
                 report.todo("correct --allowed-host, or `allowed_hosts` of axon.toml")
             }

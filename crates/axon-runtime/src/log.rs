@@ -228,7 +228,9 @@ impl RunLog {
             let missed = kept.dropped - cursor.max(kept.begun);
             return Next::Lagged { missed, upto: kept.dropped, text: kept.text.clone() };
         }
-        kept.read = kept.read.max(cursor + 1);
+        // A reader may name an event that is not there yet, and has not read it for that.
+        let wanted = cursor.saturating_add(1).min(kept.seq + 1);
+        kept.read = kept.read.max(wanted);
         let index = kept.events.partition_point(|(event, _)| event.seq <= cursor);
         match kept.events.get(index) {
             Some((event, _)) => Next::Event(event.clone()),

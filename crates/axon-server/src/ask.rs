@@ -49,15 +49,6 @@ pub(crate) enum Begun {
     Before(RunId),
 }
 
-impl Begun {
-    pub(crate) fn run(&self) -> &RunId {
-        match self {
-            Self::Now(handle) => handle.id(),
-            Self::Before(run) => run,
-        }
-    }
-}
-
 /// Asks an agent, a router or a pipeline.
 ///
 /// The answer is the run's outcome, failed ones too. With `Accept: text/event-stream` it is the
@@ -94,22 +85,21 @@ pub(crate) async fn ask(
     let agent = shared.runtime.named(&name)?;
     match manner.mode {
         Mode::Async => {
-            let begun = begin(&shared, agent, request, manner).await?;
-            Ok(accepted(begun.run()))
+            let caller = begin(&shared, agent, request, manner).await?;
+            Ok(accepted(caller.run()))
         }
         Mode::Stream => {
             let place = shared.stream_place()?;
-            let begun = begin(&shared, agent, request, manner.clone()).await?;
-            let run = begun.run().clone();
-            let caller = Caller::of(&shared, begun, manner.at_disconnect);
+            let caller = begin(&shared, agent, request, manner).await?;
+            let run = caller.run().clone();
             let following = Following::new(shared.clone(), run.clone(), 0, AtPause::Stop);
-            let told = Told { following, caller };
+            let told = Told { following, caller, ended: false };
             Ok(located(&run, stream::respond(shared, place, told)))
         }
         Mode::Wait => {
-            let begun = begin(&shared, agent, request, manner.clone()).await?;
-            let run = begun.run().clone();
-            let answer = Caller::of(&shared, begun, manner.at_disconnect).wait().await?;
+            let caller = begin(&shared, agent, request, manner).await?;
+            let run = caller.run().clone();
+            let answer = caller.wait().await?;
             Ok(located(&run, axum::Json(answer).into_response()))
         }
     }
@@ -119,21 +109,22 @@ pub(crate) async fn ask(
 struct Told {
     following: Following,
     caller: Caller,
+    ended: bool,
 }
 
 impl Source for Told {
     async fn next(&mut self) -> Option<Event> {
-        match self.following.next().await {
-            Some(Ok(update)) => Some(stream::of_run(&update)),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the events of a run cannot be read any more");
-                None
-            }
-            None => {
-                self.caller.was_answered();
-                None
-            }
+        if self.ended {
+            return None;
         }
+        let next = self.following.next().await;
+        if let Some(Ok(update)) = next {
+            return Some(stream::of_run(&update));
+        }
+        // It is not the caller that goes, whether the run has ended or cannot be read.
+        self.caller.was_answered();
+        self.ended = true;
+        next.and_then(Result::err).map(stream::unreadable)
     }
 }
 
@@ -160,21 +151,26 @@ fn located(run: &RunId, mut response: Response) -> Response {
 /// Begins the run, or finds the one that an earlier request with the same key has begun.
 ///
 /// It begins in a task of its own: a caller that goes away meanwhile leaves a run that is cancelled,
-/// or one that goes on, and never half of one.
+/// or one that goes on, and never half of one. What comes back is dropped wherever nobody takes it,
+/// in the channel too.
 pub(crate) async fn begin(
     shared: &Arc<Shared>,
     agent: AgentHandle,
     request: AskRequest,
     manner: Manner,
-) -> Result<Begun, Problem> {
+) -> Result<Caller, Problem> {
     shared.check_serving()?;
     let (tell, told) = oneshot::channel();
     let shared = shared.clone();
     tokio::spawn(async move {
+        // Whoever does not wait does not go away either.
+        let at_disconnect = match manner.mode {
+            Mode::Async => AtDisconnect::Detach,
+            Mode::Wait | Mode::Stream => manner.at_disconnect,
+        };
         let begun = start(&shared, &agent, &request, &manner).await;
-        if let Err(Ok(begun)) = tell.send(begun) {
-            drop(Caller::of(&shared, begun, manner.at_disconnect));
-        }
+        let caller = begun.map(|begun| Caller::of(&shared, begun, at_disconnect));
+        drop(tell.send(caller));
     });
     told.await.unwrap_or_else(|_panicked| {
         let detail = "the request could not be worked on";

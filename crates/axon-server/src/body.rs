@@ -89,8 +89,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
         let Path(segment) = path.map_err(|wrong| {
             Problem::new(StatusCode::BAD_REQUEST, "invalid_request", wrong.body_text())
         })?;
-        Ok(Self(segment))
+        identity("the path", segment).map(Self)
     }
+}
+
+/// Takes an identity that a client gives. Not every store can keep control characters.
+pub(crate) fn identity(place: &str, text: String) -> Result<String, Problem> {
+    if text.contains(char::is_control) {
+        return Err(Problem::invalid(format!("{place} has a control character in it")));
+    }
+    Ok(text)
 }
 
 /// The query of a request, read as a `T`.

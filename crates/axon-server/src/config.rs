@@ -6,6 +6,7 @@ use axon_kernel::secret::Secret;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 
+use crate::guard::host::is_loopback;
 use crate::guard::{MIN_TOKEN_BYTES, Token};
 
 /// What a server is told. [`ServerBuilder::build`](crate::ServerBuilder::build) validates it once.
@@ -79,6 +80,12 @@ pub enum ConfigError {
     /// A text that is no host.
     #[error("`{0}` is no host: write a name as in axon.example.com, or axon.example.com:8700")]
     Host(String),
+    /// Others than this machine reach the server by this name, and there is no token.
+    #[error(
+        "`{0}` is a name for others than this machine, and there is no token: whoever reaches it \
+             could do everything"
+    )]
+    Open(String),
     /// A text that is no origin.
     #[error("`{0}` is no origin: write scheme and host as in https://console.example.com")]
     Origin(String),
@@ -129,13 +136,14 @@ impl ServerConfig {
                 return Err(ConfigError::Limit(what));
             }
         }
-        Ok(Settings {
-            token,
-            read_only_token,
-            allowed_hosts: all(self.allowed_hosts, host)?,
-            allowed_origins: all(self.allowed_origins, origin)?,
-            limits: self.limits,
-        })
+        let allowed_hosts = all(self.allowed_hosts, host)?;
+        let allowed_origins = all(self.allowed_origins, origin)?;
+        let mut beyond = allowed_hosts.iter().filter(|host| !is_loopback(host.host()));
+        if let (None, Some(host)) = (&token, beyond.next()) {
+            return Err(ConfigError::Open(host.to_string()));
+        }
+        let limits = self.limits;
+        Ok(Settings { token, read_only_token, allowed_hosts, allowed_origins, limits })
     }
 }
 
@@ -185,6 +193,12 @@ mod tests {
         assert_eq!(refused(alone), ConfigError::ReadOnlyAlone);
         let same = |config: &mut ServerConfig| config.read_only_token = Some(TOKEN.into());
         assert_eq!(refused(same), ConfigError::SameToken);
+        let open = |config: &mut ServerConfig| {
+            config.token = None;
+            config.allowed_hosts =
+                ["localhost", "[::1]:8700", "a.example"].map(str::to_owned).into();
+        };
+        assert_eq!(refused(open), ConfigError::Open("a.example".to_owned()));
     }
 
     #[test]
@@ -199,7 +213,9 @@ mod tests {
         }
         let allowed_hosts = vec!["Axon.Example.com:8700".to_owned()];
         let allowed_origins = vec!["https://console.example.com:8443".to_owned()];
-        let config = ServerConfig { allowed_hosts, allowed_origins, ..ServerConfig::default() };
+        let token = Some(TOKEN.into());
+        let config =
+            ServerConfig { token, allowed_hosts, allowed_origins, ..ServerConfig::default() };
         let settings = config.validate().unwrap();
         assert_eq!(settings.allowed_hosts[0].as_str(), "axon.example.com:8700");
     }

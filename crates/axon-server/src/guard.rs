@@ -5,7 +5,7 @@
 //! makes, before anything of it is looked at.
 
 mod headers;
-mod host;
+pub(crate) mod host;
 mod origin;
 mod ticket;
 mod token;

@@ -21,7 +21,7 @@ use self::chunks::Chunks;
 use self::error::ChatError;
 use self::reply::ChatCompletion;
 use self::request::ChatRequest;
-use crate::ask::{Caller, Manner, MannerQuery, Mode, begin};
+use crate::ask::{Manner, MannerQuery, Mode, begin};
 use crate::body::{Json, Segment};
 use crate::follow::{AtPause, Following};
 use crate::problem::Problem;
@@ -87,8 +87,9 @@ pub(crate) async fn models(State(shared): State<Arc<Shared>>) -> axum::Json<Chat
 )]
 pub(crate) async fn model(
     State(shared): State<Arc<Shared>>,
-    Segment(name): Segment,
+    name: Result<Segment, Problem>,
 ) -> Result<axum::Json<ChatModel>, ChatError> {
+    let Segment(name) = name?;
     let agent = shared.runtime.named(&name).map_err(Problem::from)?;
     Ok(axum::Json(ChatModel::of(agent.name().as_str())))
 }
@@ -119,17 +120,14 @@ pub(crate) async fn complete(
     let manner = Manner { mode, ..Manner::of(&headers, MannerQuery::default())? };
     let ask = request.ask(&agent.spec())?;
     if !streams {
-        let begun = begin(&shared, agent, ask, manner.clone()).await?;
-        let answer = Caller::of(&shared, begun, manner.at_disconnect).wait().await?;
+        let answer = begin(&shared, agent, ask, manner).await?.wait().await?;
         return Ok(axum::Json(ChatCompletion::of(answer, request.model())?).into_response());
     }
     let place = shared.stream_place()?;
     // Pieces of a structured output are no text that grows, and are not shown.
     let is_text = agent.spec().output.as_ref().is_none_or(|output| output.schema.is_none());
-    let begun = begin(&shared, agent, ask, manner.clone()).await?;
-    let run = begun.run().clone();
-    let caller = Caller::of(&shared, begun, manner.at_disconnect);
-    let following = Following::new(shared.clone(), run, 0, AtPause::Stop);
+    let caller = begin(&shared, agent, ask, manner).await?;
+    let following = Following::new(shared.clone(), caller.run().clone(), 0, AtPause::Stop);
     let chunks = Chunks::new((following, caller), &request, is_text);
     Ok(stream::respond(shared, place, chunks))
 }

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::answer::Answer;
 use crate::ask::lists;
-use crate::body::{Asked, Json, Segment};
+use crate::body::{Asked, Json, Segment, identity};
 use crate::follow::{AtPause, Following};
 use crate::problem::Problem;
 use crate::schemas;
@@ -74,11 +74,14 @@ impl Wanted {
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(Problem::invalid(format!("`limit` has to be from 1 to {MAX_PAGE}")));
         }
+        let given = |name, text: Option<String>| text.map(|text| identity(name, text)).transpose();
+        let conversation = given("`conversation`", self.conversation)?;
+        let after = given("`after`", self.after)?;
         Ok(RunQuery {
             states: states.collect::<Result<_, _>>()?,
             agent: agent.map_err(|error| Problem::invalid(error.to_string()))?,
-            conversation: self.conversation.map(ConversationId::new),
-            after: self.after.map(RunId::new),
+            conversation: conversation.map(ConversationId::new),
+            after: after.map(RunId::new),
             limit,
             unowned: self.unowned.unwrap_or(false),
         })
@@ -194,7 +197,7 @@ pub(crate) async fn events(
     }
     let place = shared.stream_place()?;
     let following = Following::new(shared.clone(), run, after, AtPause::Wait);
-    Ok(stream::respond(shared, place, Followed(following)))
+    Ok(stream::respond(shared, place, Followed(Some(following))))
 }
 
 /// What is recorded of a run.
@@ -236,15 +239,16 @@ impl Place {
     }
 }
 
-struct Followed(Following);
+/// A reader, as long as it can read.
+struct Followed(Option<Following>);
 
 impl Source for Followed {
     async fn next(&mut self) -> Option<Event> {
-        match self.0.next().await? {
+        match self.0.as_mut()?.next().await? {
             Ok(update) => Some(stream::of_run(&update)),
             Err(error) => {
-                tracing::warn!(%error, "the events of a run cannot be read any more");
-                None
+                self.0 = None;
+                Some(stream::unreadable(error))
             }
         }
     }

@@ -45,12 +45,15 @@ macro_rules! kernel_types {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is read for its schema only")]
 pub(crate) struct RunMessage {
-    /// Its number, by which a client that was cut off reads on; `lagged` has none.
+    /// Its number, by which a client that was cut off reads on; `lagged` and
+    /// `unreadable` have none.
     #[schema(nullable = false, pattern = "^[0-9]+$")]
     id: Option<String>,
-    /// Its name, such as `text_delta`; `lagged` says that the reader was too slow.
+    /// Its name, such as `text_delta`; `lagged` says that the reader was too slow, and
+    /// `unreadable` that the stream ends here and the run does not.
     event: String,
-    /// A `Sequenced` as JSON; of `lagged` how many events were `missed`, and the `text` so far.
+    /// A `Sequenced` as JSON; of `lagged` how many events were `missed`, and the `text` so far;
+    /// of `unreadable` the `code` and `detail` of the problem.
     #[schema(content_media_type = "application/json")]
     data: String,
 }

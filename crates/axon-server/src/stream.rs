@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axon_kernel::store::StoreError;
 use axon_runtime::{Observed, RunUpdate, RuntimeEvent};
 use axum::http::HeaderValue;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::problem::Problem;
 use crate::shared::Shared;
 
 /// What a stream of events is made of.
@@ -53,6 +55,15 @@ pub(crate) fn of_run(update: &RunUpdate) -> Event {
             Event::default().event("lagged").data(data.to_string())
         }
     }
+}
+
+/// Writes that the events of a run cannot be read any more: the stream ends, and the run does not.
+pub(crate) fn unreadable(error: StoreError) -> Event {
+    tracing::warn!(%error, "the events of a run cannot be read any more");
+    let problem = Problem::from(error);
+    let (code, detail) = (problem.code(), problem.detail());
+    let data = json!({ "event": "unreadable", "code": code, "detail": detail });
+    Event::default().event("unreadable").data(data.to_string())
 }
 
 /// Writes what happened in the tree.

@@ -74,6 +74,9 @@ impl Events {
                 Err(error) => Next::Garbage(error.to_string()),
             };
         }
+        if event.event == "unreadable" {
+            return Next::Gone("it cannot read the run at the moment".to_owned());
+        }
         match serde_json::from_str::<Sequenced>(&event.data) {
             Ok(event) => Next::Update(RunUpdate::Event(event.into())),
             Err(error) => Next::Garbage(format!("an event cannot be read: {error}")),

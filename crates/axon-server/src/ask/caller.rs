@@ -27,7 +27,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn of(shared: &Arc<Shared>, begun: Begun, at_disconnect: AtDisconnect) -> Self {
+    pub(super) fn of(shared: &Arc<Shared>, begun: Begun, at_disconnect: AtDisconnect) -> Self {
         let shared = shared.clone();
         match begun {
             Begun::Now(handle) => {
@@ -37,6 +37,10 @@ impl Caller {
             }
             Begun::Before(run) => Self { shared, run, handle: None, cancels: false },
         }
+    }
+
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
     }
 
     /// Says that the caller has what they came for.

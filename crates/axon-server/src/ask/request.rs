@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axon_kernel::event::{Accepted, millis};
+use axon_kernel::event::Accepted;
 use axon_kernel::ids::ConversationId;
 use axon_kernel::json::RawJson;
 use axon_runtime::{AgentHandle, RunBuilder};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::body::identity;
 use crate::problem::Problem;
 
 pub(crate) use schemas::TimeoutSchema;
@@ -120,6 +121,7 @@ impl AskRequest {
             run = run.deps(deps);
         }
         if let Some(conversation) = &self.conversation_id {
+            let conversation = identity("`conversation_id`", conversation.clone())?;
             run = run.conversation(ConversationId::new(conversation));
         }
         if let Some(history) = &self.message_history {
@@ -143,8 +145,9 @@ impl AskRequest {
         Ok(self.approve.iter().fold(run, RunBuilder::approve))
     }
 
-    /// Returns whether the run that was accepted was asked for in the same way. A limit or a timeout
-    /// that this request leaves out is the agent's own, which is not looked at.
+    /// Returns whether the run that was accepted was asked for in the same way. A limit that this
+    /// request leaves out is the agent's own, which is not looked at. Neither is the timeout: what is
+    /// on record is the time that was left when the run was accepted.
     pub(crate) fn is_same(&self, accepted: &Accepted) -> bool {
         let terms = &accepted.terms;
         let conversation = accepted.conversation_id.as_ref().map(ConversationId::as_str);
@@ -163,7 +166,6 @@ impl AskRequest {
             && recorded(&terms.metadata) == given(&self.metadata)
             && recorded(&terms.state) == given(&self.state)
             && terms.approve == self.approve
-            && self.timeout.is_none_or(|timeout| millis(timeout) == terms.timeout_ms)
             && limits.iter().all(|(key, limit)| kept.get(key) == Some(limit))
     }
 }

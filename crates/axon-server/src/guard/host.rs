@@ -32,7 +32,7 @@ pub(super) fn check(request: &Request, allowed: &[Authority]) -> Result<Authorit
 }
 
 /// Returns whether `host` means this machine for whoever resolves it.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -158,7 +158,7 @@ impl Source for Chunks {
                 Ok(update) => self.take(&update),
                 Err(error) => {
                     tracing::warn!(%error, "the events of a run cannot be read any more");
-                    return None;
+                    self.fail(ChatError::unreadable(error, &self.head.run));
                 }
             }
         }

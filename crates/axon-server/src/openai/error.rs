@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axon_kernel::event::PauseReason;
 use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::RunId;
+use axon_kernel::store::StoreError;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -94,6 +95,13 @@ impl ChatError {
         let message = "the runner died after it had sent a part of the answer, and the new answer \
                        begins otherwise: ask again";
         let error = Self::new(StatusCode::BAD_GATEWAY, FailureKind::RunnerDied.label(), message);
+        let inside = ChatErrorInside { run_id: Some(run.clone()), ..error.error };
+        Self { error: inside, ..error }
+    }
+
+    /// The run goes on, and what it comes to cannot be read here.
+    pub(super) fn unreadable(error: StoreError, run: &RunId) -> Self {
+        let error = Self::from(Problem::from(error));
         let inside = ChatErrorInside { run_id: Some(run.clone()), ..error.error };
         Self { error: inside, ..error }
     }

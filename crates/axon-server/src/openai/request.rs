@@ -27,6 +27,14 @@ pub(crate) struct ChatRequest {
     /// The client's tools. An agent has its own, and takes none.
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Vec<RawJson>>,
+    /// Which of them is called: `auto` or `none`.
+    #[schema(value_type = Option<Value>)]
+    tool_choice: Option<Value>,
+    /// The client's tools, as they were called earlier. None are taken.
+    #[schema(value_type = Option<Vec<Object>>)]
+    functions: Option<Vec<RawJson>>,
+    /// Whether the probabilities of tokens are wanted. A run does not have them.
+    logprobs: Option<bool>,
     /// A setting of the model.
     temperature: Option<f64>,
     /// A setting of the model.
@@ -153,14 +161,29 @@ impl ChatRequest {
         self.stream_options.and_then(|options| options.include_usage).unwrap_or(false)
     }
 
+    /// Refuses what would change the answer and cannot be done.
+    fn check(&self) -> Result<(), Problem> {
+        let some = |tools: &Option<Vec<RawJson>>| tools.as_ref().is_some_and(|all| !all.is_empty());
+        let chosen = self
+            .tool_choice
+            .as_ref()
+            .is_some_and(|choice| !matches!(choice.as_str(), Some("auto" | "none")));
+        let refusals = [
+            (some(&self.tools), "`tools` are not taken: an agent has its own"),
+            (some(&self.functions), "`functions` are not taken: an agent has its own tools"),
+            (chosen, "`tool_choice` has to be `auto` or `none`: an agent has its own tools"),
+            (self.logprobs == Some(true), "`logprobs` are not given: a run does not have them"),
+            (self.n.is_some_and(|n| n != 1), "`n` has to be 1: a run has one answer"),
+        ];
+        match refusals.into_iter().find(|(is_asked, _)| *is_asked) {
+            Some((_, detail)) => Err(Problem::invalid(detail)),
+            None => Ok(()),
+        }
+    }
+
     /// Makes it what an agent is asked with.
     pub(super) fn ask(&self, spec: &AgentSpec) -> Result<AskRequest, Problem> {
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(Problem::invalid("`tools` are not taken: an agent has its own"));
-        }
-        if self.n.is_some_and(|n| n != 1) {
-            return Err(Problem::invalid("`n` has to be 1: a run has one answer"));
-        }
+        self.check()?;
         let (history, prompt) = self.said()?;
         let mut ask = AskRequest::of(Value::String(prompt));
         let extension = self.axon.as_ref();
@@ -282,6 +305,10 @@ mod tests {
             (json!([tool, user]), json!({})),
             (json!([user]), json!({ "n": 2 })),
             (json!([user]), json!({ "tools": [{ "type": "function" }] })),
+            (json!([user]), json!({ "functions": [{ "name": "pay" }] })),
+            (json!([user]), json!({ "logprobs": true })),
+            (json!([user]), json!({ "tool_choice": "required" })),
+            (json!([user]), json!({ "tool_choice": { "type": "function" } })),
         ] {
             let mut body = json!({ "model": "a", "messages": messages });
             body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -218,6 +218,39 @@ async fn a_run_without_an_answer_is_an_error_that_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn what_would_be_left_out_of_an_answer_is_refused_and_what_changes_nothing_is_taken() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let service = Service::start(&project, &[]).await;
+    let with = |field: &str, value: Value| {
+        let mut body = chat("hello", false);
+        body[field] = value;
+        service.post(CHAT, &body)
+    };
+    for (field, value) in [
+        ("functions", json!([{ "name": "pay" }])),
+        ("logprobs", json!(true)),
+        ("tool_choice", json!("required")),
+    ] {
+        let (status, _, body) = sent(with(field, value)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{field}: {body}");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert!(body["error"]["message"].as_str().unwrap().contains(field), "{body}");
+    }
+    let (status, _, body) = sent(service.get("/v1/models/a%00b")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(body["error"]["code"], "invalid_request", "{body}");
+    for (field, value) in [
+        ("functions", json!([])),
+        ("logprobs", json!(false)),
+        ("tool_choice", json!("none")),
+        ("tool_choice", Value::Null),
+    ] {
+        ok(with(field, value)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_turn_of_a_conversation_on_record_continues_it() {
     let project = Project::new();
     write_agent(&project, "talker", talker(), |_| ());

@@ -55,6 +55,7 @@ async fn what_is_refused_is_a_problem_with_its_code_and_no_run() {
         r#"{"prompt":"hi","timeout":"soon"}"#,
         r#"{"prompt":"hi","limits":{"request":1}}"#,
         r#"{"prompt":"hi","conversation_id":""}"#,
+        r#"{"prompt":"hi","conversation_id":"a\u0000b"}"#,
         "{}",
         "[]",
     ] {
@@ -64,7 +65,19 @@ async fn what_is_refused_is_a_problem_with_its_code_and_no_run() {
     assert!(body["detail"].as_str().unwrap().contains("`promt`"), "{body}");
     let manner = service.ask("hi").header("X-Axon-Disconnect", "stay");
     assert_eq!(refused(manner).await, of(422, "invalid_request"));
-    for query in ["state=sleeping", "limit=0", "limit=many", "agent=No", "stat=running"] {
+    for path in ["runs/a%00b", "runs/a%00b/events", "conversations/a%00b", "agents/a%00b"] {
+        let path = service.get(&format!("/v1/{path}"));
+        assert_eq!(refused(path).await, of(422, "invalid_request"));
+    }
+    for query in [
+        "state=sleeping",
+        "limit=0",
+        "limit=many",
+        "agent=No",
+        "stat=running",
+        "conversation=a%00b",
+        "after=a%00b",
+    ] {
         let list = service.get(&format!("/v1/runs?{query}"));
         assert_eq!(refused(list).await, of(422, "invalid_request"), "{query}");
     }
@@ -138,6 +151,19 @@ async fn a_key_starts_one_run_however_often_it_is_sent_and_over_a_restart() {
     let streamed = Stream::open(keyed(&service, "slow")).await.rest().await;
     assert_eq!(names(&streamed).last(), Some(&"completed"));
     assert_eq!(ok(service.get("/v1/runs")).await["runs"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_starts_one_run_whatever_time_it_is_given() {
+    let (_project, service) = talking().await;
+    let keyed = |timeout: &str| {
+        let body = json!({ "prompt": "hello", "timeout": timeout });
+        service.post(RUNS, &body).header("Idempotency-Key", "k-1")
+    };
+    let first = id_of(&ok(keyed("20s")).await);
+    for timeout in ["20s", "30s"] {
+        assert_eq!(id_of(&ok(keyed(timeout)).await), first, "{timeout}");
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ async fn a_service_that_would_let_anybody_do_anything_does_not_start() {
         (vec!["--read-token-file", "token"], "--token-file"),
         (vec!["--token-file", "token", "--read-token-file", "token"], "the same"),
         (vec!["--allowed-host", "http://x"], "--allowed-host"),
+        (vec!["--allowed-host", "axon.example"], "--token-file"),
         (vec!["--allowed-origin", "*"], "--allowed-origin"),
     ] {
         let (code, stdout, stderr) =

@@ -121,6 +121,20 @@ async fn a_run_that_another_process_takes_over_is_read_on_without_a_repetition()
 }
 
 #[tokio::test]
+async fn a_reader_behind_the_last_number_that_there_is_waits_for_the_end() {
+    let (_project, service) = talking().await;
+    let mut stream = Stream::open(service.ask("hang")).await;
+    let run = id_of(&stream.until("text_delta").await[0].data);
+    let beyond = behind(&service, &run, u64::MAX).header("Accept", "text/event-stream");
+    let beyond = beyond.send().await.unwrap();
+    assert_eq!(beyond.status(), StatusCode::OK);
+    drop(stream);
+    until("the run is cancelled", async || state(&service, &run).await == "cancelled").await;
+    let told = beyond.text().await.expect("the stream ends in good order");
+    assert!(!told.contains("data:"), "{told}");
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_cancels_its_run() {
     let (_project, service) = talking().await;
     let mut stream = Stream::open(service.ask("hang")).await;
