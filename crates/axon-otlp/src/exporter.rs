@@ -1,18 +1,23 @@
-//! The queue of spans, and what empties it.
+//! What stands between spans and the SDK.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
-use axon_kernel::trace::{Attribute, Span, SpanSink};
-use bytes::Bytes;
-use prost::Message;
-use reqwest::Client;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use axon_kernel::trace::{Attribute, Span, SpanKind, SpanSink};
+use opentelemetry::trace::{self as otel, SpanContext, Status, TraceFlags, TraceState};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter as Sender, WithExportConfig, WithHttpConfig,
+};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks,
+    SpanProcessor,
+};
+use reqwest::blocking::Client;
 
-use crate::message::ExportRequest;
-use crate::settings::{Protocol, Settings};
+use crate::settings::Settings;
 
 /// How many bytes of spans wait at most: with what was asked and answered they can be large.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
@@ -23,27 +28,21 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// What a span is taken to need beside its attributes.
 const SPAN_BYTES: usize = 256;
 
-/// How often a batch is sent that a collector cannot take just then.
-const TRIES: u32 = 4;
-
-/// How long is waited between tries: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-
 /// Takes spans, and sends them to a collector. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Exporter {
-    spans: mpsc::Sender<Span>,
-    flushes: mpsc::Sender<oneshot::Sender<()>>,
-    bytes: Arc<AtomicUsize>,
+    processor: Arc<BatchSpanProcessor>,
+    waiting: Arc<Waiting>,
+    scope: InstrumentationScope,
 }
 
 impl Exporter {
-    /// Starts it in the runtime that is under way.
+    /// Starts it, with a thread of its own.
     ///
     /// # Errors
     ///
-    /// [`reqwest::Error`] if the HTTP client cannot be set up.
-    pub fn start(settings: Settings) -> Result<Self, reqwest::Error> {
+    /// [`ExporterBuildError`] if the HTTP client cannot be set up.
+    pub fn start(settings: Settings) -> Result<Self, ExporterBuildError> {
         metrics::describe_counter!(
             "axon_spans_exported_total",
             "Spans that a collector has taken."
@@ -52,315 +51,198 @@ impl Exporter {
             "axon_spans_dropped_total",
             "Spans that were dropped: the queue was full, or the collector did not take them."
         );
-        let builder = Client::builder()
-            .timeout(settings.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("axon-otlp/", env!("CARGO_PKG_VERSION")))
-            .default_headers(settings.headers.clone());
-        // What is on this machine is reached without anybody's help.
-        let builder = if settings.is_local() { builder.no_proxy() } else { builder };
-        let client = builder.build()?;
-        let (spans, queue) = mpsc::channel(settings.queue);
-        let (flushes, wanted) = mpsc::channel(1);
-        let bytes = Arc::new(AtomicUsize::new(0));
+        let mut sender = Sender::builder()
+            .with_http()
+            .with_http_client(client(&settings)?)
+            .with_endpoint(settings.endpoint.as_str())
+            .with_protocol(settings.protocol)
+            .with_timeout(settings.timeout)
+            .build()?;
+        sender.set_resource(&settings.resource);
+        let waiting = Arc::new(Waiting::new(settings.queue));
         let courier = Courier {
-            settings,
-            client,
-            queue,
-            wanted,
-            bytes: bytes.clone(),
-            asked: None,
-            fails: false,
+            sender,
+            collector: settings.endpoint.origin().ascii_serialization(),
+            waiting: waiting.clone(),
+            fails: AtomicBool::new(false),
         };
-        tokio::spawn(courier.work());
-        Ok(Self { spans, flushes, bytes })
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(settings.queue)
+            .with_max_export_batch_size(settings.batch)
+            .with_scheduled_delay(settings.delay);
+        let processor =
+            BatchSpanProcessor::builder(courier).with_batch_config(config.build()).build();
+        let scope =
+            InstrumentationScope::builder("axon").with_version(env!("CARGO_PKG_VERSION")).build();
+        Ok(Self { processor: Arc::new(processor), waiting, scope })
     }
 
     /// Sends what has ended so far, and returns when that is done, or `patience` is over.
     pub async fn flush(&self, patience: Duration) {
-        let (done, told) = oneshot::channel();
-        let flushed = async {
-            if self.flushes.send(done).await.is_ok() {
-                let _sent = told.await;
-            }
-        };
-        let _in_time = timeout(patience, flushed).await;
+        let processor = self.processor.clone();
+        let (done, told) = tokio::sync::oneshot::channel();
+        // In no thread of the runtime, whose own end would wait for that.
+        std::thread::spawn(move || done.send(processor.force_flush()));
+        // What became of the spans has been told by the courier.
+        let _in_time = tokio::time::timeout(patience, told).await;
     }
 }
 
 impl SpanSink for Exporter {
     fn take(&self, span: Span) {
-        let size = size_of(&span);
-        let waiting = self.bytes.fetch_add(size, Ordering::Relaxed);
-        if waiting + size > QUEUE_BYTES || self.spans.try_send(span).is_err() {
-            self.bytes.fetch_sub(size, Ordering::Relaxed);
+        let span = data(span, self.scope.clone());
+        if self.waiting.admit(size_of(&span)) {
+            self.processor.on_end(span);
+        } else {
             dropped("queue_full", 1);
         }
     }
 }
 
-/// Sends what waits, a batch at a time. It ends with the exporter.
-struct Courier {
-    settings: Settings,
-    client: Client,
-    queue: mpsc::Receiver<Span>,
-    wanted: mpsc::Receiver<oneshot::Sender<()>>,
-    bytes: Arc<AtomicUsize>,
-    /// Who wants everything sent, and waits for that.
-    asked: Option<oneshot::Sender<()>>,
-    /// Whether the last batch was not taken: that is told once.
-    fails: bool,
+/// What the SDK has and has not yet sent. It never holds more than its queue, which so is never full.
+#[derive(Debug)]
+struct Waiting {
+    room: usize,
+    spans: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
-/// Why a batch was not taken.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("the collector cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("the collector answered {status}")]
-    Status { status: u16, retry_after: Option<Duration> },
-}
-
-impl Refused {
-    /// Returns whether the same batch may be taken later.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Status { status: 429 | 502 | 503 | 504, .. })
+impl Waiting {
+    fn new(room: usize) -> Self {
+        Self { room, spans: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unreachable(_) => None,
-            Self::Status { retry_after, .. } => *retry_after,
+    /// Lets a span in, if there is room for it.
+    fn admit(&self, size: usize) -> bool {
+        let spans = self.spans.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(size, Ordering::Relaxed);
+        let fits = spans < self.room && bytes + size <= QUEUE_BYTES;
+        if !fits {
+            self.leave(1, size);
         }
+        fits
     }
+
+    fn leave(&self, spans: usize, bytes: usize) {
+        self.spans.fetch_sub(spans, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Has batches sent, in pieces that collectors take, and counts what becomes of them.
+#[derive(Debug)]
+struct Courier {
+    sender: Sender,
+    collector: String,
+    waiting: Arc<Waiting>,
+    /// Whether the last batch was not taken: that is told once.
+    fails: AtomicBool,
 }
 
 impl Courier {
-    async fn work(mut self) {
-        loop {
-            let (batch, open) = self.collect().await;
-            self.deliver(batch).await;
-            if let Some(done) = self.asked.take() {
-                self.empty().await;
-                // Whoever asked may have gone.
-                let _gone = done.send(());
+    async fn send(&self, spans: Vec<SpanData>, bytes: usize) -> OTelSdkResult {
+        let count = spans.len();
+        let sent = self.sender.export(spans).await;
+        // Until here they count as waiting: so memory is bounded.
+        self.waiting.leave(count, bytes);
+        if let Err(error) = &sent {
+            dropped("not_taken", count);
+            if !self.fails.swap(true, Ordering::Relaxed) {
+                let collector = &self.collector;
+                tracing::warn!(%error, collector, spans = count, "spans were not exported");
             }
-            if !open {
-                return;
-            }
+        } else {
+            metrics::counter!("axon_spans_exported_total").increment(count as u64);
+            self.fails.store(false, Ordering::Relaxed);
         }
-    }
-
-    /// Collects a batch: as many as go together, or what has come when the first has waited long
-    /// enough, or somebody wants it sent. Also returns whether more can come.
-    async fn collect(&mut self) -> (Batch, bool) {
-        let mut batch = Batch::default();
-        let mut due = None;
-        while !batch.is_full(&self.settings) {
-            let over = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                Some(done) = self.wanted.recv() => {
-                    self.asked = Some(done);
-                    break;
-                }
-                span = self.queue.recv() => match span {
-                    Some(span) => batch.push(span),
-                    None => return (batch, false),
-                },
-                () = over => break,
-            }
-            due.get_or_insert_with(|| Instant::now() + self.settings.delay);
-        }
-        (batch, true)
-    }
-
-    /// Sends all that is there.
-    async fn empty(&mut self) {
-        loop {
-            let mut batch = Batch::default();
-            while !batch.is_full(&self.settings) {
-                let Ok(span) = self.queue.try_recv() else { break };
-                batch.push(span);
-            }
-            if batch.spans.is_empty() {
-                return;
-            }
-            self.deliver(batch).await;
-        }
-    }
-
-    /// Sends a batch, again if it may be taken then; what is not taken in the end is dropped.
-    async fn deliver(&mut self, batch: Batch) {
-        let (count, bytes) = (batch.spans.len() as u64, batch.bytes);
-        if count == 0 {
-            return;
-        }
-        let body = self.encode(batch.spans);
-        let mut pause = PAUSE.0;
-        let mut tries = 0;
-        let refused = loop {
-            tries += 1;
-            let refused = match self.send(body.clone()).await {
-                Ok(()) => break None,
-                Err(refused) => refused,
-            };
-            // At the end nobody waits for a collector.
-            if !refused.may_pass() || tries == TRIES || self.asked.is_some() {
-                break Some(refused);
-            }
-            let wait = refused.retry_after().unwrap_or(pause).min(PAUSE.1);
-            tokio::select! {
-                () = sleep(wait) => pause = (pause * 2).min(PAUSE.1),
-                Some(done) = self.wanted.recv() => self.asked = Some(done),
-            }
-        };
-        // Until here it counts as waiting: so memory is bounded.
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        match refused {
-            None => {
-                metrics::counter!("axon_spans_exported_total").increment(count);
-                self.fails = false;
-            }
-            Some(refused) => {
-                dropped("not_taken", count);
-                if !std::mem::replace(&mut self.fails, true) {
-                    tracing::warn!(error = %refused, spans = count, "spans were not exported");
-                }
-            }
-        }
-    }
-
-    fn encode(&self, spans: Vec<Span>) -> Bytes {
-        let request = ExportRequest::new(&self.settings.resource, spans);
-        match self.settings.protocol {
-            Protocol::Protobuf => request.encode_to_vec().into(),
-            // Text keys and finite numbers only: that has a JSON form.
-            Protocol::Json => serde_json::to_vec(&request).unwrap_or_default().into(),
-        }
-    }
-
-    /// Sends a body. What the answer says beside its status is not read: it may be anything.
-    async fn send(&self, body: Bytes) -> Result<(), Refused> {
-        let kind = match self.settings.protocol {
-            Protocol::Protobuf => "application/x-protobuf",
-            Protocol::Json => "application/json",
-        };
-        let post = self.client.post(self.settings.endpoint.clone());
-        let answer = post.header(CONTENT_TYPE, kind).body(body).send().await;
-        let answer = answer.map_err(|error| Refused::Unreachable(cause_of(error.without_url())))?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let retry_after = retry_after.and_then(|after| after.parse().ok()).map(Duration::from_secs);
-        Err(Refused::Status { status: answer.status().as_u16(), retry_after })
+        sent
     }
 }
 
-/// Spans that are sent together.
-#[derive(Debug, Default)]
-struct Batch {
-    spans: Vec<Span>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn push(&mut self, span: Span) {
-        self.bytes += size_of(&span);
-        self.spans.push(span);
-    }
-
-    fn is_full(&self, settings: &Settings) -> bool {
-        self.spans.len() >= settings.batch || self.bytes >= BATCH_BYTES
+impl SpanExporter for Courier {
+    async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+        let (mut piece, mut bytes, mut sent) = (Vec::new(), 0, Ok(()));
+        for span in spans {
+            let size = size_of(&span);
+            if bytes + size > BATCH_BYTES && !piece.is_empty() {
+                sent = sent.and(self.send(std::mem::take(&mut piece), bytes).await);
+                bytes = 0;
+            }
+            bytes += size;
+            piece.push(span);
+        }
+        sent.and(self.send(piece, bytes).await)
     }
 }
 
-fn dropped(reason: &'static str, spans: u64) {
-    metrics::counter!("axon_spans_dropped_total", "reason" => reason).increment(spans);
+/// Returns the client. The SDK's own would follow a redirect, with keys in its headers.
+fn client(settings: &Settings) -> Result<Client, ExporterBuildError> {
+    let builder = Client::builder()
+        .timeout(settings.timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .default_headers(settings.headers.clone());
+    // What is on this machine is reached without anybody's help.
+    let builder = if settings.is_local() { builder.no_proxy() } else { builder };
+    let failed = |error: String| ExporterBuildError::InternalFailure(error);
+    // It waits while it is built, which nobody may in a runtime's thread.
+    match std::thread::spawn(move || builder.build()).join() {
+        Ok(client) => client.map_err(|error| failed(error.to_string())),
+        Err(_) => Err(failed("the HTTP client cannot be set up".to_owned())),
+    }
 }
 
-fn size_of(span: &Span) -> usize {
-    let texts = |texts: &[String]| texts.iter().map(String::len).sum();
-    let size = |value: &Attribute| match value {
-        Attribute::Text(text) => text.len(),
-        Attribute::Texts(list) => texts(list),
-        Attribute::Number(_) | Attribute::Flag(_) => 8,
+/// Returns a span as the SDK knows it.
+fn data(span: Span, instrumentation_scope: InstrumentationScope) -> SpanData {
+    let flags = if span.context.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let trace = otel::TraceId::from_bytes(span.context.trace.bytes());
+    let id = otel::SpanId::from_bytes(span.context.span.bytes());
+    let parent = span.parent.map(|parent| otel::SpanId::from_bytes(parent.bytes()));
+    let value = |value| match value {
+        Attribute::Text(text) => Value::from(text),
+        Attribute::Number(number) => Value::from(number),
+        Attribute::Flag(flag) => Value::from(flag),
+        Attribute::Texts(texts) => {
+            Value::Array(Array::String(texts.into_iter().map(StringValue::from).collect()))
+        }
     };
-    let attributes = span.attributes.iter().map(|(key, value)| key.len() + size(value));
+    let attributes = span.attributes.into_iter();
+    SpanData {
+        span_context: SpanContext::new(trace, id, flags, false, TraceState::NONE),
+        parent_span_id: parent.unwrap_or(otel::SpanId::INVALID),
+        // Who answers is asked by another process.
+        parent_span_is_remote: parent.is_some() && span.kind == SpanKind::Server,
+        span_kind: match span.kind {
+            SpanKind::Internal => otel::SpanKind::Internal,
+            SpanKind::Server => otel::SpanKind::Server,
+            SpanKind::Client => otel::SpanKind::Client,
+        },
+        name: span.name.into(),
+        start_time: UNIX_EPOCH + Duration::from_nanos(span.start),
+        end_time: UNIX_EPOCH + Duration::from_nanos(span.end),
+        attributes: attributes.map(|(key, given)| KeyValue::new(key, value(given))).collect(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: span.error.map_or(Status::Unset, Status::error),
+        instrumentation_scope,
+    }
+}
+
+fn size_of(span: &SpanData) -> usize {
+    let size = |value: &Value| {
+        if let Value::Array(Array::String(texts)) = value {
+            texts.iter().map(|text| text.as_str().len()).sum()
+        } else {
+            value.as_str().len()
+        }
+    };
+    let attributes = span.attributes.iter().map(|pair| pair.key.as_str().len() + size(&pair.value));
     SPAN_BYTES + span.name.len() + attributes.sum::<usize>()
 }
 
-/// Returns what is behind an error of the client, which says little itself.
-fn cause_of(error: reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+fn dropped(reason: &'static str, spans: usize) {
+    metrics::counter!("axon_spans_dropped_total", "reason" => reason).increment(spans as u64);
 }
 
 #[cfg(test)]
-mod tests {
-    use axon_kernel::trace::{SpanKind, TraceContext};
-
-    use super::*;
-
-    fn span(text: usize) -> Span {
-        let context: TraceContext =
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
-        let attributes = vec![("text", Attribute::Text("x".repeat(text)))];
-        let (name, kind) = ("s".to_owned(), SpanKind::Internal);
-        Span { context, parent: None, name, kind, start: 1, end: 2, attributes, error: None }
-    }
-
-    fn settings(endpoint: &str, queue: &str) -> Settings {
-        let variables = |name: &str| match name {
-            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.to_owned()),
-            "OTEL_BSP_MAX_QUEUE_SIZE" => Some(queue.to_owned()),
-            _ => None,
-        };
-        Settings::from_variables(&variables).unwrap().unwrap()
-    }
-
-    /// A collector that takes connections and never answers.
-    async fn black_hole() -> (tokio::net::TcpListener, String) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        (listener, address)
-    }
-
-    #[tokio::test]
-    async fn what_waits_is_bounded_in_number_and_in_bytes() {
-        let (_listener, address) = black_hole().await;
-        let exporter = Exporter::start(settings(&address, "100")).unwrap();
-        // Nothing is taken out of the queue meanwhile: this thread does not wait.
-        for _ in 0..1000 {
-            exporter.take(span(10));
-        }
-        assert_eq!(exporter.spans.capacity(), 0);
-        let waiting = exporter.bytes.load(Ordering::Relaxed);
-        assert!(waiting < 100 * (SPAN_BYTES + 20), "{waiting}");
-        let exporter = Exporter::start(settings(&address, "65536")).unwrap();
-        for _ in 0..1000 {
-            exporter.take(span(1024 * 1024));
-        }
-        let waiting = exporter.bytes.load(Ordering::Relaxed);
-        assert!((QUEUE_BYTES / 2..=QUEUE_BYTES).contains(&waiting), "{waiting}");
-    }
-
-    #[tokio::test]
-    async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
-        let (_listener, address) = black_hole().await;
-        let exporter = Exporter::start(settings(&address, "100")).unwrap();
-        exporter.take(span(1));
-        let began = Instant::now();
-        exporter.flush(Duration::from_millis(200)).await;
-        assert!(began.elapsed() < Duration::from_secs(5));
-    }
-}
+mod tests;

@@ -1,15 +1,16 @@
-//! Sends spans to a collector: OTLP over HTTP, as protobuf or JSON, configured by the standard
+//! Sends spans to a collector: OTLP over HTTP, by OpenTelemetry's SDK, configured by its standard
 //! `OTEL_` variables.
 //!
-//! To start reading: [`Settings`] is what the variables say, [`Exporter`] is the queue and what
-//! empties it, `message` is what goes over the wire.
+//! To start reading: [`Settings`] is what the variables say, [`Exporter`] hands spans to the SDK,
+//! which collects and sends them.
 //!
 //! The invariant: whatever becomes of the collector, nobody who ends a span waits, and what waits to
-//! be sent is bounded in number and bytes; the rest is dropped, and counted.
+//! be sent is bounded in number and bytes; the rest is dropped, and counted. The SDK bounds the number
+//! only, and keeps what it drops to itself: so it is decided here who is let in.
 
 mod exporter;
-mod message;
 mod settings;
 
 pub use exporter::Exporter;
-pub use settings::{Protocol, Settings, VariableError};
+pub use opentelemetry_otlp::ExporterBuildError;
+pub use settings::{Settings, VariableError};

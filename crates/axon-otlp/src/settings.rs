@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axon_kernel::trace::{Sampler, Share};
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::Protocol;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -15,38 +19,23 @@ const ENDPOINT: &str = "http://localhost:4318";
 /// What spans are called after where nobody says it.
 const SERVICE: &str = "axon";
 
-/// In which form spans are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Protobuf.
-    Protobuf,
-    /// JSON.
-    Json,
-}
-
-/// Where spans are sent, and how.
+/// Where spans are sent, and how. The SDK would read its process's variables; here those count that
+/// the caller knows, of which `.env` may be a part.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where to.
-    pub endpoint: Url,
-    /// In which form.
-    pub protocol: Protocol,
-    /// The headers of each request; they may be keys.
-    pub headers: HeaderMap,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// What sends: `service.name` and the like.
-    pub resource: Vec<(String, String)>,
     /// Which traces are told.
     pub sampler: Sampler,
     /// Whether spans hold what was asked and answered.
     pub content: bool,
-    /// How many spans wait at most.
-    pub queue: usize,
-    /// How many are sent together at most.
-    pub batch: usize,
-    /// How long a span waits for others at most.
-    pub delay: Duration,
+    pub(crate) endpoint: Url,
+    pub(crate) protocol: Protocol,
+    /// They may be keys.
+    pub(crate) headers: HeaderMap,
+    pub(crate) timeout: Duration,
+    pub(crate) resource: Resource,
+    pub(crate) queue: usize,
+    pub(crate) batch: usize,
+    pub(crate) delay: Duration,
 }
 
 /// A variable that cannot be followed.
@@ -69,21 +58,25 @@ impl Variables<'_> {
 
     /// Returns the one of traces, or else the one of everything.
     fn of_traces(&self, name: &str) -> Option<String> {
-        let rest = name.strip_prefix("OTEL_EXPORTER_OTLP_").unwrap_or(name);
-        self.get(&format!("OTEL_EXPORTER_OTLP_TRACES_{rest}")).or_else(|| self.get(name))
+        let own = name.replace("_OTLP_", "_OTLP_TRACES_");
+        self.get(&own).or_else(|| self.get(name))
     }
 
     fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Returns a number; one that is none is told, and passed over.
-    fn number(&self, (name, value): (&str, Option<String>), default: u64) -> u64 {
-        let Some(value) = value else { return default };
-        value.parse().unwrap_or_else(|_| {
-            tracing::warn!(variable = name, "is no number, and passed over");
+    /// Returns a number above zero; what is none is told, and passed over.
+    fn number(&self, name: &str, default: u32) -> u32 {
+        let Some(value) = self.of_traces(name) else { return default };
+        value.parse().ok().filter(|number| *number > 0).unwrap_or_else(|| {
+            tracing::warn!(variable = name, "is no number above zero, and passed over");
             default
         })
+    }
+
+    fn milliseconds(&self, name: &str, default: u32) -> Duration {
+        Duration::from_millis(self.number(name, default).into())
     }
 }
 
@@ -108,23 +101,19 @@ impl Settings {
             Some(_) => return Err(wrong("OTEL_TRACES_EXPORTER", "is not `otlp` or `none`")),
         }
         let Some(endpoint) = endpoint(&variables, exporter.is_some())? else { return Ok(None) };
-        let timeout =
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", variables.of_traces("OTEL_EXPORTER_OTLP_TIMEOUT"));
-        let given = |name: &'static str| (name, variables.get(name));
-        let queue = variables.number(given("OTEL_BSP_MAX_QUEUE_SIZE"), 2048).clamp(1, 65_536);
-        let batch = variables.number(given("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"), 512).clamp(1, queue);
-        let delay = variables.number(given("OTEL_BSP_SCHEDULE_DELAY"), 5_000).max(1);
+        let queue = variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048).min(65_536) as usize;
+        let batch = variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512) as usize;
         Ok(Some(Self {
+            sampler: sampler(&variables),
+            content: variables.is_true("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"),
             endpoint,
             protocol: protocol(&variables)?,
             headers: headers(&variables)?,
-            timeout: Duration::from_millis(variables.number(timeout, 10_000).max(1)),
+            timeout: variables.milliseconds("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000),
             resource: resource(&variables),
-            sampler: sampler(&variables),
-            content: variables.is_true("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"),
-            queue: usize::try_from(queue).unwrap_or(usize::MAX),
-            batch: usize::try_from(batch).unwrap_or(usize::MAX),
-            delay: Duration::from_millis(delay),
+            queue,
+            batch: batch.min(queue),
+            delay: variables.milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
         }))
     }
 
@@ -153,6 +142,9 @@ fn endpoint(variables: &Variables<'_>, asked: bool) -> Result<Option<Url>, Varia
     if variable == OF_ALL {
         url.set_path(&format!("{}/v1/traces", url.path().trim_end_matches('/')));
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(variable, "holds a name or a password: OTEL_EXPORTER_OTLP_HEADERS may"));
+    }
     match url.scheme() {
         "http" => Ok(Some(url)),
         "https" if cfg!(feature = "tls") => Ok(Some(url)),
@@ -167,8 +159,8 @@ fn endpoint(variables: &Variables<'_>, asked: bool) -> Result<Option<Url>, Varia
 
 fn protocol(variables: &Variables<'_>) -> Result<Protocol, VariableError> {
     match variables.of_traces("OTEL_EXPORTER_OTLP_PROTOCOL").as_deref() {
-        None | Some("http/protobuf") => Ok(Protocol::Protobuf),
-        Some("http/json") => Ok(Protocol::Json),
+        None | Some("http/protobuf") => Ok(Protocol::HttpBinary),
+        Some("http/json") => Ok(Protocol::HttpJson),
         Some(_) => Err(wrong(
             "OTEL_EXPORTER_OTLP_PROTOCOL",
             "is not `http/protobuf` or `http/json`; collectors take those at port 4318",
@@ -200,25 +192,17 @@ fn headers(variables: &Variables<'_>) -> Result<HeaderMap, VariableError> {
     Ok(headers)
 }
 
-fn resource(variables: &Variables<'_>) -> Vec<(String, String)> {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut resource: Vec<(String, String)> = Vec::new();
-    let mut set = |key: &str, value: String| {
-        resource.retain(|(known, _)| known != key);
-        resource.push((key.to_owned(), value));
-    };
-    set("service.name", SERVICE.to_owned());
-    set("service.version", version.to_owned());
-    set("telemetry.sdk.name", "axon".to_owned());
-    set("telemetry.sdk.language", "rust".to_owned());
-    set("telemetry.sdk.version", version.to_owned());
-    for (key, value) in pairs(&variables.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default()) {
-        set(&key, value);
+fn resource(variables: &Variables<'_>) -> Resource {
+    let given = variables.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let own = [("service.name", SERVICE), ("service.version", env!("CARGO_PKG_VERSION"))];
+    let builder = Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(own.map(|(key, value)| KeyValue::new(key, value)))
+        .with_attributes(pairs(&given).map(|(key, value)| KeyValue::new(key, value)));
+    match variables.get("OTEL_SERVICE_NAME") {
+        Some(name) => builder.with_service_name(name).build(),
+        None => builder.build(),
     }
-    if let Some(name) = variables.get("OTEL_SERVICE_NAME") {
-        set("service.name", name);
-    }
-    resource
 }
 
 fn sampler(variables: &Variables<'_>) -> Sampler {
@@ -289,7 +273,7 @@ mod tests {
         let binary = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
         let settings = on(&[HERE, own, json, binary]);
         assert_eq!(settings.endpoint.as_str(), "http://other:1/in");
-        assert_eq!(settings.protocol, Protocol::Json);
+        assert_eq!(settings.protocol, Protocol::HttpJson);
         assert!(!settings.is_local());
     }
 
@@ -300,11 +284,10 @@ mod tests {
         let settings = on(&[HERE, headers, resource, ("OTEL_SERVICE_NAME", "bank")]);
         assert_eq!(settings.headers["api-key"], "s ecret");
         assert_eq!(settings.headers["x"], "y");
-        let of = |key: &str| settings.resource.iter().filter(|(known, _)| known == key).count();
-        assert_eq!(of("service.name"), 1);
-        assert!(settings.resource.contains(&("service.name".to_owned(), "bank".to_owned())));
-        let environment = ("deployment.environment".to_owned(), "t,1".to_owned());
-        assert!(settings.resource.contains(&environment));
+        let said = |key: &'static str| settings.resource.get(&key.into()).unwrap().to_string();
+        assert_eq!(said("service.name"), "bank");
+        assert_eq!(said("deployment.environment"), "t,1");
+        assert_eq!(said("service.version"), env!("CARGO_PKG_VERSION"));
         assert!(!format!("{settings:?}").contains("ecret"));
     }
 
@@ -312,7 +295,7 @@ mod tests {
     fn what_cannot_be_followed_is_refused_or_passed_over() {
         let grpc = read(&[HERE, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap_err();
         assert!(grpc.to_string().contains("4318"), "{grpc}");
-        for endpoint in ["", "127.0.0.1:4318", "ftp://x", "http://"] {
+        for endpoint in ["", "127.0.0.1:4318", "ftp://x", "http://", "http://a:b@x"] {
             let read = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]);
             assert_eq!(read.is_err(), !endpoint.is_empty(), "{endpoint}");
         }

@@ -143,7 +143,10 @@ POST /v1/agents/{name}/runs
     }
     let (headers, body) = &collector.requests()[0];
     assert_eq!(headers["content-type"], "application/json");
-    assert!(String::from_utf8_lossy(body).contains(r#"{"stringValue":"bank"}"#));
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let sends = body["resourceSpans"][0]["resource"]["attributes"].as_array().unwrap();
+    let service = json!({ "key": "service.name", "value": { "stringValue": "bank" } });
+    assert!(sends.contains(&service), "{sends:?}");
 }
 
 fn says_what_the_conventions_want(spans: &[Span], answer: &Value) {
@@ -272,15 +275,17 @@ async fn a_run_that_outlives_its_process_stays_in_its_trace() {
     let post = post.header("traceparent", format!("00-{TRACE}-{CALLER}-01"));
     let run = ok(post).await["run_id"].as_str().unwrap().to_owned();
     collector.until_told("POST /v1/agents/{name}/runs").await;
-    let begun = async || {
-        let run = service.run(&run).await;
-        // Its acceptance, its start, and that of its attempt.
-        run["recorded"].as_u64() >= Some(3)
+    // Its acceptance, its start, and that of its attempt.
+    let recorded = async |service: &Service, count| {
+        let begun = async || service.run(&run).await["recorded"].as_u64() >= Some(count);
+        until("it is under way", begun).await;
     };
-    until("it is under way", begun).await;
+    recorded(&service, 3).await;
     kill_9(service.pid());
     let _killed = service.ended().await;
     let service = Service::start(&project, &[]).await;
+    // What becomes of the first attempt, and the start of another one: else nobody would drive it.
+    recorded(&service, 5).await;
     let cancelled = async || {
         service.delete(&format!("/v1/runs/{run}")).send().await.is_ok()
             && service.run(&run).await["state"] == "cancelled"
