@@ -24,8 +24,10 @@ use layer::Lines;
 pub(crate) use record::Record;
 use record::{Look, Style};
 
-/// What is logged when nobody asks for more: what a run's own lines on stderr do not say.
-const QUIET: &str = "warn,axon_runtime::agent=off,axon_runtime::run=error";
+/// What is logged when nobody asks for more: what a run's own lines on stderr do not say, and its end
+/// does not, which is told as the error of the command.
+const QUIET: &str =
+    "warn,axon_runtime::agent=off,axon_runtime::run=error,axon_runtime::run::observed=off";
 
 /// What a service logs, whose operator has no other lines to read.
 const SERVICE: &str = "info";
