@@ -104,7 +104,7 @@ async fn an_agent_that_drains_takes_no_runs_although_its_runner_comes_back() {
         agent.run("too late").start().await
     };
     let (left, refused) = tokio::join!(drained, refused);
-    assert_eq!(refused.unwrap_err().code(), "agent_draining");
+    assert_eq!(refused.unwrap_err().code(), "draining");
     assert_eq!(left, 0, "what was under way has finished");
     assert_eq!(output(&run.outcome().await.outcome), json!("at last"));
 }

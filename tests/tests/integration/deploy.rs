@@ -50,6 +50,11 @@ async fn ran(project: &Project, cache: &Path, words: &[&str]) -> Output {
     let mut command = axon(project, words);
     command.env_remove("AXON_PYTHON").env("AXON_CACHE_DIR", cache);
     command.env("PATH", path(project));
+    // How this machine reaches the package index, and whom it trusts.
+    command.envs(std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        ["SSL_CERT", "UV_", "PIP_"].iter().any(|start| name.starts_with(start))
+    }));
     command.env("AXON_AGENTS", repository().join("agents"));
     command.env("AXON_STORE", project.path().join("axon.db"));
     command.output().await.unwrap()

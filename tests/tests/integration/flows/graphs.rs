@@ -12,7 +12,7 @@ use axon_kernel::flow::{
     Ask, Does, Edge, Expression, Flow, FlowKind, Join, OnFailure, Over, Step, StepName, Target,
 };
 use axon_kernel::spec::{AgentName, AgentSpec, MAX_DELEGATIONS};
-use axon_kernel::store::RunQuery;
+use axon_kernel::store::{RunQuery, RunSummary};
 use axon_runtime::{AgentDefinition, Runtime};
 use axon_test::scripted_runner::{Life, RunnerScript, Step as Play, When};
 use proptest::prelude::*;
@@ -144,12 +144,22 @@ async fn runtime(project: &Project, case: &Case) -> Runtime {
     runtime
 }
 
+/// Returns all runs, which come in pages.
+async fn summaries(runtime: &Runtime) -> Vec<RunSummary> {
+    let (mut all, mut query) = (Vec::new(), RunQuery::default());
+    loop {
+        let page = runtime.store().runs(&query).await.unwrap();
+        let Some(last) = page.last() else { return all };
+        query.after = Some(last.run_id.clone());
+        all.extend(page);
+    }
+}
+
 /// Returns the records of all runs, once all have ended.
 async fn records(runtime: &Runtime) -> Vec<Vec<Sequenced>> {
     let until = Instant::now() + SLACK;
     loop {
-        let query = RunQuery { limit: 10_000, ..RunQuery::default() };
-        let runs = runtime.store().runs(&query).await.unwrap();
+        let runs = summaries(runtime).await;
         if runs.iter().all(|run| !run.state.is_open()) {
             let mut all = Vec::new();
             for run in runs {

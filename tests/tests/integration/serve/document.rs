@@ -26,7 +26,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 
 const PROGRAM: &str = "from schemathesis.cli import schemathesis; schemathesis()";
 
-/// Most requests are about what is there. The agent that is drained is not the one that is asked.
+/// Most requests are about what is there. The agent that is drained or stopped is not the one that is asked.
 fn settings(runs: &[String]) -> String {
     format!(
         r#"
@@ -56,7 +56,7 @@ generation = {{ max-examples = 3 }}
 phases = {{ coverage = {{ enabled = false }} }}
 
 [[operations]]
-include-operation-id-regex = "^(drain|restart)_agent$"
+include-operation-id-regex = "^(drain|restart|stop)_agent$"
 parameters = {{ "path.name" = "spare" }}
 "#
     )
