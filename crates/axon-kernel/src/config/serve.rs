@@ -29,7 +29,7 @@ pub struct ServeSettings {
     /// Names by which the service is reached, beside those of the loopback.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may ask, such as https://console.example.com.
+    /// Origins whose pages may ask, such as `https://console.example.com`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<String>,
     /// How long runs under way may take to finish when the service is told to end (30s).
