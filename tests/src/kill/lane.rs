@@ -195,7 +195,7 @@ impl Lane {
             at_fault,
             resumed,
         };
-        self.world.set(Some(Trap::new(&course.name, cell)));
+        self.world.set(Some(Trap::new(&course.name, cell).sparing(&course.known)));
         let prompt = prompt(&course.name, cell);
         let order = Order::Start { agent: cell.agent().to_owned(), prompt, conversation: None };
         self.process()?.order(&order).await?;

@@ -1,7 +1,7 @@
 //! The world outside: the model provider and what tools act on. It counts, and it can stop whoever
 //! arrives until somebody lets go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,20 +64,32 @@ pub struct Trap {
     passed: usize,
     /// Whether a result of a tool has been recorded.
     returned: bool,
+    /// Runs that were there before: those of earlier cells may still go on.
+    others: BTreeSet<RunId>,
 }
 
 impl Trap {
     /// Makes the trap of `cell`, whose run calls itself `name`.
     #[must_use]
     pub fn new(name: &str, cell: Cell) -> Self {
-        Self { name: name.to_owned(), cell, passed: 0, returned: false }
+        Self { name: name.to_owned(), cell, passed: 0, returned: false, others: BTreeSet::new() }
+    }
+
+    /// Lets these runs pass.
+    #[must_use]
+    pub fn sparing(mut self, others: &BTreeSet<RunId>) -> Self {
+        self.others.clone_from(others);
+        self
     }
 
     fn is_at(&self, boundary: Boundary, when: When) -> bool {
         self.cell.boundary == boundary && self.cell.when == when
     }
 
-    fn springs_at_append(&mut self, done: bool, events: &[String]) -> bool {
+    fn springs_at_append(&mut self, run: &RunId, done: bool, events: &[String]) -> bool {
+        if self.others.contains(run) {
+            return false;
+        }
         let has = |name: &str| events.iter().any(|event| event == name);
         self.returned |= has("tool_returned");
         let wanted = match self.cell.boundary {
@@ -244,8 +256,8 @@ impl Shared {
 
     fn take(&self, arrival: Arrival) -> Passage {
         match arrival {
-            Arrival::Append { done, events, .. } => {
-                self.pass(|trap| trap.springs_at_append(done, &events))
+            Arrival::Append { run, done, events } => {
+                self.pass(|trap| trap.springs_at_append(&run, done, &events))
             }
             Arrival::Failed { run, .. } => {
                 self.failed.send_modify(|failed| *failed.entry(run).or_default() += 1);
