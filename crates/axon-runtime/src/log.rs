@@ -211,8 +211,8 @@ impl RunLog {
     /// Reads on behind the event `seq`.
     pub(crate) fn read_after(self: &Arc<Self>, seq: u64) -> RunEvents {
         let latest = self.latest.subscribe();
-        let cursor = seq.max(self.begins_after());
-        RunEvents { earlier: VecDeque::new(), live: Some((self.clone(), latest)), cursor }
+        let (earlier, live) = (VecDeque::new(), Some((self.clone(), latest)));
+        RunEvents { earlier, live, cursor: seq, recorded: 0 }
     }
 
     /// Returns the number of the last event that is not in this log: because it came before, or has
@@ -342,16 +342,24 @@ pub struct RunEvents {
     earlier: VecDeque<Sequenced>,
     live: Option<(Arc<RunLog>, watch::Receiver<u64>)>,
     cursor: u64,
+    /// How many of the events that have left the live log are among the earlier ones.
+    recorded: u64,
 }
 
 impl RunEvents {
     /// Those that are recorded, and no others.
     pub(crate) fn recorded(earlier: Vec<Sequenced>) -> Self {
-        Self { earlier: earlier.into(), live: None, cursor: 0 }
+        Self { earlier: earlier.into(), live: None, cursor: 0, recorded: 0 }
     }
 
-    /// Puts what is recorded of the time before in front.
+    /// Puts what is recorded, and has left the live log, in front. The reader is told of what has
+    /// left it and is on no record.
     pub(crate) fn with_earlier(mut self, earlier: Vec<Sequenced>) -> Self {
+        if let Some((log, _)) = &self.live {
+            let begun = log.kept().begun;
+            let left = earlier.iter().filter(|event| event.seq > begun);
+            self.recorded = u64::try_from(left.count()).unwrap_or(u64::MAX);
+        }
         self.earlier = earlier.into();
         self
     }
@@ -372,6 +380,10 @@ impl RunEvents {
                 }
                 Next::Lagged { missed, upto, text } => {
                     self.cursor = upto;
+                    let missed = missed.saturating_sub(std::mem::take(&mut self.recorded));
+                    if missed == 0 {
+                        continue;
+                    }
                     crate::meters::count(&axon_kernel::metric::DROPPED_EVENTS, missed);
                     return Some(RunUpdate::Lagged { missed, text });
                 }
@@ -387,7 +399,9 @@ impl RunEvents {
 
 #[cfg(test)]
 mod tests {
-    use axon_kernel::event::{Cancelled, TextDelta};
+    use axon_kernel::event::{Cancelled, Steered, TextDelta};
+    use axon_kernel::ids::MessageId;
+    use axon_kernel::json::RawJson;
 
     use super::*;
 
@@ -427,6 +441,27 @@ mod tests {
         assert_eq!(events.next().await, Some(lagged));
         let Some(RunUpdate::Event(event)) = events.next().await else { unreachable!() };
         assert_eq!(event.seq, 11);
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_from_the_record_on_is_told_of_what_is_on_none() {
+        let log = Arc::new(RunLog::new(RunId::new("r")));
+        let piece = "x".repeat(MAX_BYTES / 4);
+        log.push(RunEvent::Steered(Steered {
+            message_id: MessageId::new("m"),
+            content: RawJson::null(),
+        }));
+        let recorded = log.kept().events[0].0.as_ref().clone();
+        for _ in 0..6 {
+            log.push(text(&piece));
+        }
+        assert_eq!(log.begins_after(), 4);
+        let mut events = log.read_after(0).with_earlier(vec![recorded.clone()]);
+        assert_eq!(events.next().await, Some(RunUpdate::Event(Arc::new(recorded))));
+        let lagged = RunUpdate::Lagged { missed: 3, text: piece.repeat(3) };
+        assert_eq!(events.next().await, Some(lagged));
+        let Some(RunUpdate::Event(event)) = events.next().await else { unreachable!() };
+        assert_eq!(event.seq, 5);
     }
 
     #[tokio::test]

@@ -93,11 +93,18 @@ impl Answer {
         let outcome =
             last.take_while(|event| !matches!(event, RunEvent::Resumed(_))).find_map(Outcome::of);
         let answer = Self::from(RunOutcome { run_id: run_id.clone(), outcome: outcome?, state });
-        Some(answer.with_usage_of(&replay))
+        Some(answer.with_usage(&replay))
     }
 
-    /// Adds what a run used that has no output to tell it with.
-    fn with_usage_of(mut self, replay: &Replay) -> Self {
+    /// Adds what a run used that has no output to tell it with, as its record has it.
+    pub(crate) fn with_usage_of(self, events: &[Sequenced]) -> Self {
+        match Replay::read(events) {
+            Ok(replay) => self.with_usage(&replay),
+            Err(_) => self,
+        }
+    }
+
+    fn with_usage(mut self, replay: &Replay) -> Self {
         if self.outcome != OutcomeName::Completed
             && let Some(last) = replay.checkpoints.last()
         {

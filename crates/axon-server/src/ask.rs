@@ -10,9 +10,9 @@ use axon_kernel::event::RunEvent;
 use axon_kernel::ids::RunId;
 use axon_kernel::store::StoreError;
 use axon_runtime::{AgentHandle, Refusal, RunHandle};
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -78,15 +78,18 @@ pub(crate) async fn ask(
     State(shared): State<Arc<Shared>>,
     Segment(name): Segment,
     Asked(query): Asked<MannerQuery>,
+    (OriginalUri(asked), uri): (OriginalUri, Uri),
     headers: HeaderMap,
     Json(request): Json<AskRequest>,
 ) -> Result<Response, Problem> {
+    // Of a service that has the routes below a path of its own.
+    let base = asked.path().strip_suffix(uri.path()).unwrap_or_default();
     let manner = Manner::of(&headers, query)?;
     let agent = shared.runtime.named(&name)?;
     match manner.mode {
         Mode::Async => {
             let caller = begin(&shared, agent, request, manner).await?;
-            Ok(accepted(caller.run()))
+            Ok(accepted(base, caller.run()))
         }
         Mode::Stream => {
             let place = shared.stream_place()?;
@@ -94,13 +97,13 @@ pub(crate) async fn ask(
             let run = caller.run().clone();
             let following = Following::new(shared.clone(), run.clone(), 0, AtPause::Stop);
             let told = Told { following, caller, ended: false };
-            Ok(located(&run, stream::respond(shared, place, told)))
+            Ok(located(base, &run, stream::respond(shared, place, told)))
         }
         Mode::Wait => {
             let caller = begin(&shared, agent, request, manner).await?;
             let run = caller.run().clone();
             let answer = caller.wait().await?;
-            Ok(located(&run, axum::Json(answer).into_response()))
+            Ok(located(base, &run, axum::Json(answer).into_response()))
         }
     }
 }
@@ -128,21 +131,21 @@ impl Source for Told {
     }
 }
 
-fn accepted(run: &RunId) -> Response {
-    let body = AcceptedRun { run_id: run.clone(), location: path_of(run) };
+fn accepted(base: &str, run: &RunId) -> Response {
+    let body = AcceptedRun { run_id: run.clone(), location: path_of(base, run) };
     let mut response = (StatusCode::ACCEPTED, axum::Json(body)).into_response();
     let applied = HeaderValue::from_static("respond-async");
     response.headers_mut().insert("preference-applied", applied);
-    located(run, response)
+    located(base, run, response)
 }
 
-fn path_of(run: &RunId) -> String {
-    format!("/v1/runs/{run}")
+fn path_of(base: &str, run: &RunId) -> String {
+    format!("{base}/v1/runs/{run}")
 }
 
 /// Says where the run is.
-fn located(run: &RunId, mut response: Response) -> Response {
-    if let Ok(path) = HeaderValue::from_str(&path_of(run)) {
+fn located(base: &str, run: &RunId, mut response: Response) -> Response {
+    if let Ok(path) = HeaderValue::from_str(&path_of(base, run)) {
         response.headers_mut().insert(LOCATION, path);
     }
     response

@@ -334,7 +334,8 @@ pub(crate) async fn tell(
     match tokio::time::timeout(TELL, handle.steer(Prompt::from(message.content))).await {
         Ok(told) => told?,
         Err(_elapsed) => {
-            let detail = "the run has not taken the message yet, and takes it when it goes on";
+            let detail =
+                "the run has not taken the message, which is withdrawn: send it again later";
             return Err(Problem::new(StatusCode::CONFLICT, "run_not_under_way", detail));
         }
     }

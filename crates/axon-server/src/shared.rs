@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) definitions: Option<FindDefinition>,
     pub(crate) page: Option<Page>,
     pub(crate) tickets: Tickets,
-    pub(crate) recent: Recent,
+    pub(crate) recent: Arc<Recent>,
     phase: watch::Sender<Phase>,
     streams: Arc<Semaphore>,
     /// Held while a run with a key is looked for and begun: two requests with one key begin one run.
@@ -66,7 +66,7 @@ impl Shared {
             definitions,
             page,
             tickets: Tickets::default(),
-            recent: Recent::default(),
+            recent: Arc::default(),
             phase: watch::Sender::new(Phase::Serving),
             streams,
             starts: std::array::from_fn(|_| Mutex::new(())),

@@ -325,7 +325,7 @@ impl Driver {
     }
 
     /// Hands a message on to the one that is at work, if it is one.
-    fn pass_on(&self, Steer { content, taken }: Steer) {
+    fn pass_on(&self, Steer { content, mut taken }: Steer) {
         let mut under_way = self.delegated.values();
         let (Some(handed), None) = (under_way.next(), under_way.next()) else {
             // Whoever asked may have gone.
@@ -335,9 +335,15 @@ impl Driver {
         let (run, runs) = (handed.run.clone(), self.services().runs.clone());
         // That one may be busy for long, and this run has others to listen to.
         tokio::spawn(async move {
-            let told = match runs.find(&run).await {
-                Some(live) => live.steer(content).await.is_ok(),
-                None => false,
+            let telling = async {
+                match runs.find(&run).await {
+                    Some(live) => live.steer(content).await.is_ok(),
+                    None => false,
+                }
+            };
+            let told = tokio::select! {
+                told = telling => told,
+                () = taken.closed() => return,
             };
             let _gone = taken.send(told);
         });

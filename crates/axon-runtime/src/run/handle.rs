@@ -182,6 +182,7 @@ impl RunHandle {
     }
 
     /// Tells the run something more while it is under way: its model sees it with its next request.
+    /// Dropped before the run has taken it, it is withdrawn.
     ///
     /// # Errors
     ///

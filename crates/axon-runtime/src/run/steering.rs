@@ -43,6 +43,10 @@ impl Driver {
     /// recorded before the sender is told that the run took it; an attempt that dies before its
     /// checkpoint has the message leaves it to the next one.
     pub(super) async fn steer(&mut self, steer: Steer, lease: &Lease) -> Result<(), Stuck> {
+        if steer.taken.is_closed() {
+            // Its sender was told that it did not arrive, or asked no longer.
+            return Ok(());
+        }
         let message_id = MessageId::new(uuid::Uuid::now_v7().to_string());
         let message = Steered { message_id, content: steer.content };
         let sent = lease.client().message(self.log().run_id(), &self.message(&message)).await;

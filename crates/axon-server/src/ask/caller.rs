@@ -8,7 +8,7 @@ use axon_runtime::{Outcome, RunHandle, RunOutcome};
 use serde_json::Map;
 
 use super::{AtDisconnect, Begun};
-use crate::answer::Answer;
+use crate::answer::{Answer, OutcomeName};
 use crate::follow::{AtPause, Following};
 use crate::problem::Problem;
 use crate::shared::{Phase, Shared};
@@ -58,7 +58,7 @@ impl Caller {
             }
         };
         let answer = match handle {
-            Some(handle) => Ok(handle.outcome().await.into()),
+            Some(handle) => Ok(whole(&self.shared, handle.outcome().await).await),
             None => settled(&self.shared, &self.run).await,
         };
         self.was_answered();
@@ -72,6 +72,22 @@ impl Drop for Caller {
         let stays = !self.cancels || self.shared.phase() == Phase::Closing;
         if let (false, Some(handle)) = (stays, &self.handle) {
             handle.cancel(LEFT);
+        }
+    }
+}
+
+/// Adds to an outcome without an output what the run used, which only its record tells.
+async fn whole(shared: &Shared, outcome: RunOutcome) -> Answer {
+    let run = outcome.run_id.clone();
+    let answer = Answer::from(outcome);
+    if answer.outcome == OutcomeName::Completed {
+        return answer;
+    }
+    match shared.runtime.records().events(&run, 0).await {
+        Ok(events) => answer.with_usage_of(&events),
+        Err(error) => {
+            tracing::debug!(%run, %error, "what a run used cannot be told");
+            answer
         }
     }
 }

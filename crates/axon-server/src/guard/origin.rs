@@ -3,7 +3,7 @@
 use axum::http::header::{self, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::problem::Problem;
 
@@ -25,21 +25,21 @@ pub(super) fn check(
     Err(Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail))
 }
 
-/// Lets the scripts of the allowed pages see the answers.
+/// Lets the scripts of the allowed pages see the answers. They may send any header, as programs may:
+/// OpenAI's client alone has a dozen of its own.
 pub(crate) fn cors(allowed: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(allowed.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            header::ACCEPT,
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("idempotency-key"),
-            HeaderName::from_static("last-event-id"),
-            HeaderName::from_static("prefer"),
-            HeaderName::from_static("x-axon-disconnect"),
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([
+            header::LOCATION,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("axon-api"),
+            HeaderName::from_static("preference-applied"),
+            HeaderName::from_static("x-should-retry"),
         ])
-        .expose_headers([header::LOCATION, header::RETRY_AFTER])
 }
 
 #[cfg(test)]

@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 
 use axon_kernel::event::RunEvent;
 use axon_kernel::ids::RunId;
+use axon_kernel::json::RawJson;
 use axon_runtime::RunUpdate;
 use axum::response::sse::Event;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ChatError;
-use super::reply::{ChatUsage, id_of, seconds, text_of};
+use super::reply::{ChatExtra, ChatUsage, id_of, seconds, text_of};
 use super::request::ChatRequest;
-use crate::answer::Answer;
+use crate::answer::{Answer, OutcomeName};
 use crate::ask::Caller;
 use crate::follow::Following;
 use crate::stream::Source;
@@ -30,6 +31,8 @@ pub(super) struct Chunks {
     head: Head,
     wants_usage: bool,
     text: Text,
+    /// What the run waited for when it was last seen to wait: it may have gone on since.
+    waits: Option<Answer>,
     /// Made, and not sent yet: at most the few pieces that one event gives.
     ready: VecDeque<Event>,
     ended: bool,
@@ -62,6 +65,7 @@ impl Chunks {
             head,
             wants_usage: request.wants_usage(),
             text: Text { shows: is_text, ..Text::default() },
+            waits: None,
             ready: VecDeque::new(),
             ended: false,
         };
@@ -70,18 +74,22 @@ impl Chunks {
     }
 
     fn send(&mut self, delta: Value, finish_reason: Option<&str>) {
-        let choice = json!({
-            "index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": null,
-        });
-        self.chunk(json!([choice]), self.wants_usage.then_some(Value::Null));
+        let chunk = self.chunk(delta, finish_reason);
+        self.push(&chunk);
     }
 
-    fn chunk(&mut self, choices: Value, usage: Option<Value>) {
+    fn chunk(&self, delta: Value, finish_reason: Option<&str>) -> Value {
         let mut chunk = serde_json::to_value(&self.head).unwrap_or_default();
-        chunk["choices"] = choices;
-        if let Some(usage) = usage {
-            chunk["usage"] = usage;
+        chunk["choices"] = json!([{
+            "index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": null,
+        }]);
+        if self.wants_usage {
+            chunk["usage"] = Value::Null;
         }
+        chunk
+    }
+
+    fn push(&mut self, chunk: &Value) {
         self.ready.push_back(Event::default().data(chunk.to_string()));
     }
 
@@ -92,9 +100,13 @@ impl Chunks {
     }
 
     fn fail(&mut self, error: ChatError) {
+        self.tell(error);
+        self.end();
+    }
+
+    fn tell(&mut self, error: ChatError) {
         let body = serde_json::to_string(&error.body()).unwrap_or_default();
         self.ready.push_back(Event::default().data(body));
-        self.end();
     }
 
     fn end(&mut self) {
@@ -109,6 +121,7 @@ impl Chunks {
             // What is missing comes with the whole output.
             RunUpdate::Lagged { .. } => return self.text.shows = false,
         };
+        self.waits = None;
         if let RunEvent::TextDelta(delta) = event {
             match self.text.grow(&delta.text) {
                 Some(more) => self.say(&more),
@@ -119,29 +132,39 @@ impl Chunks {
         } else if matches!(event, RunEvent::ToolCalled(_) | RunEvent::Checkpoint(_)) {
             self.text.step_over = true;
         } else if let Some(answer) = Answer::of(&self.head.run, event) {
-            self.finish(&answer);
+            if answer.outcome == OutcomeName::Paused {
+                self.waits = Some(answer);
+            } else {
+                self.finish(answer);
+            }
         }
     }
 
-    fn finish(&mut self, answer: &Answer) {
-        if let Some(error) = ChatError::of_run(answer) {
+    fn finish(&mut self, answer: Answer) {
+        if let Some(error) = ChatError::of_run(&answer) {
             return self.fail(error);
         }
-        match self.text.rest_of(&text_of(&answer.output)) {
+        match self.text.rest_of(&answer.output) {
             Some(rest) => self.say(&rest),
             None => return self.retracted(),
         }
-        self.send(json!({}), Some("stop"));
+        let mut last = self.chunk(json!({}), Some("stop"));
+        let usage = ChatUsage::of(&answer.usage);
+        last["axon"] = serde_json::to_value(ChatExtra::of(answer)).unwrap_or_default();
+        self.push(&last);
         if self.wants_usage {
-            let usage = serde_json::to_value(ChatUsage::of(&answer.usage)).ok();
-            self.chunk(json!([]), usage);
+            last["choices"] = json!([]);
+            last["usage"] = serde_json::to_value(usage).unwrap_or_default();
+            self.push(&last);
         }
         self.ready.push_back(Event::default().data("[DONE]"));
         self.end();
     }
 
+    /// Ends with an error while the run goes on, whose caller it is then that goes.
     fn retracted(&mut self) {
-        self.fail(ChatError::retracted(&self.head.run));
+        self.tell(ChatError::retracted(&self.head.run));
+        self.ended = true;
     }
 }
 
@@ -154,9 +177,14 @@ impl Source for Chunks {
             if self.ended {
                 return None;
             }
-            match self.following.next().await? {
-                Ok(update) => self.take(&update),
-                Err(error) => {
+            match self.following.next().await {
+                // The run waits, and nobody reads on.
+                None => match self.waits.take() {
+                    Some(answer) => self.finish(answer),
+                    None => return None,
+                },
+                Some(Ok(update)) => self.take(&update),
+                Some(Err(error)) => {
                     tracing::warn!(%error, "the events of a run cannot be read any more");
                     self.fail(ChatError::unreadable(error, &self.head.run));
                 }
@@ -170,10 +198,10 @@ impl Source for Chunks {
 struct Text {
     /// Whether text is sent as it comes.
     shows: bool,
-    /// What this step's text was when it was sent.
+    /// What was sent of this step's text.
     sent: String,
-    /// What this step's text is, as far as it is known.
-    now: String,
+    /// How much of it the step has said again, in bytes, if it had to begin anew: all, if not.
+    said: usize,
     /// Whether the step has ended that the text is of: further text is of the next one.
     step_over: bool,
 }
@@ -182,37 +210,46 @@ impl Text {
     /// Takes in more of the text, and returns what is to be sent of it; nothing if what was sent is
     /// wrong by now.
     fn grow(&mut self, piece: &str) -> Option<String> {
-        if !self.shows {
+        if !self.shows || piece.is_empty() {
             return Some(String::new());
         }
         let begins = self.step_over && !self.sent.is_empty();
         if self.step_over {
             *self = Self { shows: true, ..Self::default() };
         }
-        self.now.push_str(piece);
-        let more = match self.now.strip_prefix(self.sent.as_str()) {
-            Some(more) => more.to_owned(),
+        let due = self.sent.get(self.said..)?;
+        if due.starts_with(piece) {
             // It only catches up with what was sent.
-            None if self.sent.starts_with(&self.now) => return Some(String::new()),
-            None => return None,
-        };
-        self.sent.clone_from(&self.now);
+            self.said += piece.len();
+            return Some(String::new());
+        }
+        let more = piece.strip_prefix(due)?.to_owned();
+        self.sent.push_str(&more);
+        self.said = self.sent.len();
         Some(if begins { format!("{BETWEEN}{more}") } else { more })
     }
 
     fn retract(&mut self) {
-        self.now.clear();
+        self.said = 0;
         self.step_over = false;
     }
 
     /// Returns what is missing of the whole output; nothing if what was sent is something else.
-    fn rest_of(&self, output: &str) -> Option<String> {
-        match output.strip_prefix(self.sent.as_str()) {
+    fn rest_of(&self, output: &RawJson) -> Option<String> {
+        let text = text_of(output);
+        match text.strip_prefix(self.sent.as_str()) {
             Some(rest) => Some(rest.to_owned()),
+            None if self.is_json_of(output) => Some(String::new()),
             // It was the text beside a call, or another one than the output that was made of it.
-            None if self.step_over => Some(format!("{BETWEEN}{output}")),
+            None if self.step_over => Some(format!("{BETWEEN}{text}")),
             None => None,
         }
+    }
+
+    /// Returns whether the model has written the output as JSON, with other spaces than ours.
+    fn is_json_of(&self, output: &RawJson) -> bool {
+        let written = serde_json::from_str::<Value>(&self.sent).ok();
+        written.is_some_and(|written| output.decode().is_ok_and(|output: Value| output == written))
     }
 }
 
@@ -234,7 +271,7 @@ mod tests {
         assert_eq!(text.grow("Well, "), some("Well, "));
         assert_eq!(text.grow("yes"), some("yes"));
         text.step_over = true;
-        assert_eq!(text.rest_of("Well, yes."), some("."));
+        assert_eq!(text.rest_of(&json!("Well, yes.").into()), some("."));
     }
 
     #[test]
@@ -244,7 +281,7 @@ mod tests {
         text.retract();
         assert_eq!(text.grow("Well"), some(""));
         assert_eq!(text.grow(", yes"), some("es"));
-        assert_eq!(text.rest_of("Well, yes"), some(""));
+        assert_eq!(text.rest_of(&json!("Well, yes").into()), some(""));
     }
 
     #[test]
@@ -261,13 +298,22 @@ mod tests {
         assert_eq!(text.grow("Let me see."), some("Let me see."));
         text.step_over = true;
         assert_eq!(text.grow("Yes"), some("\n\nYes"));
-        assert_eq!(text.rest_of("Yes!"), some("!"));
+        assert_eq!(text.rest_of(&json!("Yes!").into()), some("!"));
     }
 
     #[test]
     fn what_was_not_shown_comes_at_the_end() {
         let mut text = Text::default();
         assert_eq!(text.grow("{"), some(""));
-        assert_eq!(text.rest_of("{}"), some("{}"));
+        assert_eq!(text.rest_of(&json!({}).into()), some("{}"));
+    }
+
+    #[test]
+    fn output_that_the_model_has_written_as_json_is_not_said_twice() {
+        let mut text = text();
+        assert_eq!(text.grow("{ \"a\": 1 }"), some("{ \"a\": 1 }"));
+        text.step_over = true;
+        assert_eq!(text.rest_of(&json!({ "a": 1 }).into()), some(""));
+        assert_eq!(text.rest_of(&json!({ "a": 2 }).into()), some("\n\n{\"a\":2}"));
     }
 }

@@ -95,8 +95,14 @@ impl ChatCompletion {
             model: agent.to_owned(),
             choices: vec![choice],
             usage: ChatUsage::of(&answer.usage),
-            axon: ChatExtra { run_id: answer.run_id, model: answer.model, offline: answer.offline },
+            axon: ChatExtra::of(answer),
         })
+    }
+}
+
+impl ChatExtra {
+    pub(super) fn of(answer: Answer) -> Self {
+        Self { run_id: answer.run_id, model: answer.model, offline: answer.offline }
     }
 }
 

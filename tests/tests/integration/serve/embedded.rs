@@ -179,6 +179,12 @@ async fn the_router_is_mounted_beside_routes_of_the_service() {
     assert_eq!(refused(get("/axon/v1/runs")).await.0, 401);
     let listed = sent(get("/axon/v1/runs").bearer_auth("0123456789abcdef")).await;
     assert_eq!(listed.2, json!({ "runs": [] }));
+    let ask = client().post(format!("http://{address}/axon/v1/agents/talker/runs"));
+    let ask = ask.bearer_auth("0123456789abcdef").json(&json!({ "prompt": "hi" }));
+    let (_, headers, body) = sent(ask.header("Prefer", "respond-async")).await;
+    assert_eq!(headers["location"].to_str().unwrap(), body["location"]);
+    let found = get(body["location"].as_str().unwrap()).bearer_auth("0123456789abcdef");
+    assert_eq!(sent(found).await.2["run_id"], body["run_id"]);
     serving.abort();
     runtime.shutdown().await;
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axon_kernel::spec::Effect;
 use axon_test::scripted_model::{ChatRequest, bank_support_reply};
-use axon_test::scripted_runner::{Life, Step, When};
+use axon_test::scripted_runner::{Death, Life, Step, When};
 use axon_test::{Reply, Script, ScriptedModel};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::service::{Service, Stream, ok, sent};
 use super::{talker, write_agent};
-use crate::support::{PATIENCE, Project, left_out, program, python_tool, repository};
+use crate::support::{PATIENCE, Project, left_out, program, python_tool, repository, until};
 
 /// Asks with OpenAI's client in every way, and prints what it got as JSON.
 const CLIENT: &str = r#"
@@ -184,7 +184,45 @@ async fn text_comes_in_pieces_that_are_the_answer() {
     // What was said beside the answer stands in front of it.
     assert!(text.starts_with("0 1 2 ") && text.ends_with("slow"), "{text}");
     assert_eq!(told.last().unwrap().data, "[DONE]");
-    assert_eq!(told[told.len() - 2].data["choices"][0]["finish_reason"], "stop");
+    let last = &told[told.len() - 2].data;
+    assert_eq!(last["choices"][0]["finish_reason"], "stop");
+    let run = service.run(last["axon"]["run_id"].as_str().unwrap()).await;
+    assert_eq!((&run["state"], &last["axon"]["offline"]), (&json!("completed"), &json!(false)));
+    assert_eq!(last["axon"]["model"], run["answer"]["model"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_begins_anew_and_otherwise_is_an_error_and_its_run_is_called_off() {
+    let project = Project::new();
+    let life = Life::default()
+        .on(When::attempt(1), [Step::text("Yes, "), Step::SleepMs(50), Death::signal(9).into()])
+        .always([Step::text("No, "), Step::Hang]);
+    write_agent(&project, "talker", life, |_| ());
+    let service = Service::start(&project, &[]).await;
+    let told = Stream::open(service.post(CHAT, &chat("hi", true))).await.rest().await;
+    let error = &told.last().unwrap().data["error"];
+    assert_eq!(error["code"], "runner_died", "{told:?}");
+    let run = error["run_id"].as_str().unwrap();
+    until("nobody hears the run", async || service.run(run).await["state"] == "cancelled").await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_again_after_the_decision_gets_the_answer() {
+    let (_project, service) = super::waiting::cashier().await;
+    let ask = || service.post(CHAT, &chat("pay", true)).header("Idempotency-Key", "k-1");
+    let waits = Stream::open(ask()).await.rest().await;
+    let error = waits.last().unwrap().data["error"].clone();
+    assert_eq!(error["code"], "approval_needed", "{waits:?}");
+    let run = error["run_id"].as_str().unwrap();
+    let again = Stream::open(ask()).await.rest().await;
+    assert_eq!(again.last().unwrap().data["error"], error);
+    let decision = json!({ "tool_call_id": "c1", "approve": true });
+    ok(service.post(&format!("/v1/runs/{run}/approvals"), &decision)).await;
+    let told = Stream::open(ask()).await.rest().await;
+    let pieces =
+        told.iter().filter_map(|told| told.data["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(pieces.collect::<String>(), "approved", "{told:?}");
+    assert_eq!(told.last().unwrap().data, "[DONE]");
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ async fn a_run_waits_for_a_decision_and_goes_on_with_it() {
     let requests = &waits["pause"]["reason"]["approval"]["requests"];
     assert_eq!(requests[0]["tool_call_id"], "c1", "{waits}");
     let run = id_of(&waits);
+    assert_eq!(waits["usage"], service.run(&run).await["answer"]["usage"]);
+    assert!(waits["usage"].is_object(), "{waits}");
     let follower = Stream::open(service.get(&format!("/v1/runs/{run}/events"))).await;
     let approvals = format!("/v1/runs/{run}/approvals");
     let decide = |body: Value| service.post(&approvals, &body);
