@@ -30,6 +30,9 @@ const PIECE: usize = 4096;
 const PIECES: usize = 300;
 const PAUSE_MS: u64 = 250;
 
+/// When a run is over for so long, the service keeps nothing of it in memory.
+const FORGOTTEN: Duration = Duration::from_secs(35);
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many clients.
@@ -85,6 +88,8 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<()> {
     let most = watch.end();
     let later = firsts(CALLERS, quick).await?;
     let after = pss(service.pid)?;
+    tokio::time::sleep(FORGOTTEN).await;
+    let forgotten = pss(service.pid)?;
     drop(deaf);
     service.end().await?;
     let gone = gone.map_or("never".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
@@ -94,6 +99,7 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<()> {
             ("the service without them", mib(empty)),
             ("at most", mib(most)),
             ("afterwards", mib(after)),
+            ("35 s later", mib(forgotten)),
             ("all given up, runs cancelled, after", gone),
             ("first text of others, before", times(&alone)),
             ("first text of others, meanwhile", times(&among)),
