@@ -8,7 +8,7 @@ use crate::serve::service::{Service, ok};
 use crate::support::{Project, until};
 
 const TOOLS: &str = r#"
-import logging, os, sys
+import logging, os, sys, threading
 
 def note(what: str) -> str:
     extra = {"shelf": 3, "tags": ["a"], "level": "CRITICAL", "run": "forged"}
@@ -25,6 +25,24 @@ def shout(what: str) -> str:
     os.write(1, b"\xff\xfe bytes\n")
     os.write(1, b"z" * 3_000_000)
     os.write(1, b"\nlast words\n")
+    return "ok"
+
+def log_lines():
+    for n in range(20_000):
+        logging.getLogger("burst").info("line %d", n)
+
+async def burst_in_loop(what: str) -> str:
+    log_lines()
+    return "ok"
+
+def burst_in_thread(what: str) -> str:
+    log_lines()
+    return "ok"
+
+def burst_apart(what: str) -> str:
+    apart = threading.Thread(target=log_lines)
+    apart.start()
+    apart.join()
     return "ok"
 
 def fall(what: str) -> str:
@@ -50,7 +68,7 @@ async fn project() -> (ScriptedModel, Project) {
     let model = ScriptedModel::start(by_prompt()).await;
     let project = Project::with_model(&model);
     let mut file = "model = 'openai-chat:scripted'\n".to_owned();
-    for tool in ["note", "shout", "fall"] {
+    for tool in ["note", "shout", "fall", "burst_in_loop", "burst_in_thread", "burst_apart"] {
         file +=
             &format!("[[tools]]\nname = '{tool}'\npython = 'bank.tools:{tool}'\neffect = 'pure'\n");
     }
@@ -156,6 +174,33 @@ async fn nothing_that_python_says_forges_a_line_or_reaches_the_terminal() {
             assert!(big["message"].as_str().unwrap().len() < 20_000);
             assert!(big["logger"].as_str().unwrap().len() < 300);
         }
+    }
+}
+
+/// Returns how many lines the service tells that it dropped.
+async fn dropped(service: &Service) -> u64 {
+    let metrics = service.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let line = metrics.lines().find(|line| line.starts_with("axon_dropped_log_lines_total{"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn each_record_of_a_burst_is_logged_or_told_and_counted_as_dropped_although_nothing_follows()
+{
+    let (_model, project) = project().await;
+    for burst in ["burst_in_loop", "burst_in_thread", "burst_apart"] {
+        let service = Service::start(&project, &[]).await;
+        assert_eq!(ask(&service, "bank", burst).await["outcome"], "completed");
+        let told = async || {
+            let said = service.said();
+            let logged = said.lines().filter(|line| line.contains(" line ")).count();
+            let dropped = dropped(&service).await;
+            // The record that tells what a run's stream had no room for may be dropped, too.
+            let all = (20_000..=20_001).contains(&(dropped + u64::try_from(logged).unwrap()));
+            all && dropped > 0 && said.contains("were dropped")
+        };
+        until(burst, told).await;
+        service.stop().await;
     }
 }
 
