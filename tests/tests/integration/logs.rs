@@ -189,7 +189,7 @@ async fn each_record_of_a_burst_is_logged_or_told_and_counted_as_dropped_althoug
 {
     let (_model, project) = project().await;
     for burst in ["burst_in_loop", "burst_in_thread", "burst_apart"] {
-        let service = Service::start(&project, &[]).await;
+        let service = Service::start_with_tools(&project, &[]).await;
         assert_eq!(ask(&service, "bank", burst).await["outcome"], "completed");
         let told = async || {
             let said = service.said();
