@@ -79,6 +79,10 @@ pub(crate) fn start(args: &GlobalArgs, audience: Audience, host: &Host) -> Resul
         }),
     };
     if audience == Audience::Operator {
+        terminal::wait_for_nobody(move |lines| {
+            let told = Record::new(Level::WARN, "lines of the log were dropped: nobody read them");
+            told.with("lines", lines).line(style)
+        });
         std::panic::set_hook(Box::new(move |panic| tell_panic(panic, style)));
         if args.log == LogFormat::Json {
             terminal::speak_json();

@@ -2,10 +2,11 @@
 
 use axon_test::ScriptedModel;
 use axon_test::scripted_model::{ChatRequest, Reply, Script};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::serve::service::{Service, ok};
-use crate::support::{Project, until};
+use crate::support::{PATIENCE, Project, until};
 
 const TOOLS: &str = r#"
 import logging, os, sys, threading
@@ -39,6 +40,11 @@ def burst_in_thread(what: str) -> str:
     log_lines()
     return "ok"
 
+def escapes(what: str) -> str:
+    for _ in range(100):
+        logging.getLogger("escapes").info("\x1b" * 16_000)
+    return "ok"
+
 def burst_apart(what: str) -> str:
     apart = threading.Thread(target=log_lines)
     apart.start()
@@ -68,7 +74,8 @@ async fn project() -> (ScriptedModel, Project) {
     let model = ScriptedModel::start(by_prompt()).await;
     let project = Project::with_model(&model);
     let mut file = "model = 'openai-chat:scripted'\n".to_owned();
-    for tool in ["note", "shout", "fall", "burst_in_loop", "burst_in_thread", "burst_apart"] {
+    let tools = ["note", "shout", "fall", "burst_in_loop", "burst_in_thread", "burst_apart"];
+    for tool in tools.into_iter().chain(["escapes"]) {
         file +=
             &format!("[[tools]]\nname = '{tool}'\npython = 'bank.tools:{tool}'\neffect = 'pure'\n");
     }
@@ -202,6 +209,33 @@ async fn each_record_of_a_burst_is_logged_or_told_and_counted_as_dropped_althoug
         until(burst, told).await;
         service.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_service_whose_log_nobody_reads_goes_on_and_tells_what_it_dropped_once_somebody_does() {
+    let (_model, project) = project().await;
+    let (service, mut stderr) = Service::start_unheard(&project, &[]).await;
+    // Ten megabytes, as lines of the log.
+    for prompt in ["escapes", "note"] {
+        assert_eq!(ask(&service, "bank", prompt).await["outcome"], "completed");
+    }
+    let mut read = async |what: &str| loop {
+        match tokio::time::timeout(PATIENCE, stderr.next_line()).await.unwrap().unwrap() {
+            Some(line) if line.contains(what) => return,
+            Some(_) => {}
+            None => panic!("`{what}` was not written"),
+        }
+    };
+    read("lines of the log were dropped: nobody read them").await;
+    ask(&service, "bank", "note").await;
+    read("noted").await;
+    service.signal(Signal::TERM);
+    read("letting runs finish").await;
+    assert_eq!(service.ended().await, 0);
+
+    let (service, _unread) = Service::start_unheard(&project, &[]).await;
+    ask(&service, "bank", "escapes").await;
+    assert_eq!(service.stop().await, 0, "its end waits for no reader");
 }
 
 #[tokio::test]
