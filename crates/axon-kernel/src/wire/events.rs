@@ -201,6 +201,9 @@ pub struct ModelRequested {
     /// What it is asked, as the conventions for GenAI write messages; only where that is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<String>,
+    /// How many older messages are left out there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted_messages: Option<u64>,
 }
 
 /// A model has answered, or has not.
