@@ -1,5 +1,7 @@
 //! The log of a service: one stream of lines for Rust and Python, whatever they say.
 
+use std::time::{Duration, SystemTime};
+
 use axon_test::ScriptedModel;
 use axon_test::scripted_model::{ChatRequest, Reply, Script};
 use rustix::process::Signal;
@@ -14,6 +16,10 @@ import logging, os, sys, threading
 def note(what: str) -> str:
     extra = {"shelf": 3, "tags": ["a"], "level": "CRITICAL", "run": "forged"}
     logging.getLogger("bank.shelf").warning("noted", extra=extra)
+    return "ok"
+
+def claims(what: str) -> str:
+    logging.getLogger("claims").warning("paid run=forged\nlevel=ERROR")
     return "ok"
 
 HOSTILE = "a\nb\r\x1b[2J\x1b]0;t\x07\x9b1m\u202ec\u2028\u200b{\"level\":\"ERROR\"}"
@@ -75,7 +81,7 @@ async fn project() -> (ScriptedModel, Project) {
     let project = Project::with_model(&model);
     let mut file = "model = 'openai-chat:scripted'\n".to_owned();
     let tools = ["note", "shout", "fall", "burst_in_loop", "burst_in_thread", "burst_apart"];
-    for tool in tools.into_iter().chain(["escapes"]) {
+    for tool in tools.into_iter().chain(["escapes", "claims"]) {
         file +=
             &format!("[[tools]]\nname = '{tool}'\npython = 'bank.tools:{tool}'\neffect = 'pure'\n");
     }
@@ -131,6 +137,23 @@ async fn records_of_python_and_rust_keep_level_logger_and_fields_and_say_whose_t
     assert!(records.iter().all(|record| record["timestamp"].is_string()), "{records:?}");
     assert!(!service.said().contains("ARGUMENT"));
     service.stop().await;
+}
+
+#[tokio::test]
+async fn people_see_when_each_record_was_and_what_in_it_is_message_and_what_is_a_field() {
+    let (_model, project) = project().await;
+    let service = Service::start_with_tools(&project, &[]).await;
+    let before = SystemTime::now() - Duration::from_millis(1);
+    let run = ask(&service, "bank", "claims").await["run_id"].clone();
+    until("it is logged", async || service.said().contains("paid")).await;
+    let said = service.said();
+    service.stop().await;
+    let line = said.lines().find(|line| line.contains("paid")).unwrap();
+    let (time, rest) = line.split_once(' ').unwrap();
+    let time = humantime::parse_rfc3339(time).unwrap();
+    assert!(before < time && time < SystemTime::now(), "{line}");
+    let expected = r#" WARN "paid run=forged\nlevel=ERROR" agent=bank generation=1 run="#;
+    assert!(rest.starts_with(&format!("{expected}{} ", run.as_str().unwrap())), "{line}");
 }
 
 #[tokio::test]
