@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axon_kernel::ids::Generation;
 use axon_kernel::json::excerpt;
 use axon_kernel::metric;
-use axon_kernel::wire::{Launch, LogRecord};
+use axon_kernel::wire::{Launch, LogLevel, LogRecord};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::time::sleep_until;
 
@@ -51,6 +51,16 @@ pub struct Speaker<'a> {
     pub generation: Option<Generation>,
     /// The run, if it belongs to one.
     pub run: Option<&'a str>,
+}
+
+/// Returns from which level on Python's records are wanted: as the subscriber of this thread says.
+#[must_use]
+pub fn wanted() -> LogLevel {
+    if tracing::enabled!(target: "axon::python", tracing::Level::DEBUG) {
+        LogLevel::Debug
+    } else {
+        LogLevel::Info
+    }
 }
 
 impl Source {

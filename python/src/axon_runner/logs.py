@@ -62,12 +62,12 @@ def _entry(record: logging.LogRecord, redactor: Redactor) -> dict[str, Any]:
     }
 
 
-def install(control: Control, redactor: Redactor) -> None:
-    """Sends every record of level info and above, and every warning, to Rust."""
+def install(control: Control, redactor: Redactor, level: str) -> None:
+    """Sends every record of `level` and above, and every warning, to Rust."""
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [_Handler(control, redactor)]
-    root.setLevel(logging.INFO)
+    root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 

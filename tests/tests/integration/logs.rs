@@ -18,6 +18,11 @@ def note(what: str) -> str:
     logging.getLogger("bank.shelf").warning("noted", extra=extra)
     return "ok"
 
+def whispers(what: str) -> str:
+    logging.getLogger("whispers").debug("whispered")
+    logging.getLogger("whispers").info("spoken")
+    return "ok"
+
 def claims(what: str) -> str:
     logging.getLogger("claims").warning("paid run=forged\nlevel=ERROR")
     return "ok"
@@ -81,7 +86,7 @@ async fn project() -> (ScriptedModel, Project) {
     let project = Project::with_model(&model);
     let mut file = "model = 'openai-chat:scripted'\n".to_owned();
     let tools = ["note", "shout", "fall", "burst_in_loop", "burst_in_thread", "burst_apart"];
-    for tool in tools.into_iter().chain(["escapes", "claims"]) {
+    for tool in tools.into_iter().chain(["escapes", "claims", "whispers"]) {
         file +=
             &format!("[[tools]]\nname = '{tool}'\npython = 'bank.tools:{tool}'\neffect = 'pure'\n");
     }
@@ -137,6 +142,27 @@ async fn records_of_python_and_rust_keep_level_logger_and_fields_and_say_whose_t
     assert!(records.iter().all(|record| record["timestamp"].is_string()), "{records:?}");
     assert!(!service.said().contains("ARGUMENT"));
     service.stop().await;
+}
+
+#[tokio::test]
+async fn more_is_logged_to_who_asks_for_it_also_of_python() {
+    let (_model, mut project) = project().await;
+    for (before, filter, said, unsaid) in [
+        (&[] as &[&str], None, "spoken", ["whispered", "launching a runner"]),
+        (&["-v"], None, "launching a runner", ["whispered", "TRACE"]),
+        (&[], Some("warn,axon::python=debug"), "whispered", ["launching a runner", "INFO  axon"]),
+    ] {
+        if let Some(filter) = filter {
+            project.set("AXON_LOG", filter);
+        }
+        let service = Service::start_with_tools(&project, before).await;
+        ask(&service, "bank", "whispers").await;
+        until("it is logged", async || service.said().contains("spoken")).await;
+        let log = service.said();
+        service.stop().await;
+        assert!(log.contains(said), "{before:?} {filter:?}: {log}");
+        assert!(unsaid.iter().all(|text| !log.contains(text)), "{before:?} {filter:?}: {log}");
+    }
 }
 
 #[tokio::test]

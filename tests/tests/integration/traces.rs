@@ -331,6 +331,25 @@ async fn a_collector_that_is_down_slow_or_hostile_hurts_nobody() {
 }
 
 #[tokio::test]
+async fn a_variable_that_changes_nothing_is_told_once() {
+    let collector = Collector::start(Manner::Well).await;
+    let mut project = traced(Project::new(), &collector);
+    talkers(&project);
+    project.set("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+    project.set("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "ca.pem");
+    project.set("OTEL_BSP_EXPORT_TIMEOUT", "1000");
+    let service = Service::start(&project, &[]).await;
+    ask(&service, "talker", "01").await;
+    let said = service.said();
+    assert_eq!(said.matches("is not heeded").count(), 3, "{said}");
+    for variable in ["_COMPRESSION", "_CERTIFICATE", "OTEL_BSP_EXPORT_TIMEOUT"] {
+        assert_eq!(said.matches(variable).count(), 1, "{variable}: {said}");
+    }
+    assert_eq!(service.stop().await, 0);
+    collector.until_told("invoke_agent talker").await;
+}
+
+#[tokio::test]
 async fn a_run_that_outlives_its_process_stays_in_its_trace() {
     let collector = Collector::start(Manner::Well).await;
     let project = traced(Project::new(), &collector);
