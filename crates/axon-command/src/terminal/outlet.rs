@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much waits to be read, in bytes: more than a burst of all agents. What is more is dropped.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
@@ -58,16 +58,10 @@ impl Outlet {
 
     /// Waits until everything is written, but not for a reader who has stopped.
     pub(super) fn flush(&self) {
-        let over = Instant::now() + PATIENCE;
-        let mut waiting = self.waiting();
-        while waiting.is_writing || waiting.dropped > 0 || !waiting.texts.is_empty() {
-            let left = over.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.changed.wait_timeout(waiting, left);
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let has_more = |waiting: &mut Waiting| {
+            waiting.is_writing || waiting.dropped > 0 || !waiting.texts.is_empty()
+        };
+        let _in_time = self.changed.wait_timeout_while(self.waiting(), PATIENCE, has_more);
     }
 
     fn write(&self) {
