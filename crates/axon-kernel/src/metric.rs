@@ -1,7 +1,8 @@
 //! What is measured: the one table of all metrics, with their kinds, labels, help and buckets.
 //!
-//! The invariant: no label carries a run, a user, or a text that a caller or a model has chosen. So the
-//! number of series is bounded by what is defined: agents, their tools, their models.
+//! The invariant: no label carries a run, a user, or a text that a caller or a model has made up, but
+//! for the first few models that callers have named. So the number of series is bounded by what is
+//! defined: agents, their tools, their models.
 
 /// One metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +117,7 @@ metrics! {
     QUEUE_DEPTH = "axon_queue_depth": Gauge, Count, ["agent"],
         "Runs that were let in and wait for their turn or a place.";
     REJECTED = "axon_rejected_total": Counter, Count, ["agent", "reason"],
-        "Requests that were refused before they became runs, by the code that the caller got.";
+        "Requests that an agent refused before they became runs, by the code that the caller got.";
     APPROVALS_PENDING = "axon_approvals_pending": Gauge, Count, ["agent"],
         "Runs in the store that wait for a person, whichever process they paused in.";
     MODEL_REQUESTS = "axon_model_requests_total": Counter, Count, ["agent", "provider", "model", "kind"],

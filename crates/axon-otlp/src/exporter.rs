@@ -25,6 +25,10 @@ const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How many bytes are sent together at most; one span alone can have more.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
+/// Why a span was dropped.
+const QUEUE_FULL: &str = "queue_full";
+const NOT_TAKEN: &str = "not_taken";
+
 /// What a span is taken to need beside its attributes.
 const SPAN_BYTES: usize = 256;
 
@@ -51,6 +55,10 @@ impl Exporter {
             "axon_spans_dropped_total",
             "Spans that were dropped: the queue was full, or the collector did not take them."
         );
+        metrics::counter!("axon_spans_exported_total").increment(0);
+        for reason in [QUEUE_FULL, NOT_TAKEN] {
+            dropped(reason, 0);
+        }
         let mut sender = Sender::builder()
             .with_http()
             .with_http_client(client(&settings)?)
@@ -94,7 +102,7 @@ impl SpanSink for Exporter {
         if self.waiting.admit(size_of(&span)) {
             self.processor.on_end(span);
         } else {
-            dropped("queue_full", 1);
+            dropped(QUEUE_FULL, 1);
         }
     }
 }
@@ -146,7 +154,7 @@ impl Courier {
         // Until here they count as waiting: so memory is bounded.
         self.waiting.leave(count, bytes);
         if let Err(error) = &sent {
-            dropped("not_taken", count);
+            dropped(NOT_TAKEN, count);
             if !self.fails.swap(true, Ordering::Relaxed) {
                 let collector = &self.collector;
                 tracing::warn!(%error, collector, spans = count, "spans were not exported");

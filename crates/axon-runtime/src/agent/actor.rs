@@ -282,10 +282,7 @@ impl State {
                 self.seat(index, tenancy, replaces);
                 Ok(())
             }
-            Err(cause) => {
-                tracing::warn!(agent = self.name(), %generation, %cause, "a runner did not start");
-                self.not_launched(index, cause)
-            }
+            Err(cause) => self.not_launched(index, generation, cause),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axon_kernel::failure::{Failure, FailureKind};
+use axon_kernel::ids::Generation;
 use axon_kernel::spec::OnExhausted;
 use tokio::time::Instant;
 
@@ -46,13 +47,39 @@ impl State {
     }
 
     /// Takes note of a launch that failed. Where it was to replace a runner, that one serves on.
-    pub(super) fn not_launched(&mut self, index: usize, cause: Failure) -> Result<(), Failure> {
+    pub(super) fn not_launched(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        cause: Failure,
+    ) -> Result<(), Failure> {
+        if !self.is_known(&cause) {
+            tracing::warn!(agent = self.name(), %generation, %cause, "a runner did not start");
+        }
         if self.seats[index].tenancy().is_some() {
+            self.tell_not_started(generation, &cause);
             self.recycling.failed(&self.agent.launcher().spec.supervision.backoff);
             return Ok(());
         }
         let reason = cause.kind.label();
         self.after_end(index, (cause, reason), Verdict::Counts)
+    }
+
+    /// Tells of a launch that failed, and that leaves the runners as they are.
+    pub(super) fn tell_not_started(&self, generation: Generation, cause: &Failure) {
+        self.events.tell(RuntimeEvent::RunnerEnded {
+            agent: self.agent.name.clone(),
+            generation,
+            kind: cause.kind,
+            reason: cause.kind.label(),
+            cause: cause.message.clone(),
+            counted: false,
+        });
+    }
+
+    /// Returns whether the agent is parked for this cause already: then it was told.
+    fn is_known(&self, cause: &Failure) -> bool {
+        matches!(&self.mode, Mode::Probing { cause: known } if known.message == cause.message)
     }
 
     /// Launches again, at once or after a wait. Without any runner the agent parks, or exits: at
@@ -107,7 +134,9 @@ impl State {
         cause: Failure,
         retry_in: Option<Duration>,
     ) -> Result<(), Failure> {
-        tracing::error!(agent = self.name(), %cause, ?retry_in, "the agent is given up for now");
+        if !self.is_known(&cause) {
+            tracing::error!(agent = self.name(), %cause, ?retry_in, "the agent is given up for now");
+        }
         self.refuse_all(&unavailable(self.name(), &cause));
         for seat in &mut self.seats {
             seat.launch = None;

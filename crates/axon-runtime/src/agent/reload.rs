@@ -63,10 +63,11 @@ impl State {
     /// Ends a reload: with its first runner the definition holds, and nobody gets an old runner any
     /// more; without it everything stays as it is.
     pub(super) fn reloaded(&mut self, outcome: Result<Arc<Tenancy>, Failure>) {
-        let Some(Reload { launcher, done, .. }) = self.reload.take() else { return };
+        let Some(Reload { launcher, launch, done }) = self.reload.take() else { return };
         let outcome = outcome.map(|tenancy| self.redefine(launcher, tenancy));
         if let Err(cause) = &outcome {
             tracing::warn!(agent = self.name(), %cause, "the new definition does not start: the old one serves on");
+            self.tell_not_started(launch.generation, cause);
         }
         // Whoever asked may have gone.
         let _gone = done.send(outcome);

@@ -76,7 +76,14 @@ impl Driver {
         self.observed.begin_attempt(&self.agent, &run, self.attempt);
         let mut elsewhere = 0;
         loop {
-            let lease = self.take_runner().await?;
+            let lease = match self.take_runner().await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    let end = Err(error);
+                    self.observed.end_attempt(&end);
+                    return end;
+                }
+            };
             // What was changed and is on no record did not happen.
             self.state_here = Carried::holding(self.live.state.now());
             let _hiding = lease.tenancy.hide(&self.request.deps.secrets());
@@ -232,9 +239,15 @@ impl Driver {
                     return Ok(AttemptEnd::Asks(paused.requests));
                 }
                 RunnerEvent::Failed(failed) => {
+                    self.spent(failed.usage.as_ref());
+                    let tool = failed.error.tool.as_ref();
+                    if let Some(call) = tool.and_then(|tool| tool.tool_call_id.as_ref()) {
+                        self.call_counts(call, ToolOutcome::Failed);
+                    }
                     return Err(AttemptError::Told(Box::new(failed.error)));
                 }
-                RunnerEvent::Cancelled(_) => {
+                RunnerEvent::Cancelled(cancelled) => {
+                    self.spent(cancelled.usage.as_ref());
                     let message = "the runner stopped in the middle of the attempt";
                     return Err(Failure::new(FailureKind::RunnerDied, message).into());
                 }

@@ -131,6 +131,7 @@ impl Driver {
         let delegation = match self.delegation((tool, agent), &request) {
             Ok(delegation) => delegation,
             Err(message) => {
+                self.observed.tool_refused(&call);
                 return self.answer(call, ToolAnswer::Failed { message }, lease).await;
             }
         };

@@ -240,6 +240,7 @@ impl Driver {
         self.slot = Some(admission.slot().await.map_err(|_closed| stopped())?);
         self.live.belongs_to(other.name());
         self.agent = other;
+        tracing::Span::current().record("agent", tracing::field::display(self.agent.name()));
         self.request = request;
         self.sick = None;
         self.suspicion = Suspicion::default();

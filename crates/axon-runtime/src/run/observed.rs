@@ -253,6 +253,14 @@ impl Observed {
         }
     }
 
+    /// Says that a call could not be made.
+    pub(super) fn tool_refused(&mut self, call: &ToolCallId) {
+        if let Some(mut span) = self.tools.remove(call) {
+            span.set("axon.tool.outcome", "failed");
+            span.fail("tool_failed", "failed");
+        }
+    }
+
     /// Returns what a part of the call names as its parent: the call's span, or what it is a part of.
     pub(super) fn inside(&self, call: &ToolCallId) -> Option<TraceContext> {
         let call = self.tools.get(call).and_then(OpenSpan::context);

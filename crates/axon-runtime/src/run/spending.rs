@@ -186,6 +186,13 @@ impl Driver {
         }
     }
 
+    /// Takes out of the budgets what an attempt has used that left no checkpoint behind it.
+    pub(super) fn spent(&mut self, usage: Option<&RawJson>) {
+        if let Some(usage) = usage {
+            self.charge(usage);
+        }
+    }
+
     /// Tells the model's breaker, once per attempt, that the model answers: the rest of the attempt
     /// may take long, and others may wait for this.
     pub(super) fn model_answered(&mut self) {

@@ -32,6 +32,10 @@ requires_approval = true
 name = "crash"
 python = "clerk.tools:crash"
 [[tools]]
+name = "stumble"
+python = "clerk.tools:stumble"
+effect = "pure"
+[[tools]]
 name = "ask_flaky"
 agent = "flaky"
 description = "Asks somebody else."
@@ -51,6 +55,9 @@ def look_up(what: str) -> str:
 
 def pay() -> str:
     return "paid"
+
+def stumble() -> str:
+    raise ValueError("over a stone")
 
 def crash() -> str:
     os.kill(os.getpid(), 9)
@@ -85,6 +92,7 @@ fn clerk(request: ChatRequest<'_>) -> Reply {
         ("look", 0) => Reply::tool_calls([("look_up", json!({ "what": "again" }))]),
         ("look", 1) => Reply::tool_calls([("look_up", json!({ "what": "it" }))]),
         ("pay", 0) => Reply::tool_calls([("pay", json!({}))]),
+        ("stumble", 0) => Reply::tool_calls([("stumble", json!({}))]),
         ("crash", 0) => Reply::tool_calls([("crash", json!({}))]),
         ("ask", 0) => Reply::tool_calls([("ask_flaky", json!({ "prompt": "hello" }))]),
         _ => Reply::text(format!("done after {last:?}")),
@@ -112,6 +120,8 @@ impl Scene {
             let text = format!("model = 'openai-chat:{name}'\n{policy}");
             project.write(&format!("agents/{name}/agent.toml"), &text);
         }
+        let strict = "model = 'openai-chat:strict'\nretries = { output = 0 }\n[output]\nschema = { type = 'object' }\n[policy]\noutput_invalid = { retry = 0 }\n";
+        project.write("agents/strict/agent.toml", strict);
         let desk = "[[rules]]\nwhen = '\"person\" in prompt'\nto = 'human'\n[[rules]]\nwhen = 'true'\nto = 'clerk'\n";
         project.write("agents/desk/router.toml", desk);
         let waits = Life::default()
@@ -310,6 +320,25 @@ async fn places_and_queues_and_refusals_are_shown_while_they_last() {
     let scrape = Scrape::until(&scene.service, "both have ended", cancelled, 2.0).await;
     assert_eq!(scrape.value(flying), 0.0);
     assert_eq!(scrape.value("axon_queue_depth{agent=\"narrow\"}"), 0.0);
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_has_used_is_billed_and_a_tool_that_raises_has_failed() {
+    let scene = Scene::start().await;
+    // Its one response is not the object that was wanted.
+    let failed = scene.ask("strict", "hello").await;
+    assert_eq!(failed["error"]["kind"], "output_invalid", "{failed}");
+    let failed = scene.ask("clerk", "stumble").await;
+    assert_eq!(failed["error"]["kind"], "tool", "{failed}");
+    let scrape = Scrape::of(&scene.service).await;
+    let usage = |kind: &str| {
+        let labels = format!("agent=\"strict\",model=\"strict\",type=\"{kind}\"");
+        scrape.value(&format!("gen_ai_client_token_usage_sum{{{labels}}}"))
+    };
+    assert_eq!((usage("input"), usage("output")), (1000.0, 10.0));
+    let calls = "axon_tool_calls_total{agent=\"clerk\",tool=\"stumble\",host=\"python\",outcome=";
+    assert_eq!(scrape.get(&format!("{calls}\"lost\"}}")).unwrap_or_default(), 0.0);
+    assert_eq!(scrape.value(&format!("{calls}\"failed\"}}")), 1.0);
 }
 
 #[tokio::test]
