@@ -187,6 +187,10 @@ pub struct Failure {
     /// Whether the answer had begun to stream.
     #[serde(default)]
     pub in_stream: bool,
+    /// Whether a tool that acts once may have acted in what failed. Then nobody is asked the same
+    /// again, but by a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acted: bool,
     /// The tool that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<FailedTool>,
@@ -232,6 +236,7 @@ impl Failure {
             status_code: None,
             phase: None,
             in_stream: false,
+            acted: false,
             tool: None,
             cause: None,
             traceback: None,

@@ -3,6 +3,7 @@
 mod files;
 mod graphs;
 mod handoffs;
+mod once;
 mod pipelines;
 mod routers;
 mod shipped;

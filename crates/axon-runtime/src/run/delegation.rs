@@ -319,8 +319,32 @@ impl Delegation {
                 (Err(self.failed(late)), true)
             }
         };
-        let spent = if is_over { spent(&self.services, &self.run).await } else { None };
-        (end, spent)
+        if !is_over {
+            return (end, None);
+        }
+        let end = match end {
+            Err(end) => Err(self.with_effects(end).await),
+            done => done,
+        };
+        (end, spent(&self.services, &self.run).await)
+    }
+
+    /// Says of a failure whether a tool that acts once may have acted before it.
+    async fn with_effects(&self, end: Ended) -> Ended {
+        let Ended::Other { agent, mut failure } = end else { return end };
+        let records = RunRecords::new(self.services.store.clone());
+        let acted = records.has_effects(&self.run).await.unwrap_or_else(|error| {
+            tracing::warn!(run = %self.run, %error, "it cannot be read what was done: it may be much");
+            true
+        });
+        if acted && !failure.acted {
+            failure.acted = true;
+            failure.message += &format!(
+                " (a tool that acts once may have acted in run {}: it is not asked again by itself)",
+                self.run
+            );
+        }
+        Ended::Other { agent, failure }
     }
 
     /// Returns what the end of the run means for the call, and whether it is one.

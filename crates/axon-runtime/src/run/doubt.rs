@@ -27,7 +27,7 @@ impl Driver {
                 return Ok(Some(RunEvent::Paused(Paused::until_decided(reason))));
             };
             tracing::warn!(
-                run = %self.log().run_id(), %call, ?resolution, by,
+                run = %self.log().run_id(), %call, resolution = resolution.label(), by,
                 "it was settled whether a call took effect"
             );
             let resolved =
@@ -54,6 +54,12 @@ impl Driver {
             let key = idempotency_key(run, *step, call);
             format!("{reason}; call `{call}` of `{name}` may have taken effect (key {key})")
         })
+    }
+
+    /// Adds to a failure that ends the run which calls may have taken effect.
+    pub(super) fn in_doubt(&self, failure: Failure) -> Failure {
+        let message = self.with_doubts(failure.message);
+        Failure { message, ..failure }
     }
 
     /// Asks the tool's hook, then its rule.

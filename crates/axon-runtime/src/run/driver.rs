@@ -480,7 +480,7 @@ impl Driver {
     }
 
     fn timed_out(&mut self) -> RunEvent {
-        let failure = self.too_late();
+        let failure = self.in_doubt(self.too_late());
         let queued = matches!(self.status, RunStatus::New | RunStatus::Queued);
         let ended = Failed { failure, history: self.chain.sentences(), escalated: false };
         if queued { RunEvent::Rejected(ended) } else { RunEvent::Failed(ended) }

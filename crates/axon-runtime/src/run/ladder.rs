@@ -121,7 +121,7 @@ impl Driver {
                 self.fall_back(to, failure).await
             }
             Decision::Escalate => Ok(Some(self.escalate(failure))),
-            Decision::Fail => Ok(Some(failed(failure, self.chain.sentences()))),
+            Decision::Fail => Ok(Some(failed(self.in_doubt(failure), self.chain.sentences()))),
             Decision::Ask { .. } => match self.settle_doubts(&failure).await? {
                 Some(end) => Ok(Some(end)),
                 None => self.retract().await.map(|()| None),
@@ -164,6 +164,7 @@ impl Driver {
             agent: self.agent.name().clone(),
             failure: failure.clone(),
         });
+        let failure = self.in_doubt(failure);
         RunEvent::Failed(Failed { failure, history: self.chain.sentences(), escalated: true })
     }
 

@@ -114,7 +114,8 @@ impl Walk<'_> {
         };
         let mut failed = failed;
         for target in others {
-            if failed.asked.contains(target) {
+            let may_be = !failed.failure.acted || *target == Target::Human;
+            if failed.asked.contains(target) || !may_be {
                 continue;
             }
             let id = ToolCallId::new(format!("{path}!{}", target.name()));
@@ -187,7 +188,8 @@ fn also_failed(failed: Box<Failed>, target: &Target, another: Failed) -> Box<Fai
     asked.push(target.clone());
     let before = Cause { class: String::new(), message: failure.message };
     let message = format!("instead of it `{}`: {}", target.name(), another.failure.message);
-    let failure = Failure { message, cause: Some(before), ..another.failure };
+    let acted = failure.acted || another.failure.acted;
+    let failure = Failure { message, acted, cause: Some(before), ..another.failure };
     Box::new(Failed { failure, at: another.at, asked })
 }
 
@@ -198,9 +200,13 @@ fn corrected(chosen: &Value, targets: &[Ask]) -> String {
     format!("(`{chosen}` cannot be chosen: choose one of {})", names.join(", "))
 }
 
-/// Returns whether asking again may help.
+/// Returns whether asking again may help, and does no harm.
 fn is_worth_it(failure: &Failure) -> bool {
     let row = failure.kind.row().row;
     let spent = failure.kind == FailureKind::UsageLimit;
-    row.heals() && failure.kind != FailureKind::Cancelled && !spent && row != Row::Configuration
+    row.heals()
+        && !failure.acted
+        && failure.kind != FailureKind::Cancelled
+        && !spent
+        && row != Row::Configuration
 }
