@@ -48,7 +48,7 @@ struct Listed {
     next: Vec<String>,
 }
 
-pub(super) async fn run(args: ListArgs, mut session: Session) -> Result<Exit, Report> {
+pub(super) async fn run(args: ListArgs, session: &mut Session) -> Result<Exit, Report> {
     let place = session.shown_place()?;
     let json = args.json;
     let Some(store) = session.store_to_read().await? else {
@@ -189,7 +189,7 @@ impl Listed {
             | RunState::Rejected => None,
         };
         let next = next(&run, replay.as_ref());
-        let next = next.iter().map(|command| here(command).into_owned()).collect();
+        let next = next.iter().map(|command| here(command)).collect();
         let waiting = replay.and_then(|replay| WaitingRun::of(run.run_id.clone(), replay));
         Self { run, waiting, next }
     }
@@ -214,7 +214,7 @@ fn table(listed: &[Listed], now: Timestamp) -> Vec<String> {
         [
             short(&run.run_id).to_owned(),
             run.agent.to_string(),
-            state(run),
+            printable(&state(run)),
             age::short(now.since(run.accepted_at)),
         ]
     };

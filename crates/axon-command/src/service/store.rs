@@ -67,6 +67,8 @@ impl RemoteStore {
             Owner::Other(owner) => Owner::Other(printable(&owner)),
             Owner::Nobody => Owner::Nobody,
         };
+        run.conversation_id =
+            run.conversation_id.map(|id| ConversationId::new(printable(id.as_str())));
         run.waits_for = run.waits_for.map(|reason| printable(&reason));
         Ok(run)
     }
