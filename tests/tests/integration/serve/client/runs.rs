@@ -139,3 +139,56 @@ async fn the_address_comes_from_the_environment_too_and_a_typed_store_wins_over_
     assert!(stderr.contains("nothing has been recorded in SQLite other.db"), "{stderr}");
     assert_eq!(run(&project, &["validate"]).await.0, 0);
 }
+
+/// Agents of which only their Python says what they take and give.
+const SPIES: &str = r#"
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, RunContext
+from pydantic_ai.models.test import TestModel
+
+
+@dataclass
+class Deps:
+    code: str
+
+
+class Found(BaseModel):
+    number: int
+
+
+coder = Agent(TestModel(), deps_type=Deps)
+finder = Agent(TestModel(), output_type=Found)
+
+
+@coder.tool
+def code(ctx: RunContext[Deps]) -> str:
+    return ctx.deps.code
+"#;
+
+#[tokio::test]
+async fn what_an_agent_of_a_module_takes_and_gives_is_known_there_as_here() {
+    let project = Project::new();
+    project.write("spies.py", SPIES);
+    for name in ["coder", "finder"] {
+        let file = format!("[runner]\nmodule = \"spies:{name}\"\n");
+        project.write(&format!("agents/{name}/agent.toml"), &file);
+    }
+    let service = Service::start(&project, &[]).await;
+    let words = ["run", "coder", "hi", "--dep", "code=123"];
+    let here = run(&project, &words).await;
+    assert!(here.0 == 0 && here.1.contains("123"), "{here:?}");
+    let there = asked(&project, &service, &words).await;
+    assert_eq!((there.0, &there.1), (0, &here.1), "{}", there.2);
+    let coder = answer(&project, &service, &["agents", "show", "coder"]).await;
+    assert!(coder.contains("deps         code (string)"), "{coder}");
+    assert!(coder.contains("output       text"), "{coder}");
+    let finder = answer(&project, &service, &["agents", "show", "finder"]).await;
+    assert!(finder.contains("output       number (integer)"), "{finder}");
+    // One that is not up says nothing, and nobody says it in its place.
+    answer(&project, &service, &["agents", "drain", "finder"]).await;
+    let finder = answer(&project, &service, &["agents", "show", "finder"]).await;
+    assert!(finder.contains("output       as the module says"), "{finder}");
+    assert_eq!(service.stop().await, 0);
+}
