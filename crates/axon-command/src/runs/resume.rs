@@ -74,26 +74,14 @@ async fn chosen(which: &Which, session: &mut Session) -> Result<Vec<RunSummary>,
         }
     }
     runs.reverse();
-    without_those_below(runs, &store).await
+    Ok(without_those_below(runs))
 }
 
 /// Leaves out the runs that answer a call of another one: that one goes on with them.
-async fn without_those_below(
-    runs: Vec<RunSummary>,
-    store: &Arc<dyn Store>,
-) -> Result<Vec<RunSummary>, Report> {
+fn without_those_below(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
     let ids: BTreeSet<RunId> = runs.iter().map(|run| run.run_id.clone()).collect();
-    let records = RunRecords::new(store.clone());
-    let mut uppermost = Vec::new();
-    for run in runs {
-        // What cannot be read is told when it is gone on with.
-        let replay = records.replay(&run.run_id).await.ok();
-        let parent = replay.and_then(|replay| replay.accepted.terms.parent);
-        if !parent.is_some_and(|parent| ids.contains(&parent.run_id)) {
-            uppermost.push(run);
-        }
-    }
-    Ok(uppermost)
+    runs.retain(|run| run.parent.as_ref().is_none_or(|parent| !ids.contains(parent)));
+    runs
 }
 
 /// Returns whether a paused run waits for nobody any more. What no decision about a call settles is

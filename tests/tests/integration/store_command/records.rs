@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::Desk;
 use super::terminal::Terminal;
 use crate::command_line::{axon, said};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, Project};
 
 #[tokio::test]
 async fn a_run_is_listed_and_its_record_is_what_was_seen() {
@@ -57,7 +57,7 @@ async fn a_run_moves_to_another_store_and_only_once() {
     let id = desk.newest().await;
     let (record, _) = desk.axon(0, &["runs", "export", &id]).await;
     for code in [0, 1] {
-        import(&desk, &["--store", "other.db"], &record, code).await;
+        import(&desk.project, &["--store", "other.db"], &record, code).await;
     }
     let (again, _) = desk.axon(0, &["--store", "other.db", "runs", "export", &id]).await;
     assert_eq!(again, record);
@@ -121,7 +121,7 @@ async fn the_id_of_a_call_controls_neither_the_terminal_nor_the_shell_that_it_is
     let desk = Desk::new(Reply::text("fine")).await;
     let others = ["--always", "c 2"];
     let record = waiting_with(&[EVIL, others[0], others[1]]);
-    import(&desk, &[], &record, 0).await;
+    import(&desk.project, &[], &record, 0).await;
     for words in [&["runs"] as &[&str], &["runs", "show", "run-1"], &["runs", "resume", "run-1"]] {
         let (_, shown) = Terminal::in_colour(&desk.project, words).ends().await;
         assert!(shown.contains("axon approve") || shown.contains("approve run-1"), "{shown}");
@@ -148,8 +148,8 @@ async fn the_id_of_a_call_controls_neither_the_terminal_nor_the_shell_that_it_is
 }
 
 /// Takes in a record.
-async fn import(desk: &Desk, before: &[&str], record: &str, code: i32) {
-    let mut command = axon(&desk.project, &[before, &["runs", "import"]].concat());
+pub(crate) async fn import(project: &Project, before: &[&str], record: &str, code: i32) {
+    let mut command = axon(project, &[before, &["runs", "import"]].concat());
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(record.as_bytes()).await.unwrap();
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;

@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
+use super::super::link::Link;
 use super::super::service::Service;
 use super::super::{talker, talking, write_agent};
 use super::{answer, asked, lines, shape, text, without_times};
 use crate::command_line::{axon, run, said};
+use crate::store_command::records::import;
 use crate::support::{Project, python_tool};
 use axon_kernel::spec::Effect;
 use axon_test::scripted_runner::{Life, Step};
@@ -190,5 +192,41 @@ async fn what_an_agent_of_a_module_takes_and_gives_is_known_there_as_here() {
     answer(&project, &service, &["agents", "drain", "finder"]).await;
     let finder = answer(&project, &service, &["agents", "show", "finder"]).await;
     assert!(finder.contains("output       as the module says"), "{finder}");
+    assert_eq!(service.stop().await, 0);
+}
+
+/// The record of a run that has ended, and that answers a call of `parent`, if it is below one.
+fn ended(id: &str, parent: Option<&str>) -> String {
+    let parent = parent.map(|run| json!({ "run_id": run, "tool_call_id": "c1", "path": "talker" }));
+    let accepted = json!({
+        "run_id": id, "seq": 1, "attempt": 0, "at": 1, "event": "accepted", "agent": "talker",
+        "prompt": "hi", "terms": { "parent": parent },
+    });
+    let cancelled = json!({
+        "run_id": id, "seq": 2, "attempt": 1, "at": 2, "event": "cancelled", "reason": "enough",
+    });
+    format!("{accepted}\n{cancelled}\n")
+}
+
+#[tokio::test]
+async fn runs_below_another_one_are_passed_over_without_being_read() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let above = ended("old-above", None);
+    // Ids give the order of runs of one moment.
+    let below = (0..12).map(|n| ended(&format!("old-below-{n}"), Some("old-above")));
+    for record in std::iter::once(above).chain(below) {
+        import(&project, &[], &record, 0).await;
+    }
+    let here = run(&project, &["runs", "--limit", "1"]).await;
+    assert!(here.1.contains("old-above") && !here.1.contains("old-below"), "{here:?}");
+    let service = Service::start(&project, &[]).await;
+    let link = Link::to(&service.address).await;
+    let there = run(&project, &["--url", &link.url(""), "runs", "--limit", "1"]).await;
+    assert_eq!(there.1, here.1);
+    let heads = link.heads();
+    assert!(!heads.is_empty() && heads.len() < 5, "{heads:?}");
+    assert!(heads.iter().all(|head| !head.contains("/events")), "{heads:?}");
+    drop(link);
     assert_eq!(service.stop().await, 0);
 }
