@@ -1,5 +1,7 @@
 //! `axon serve`: the agents over HTTP, until a signal ends it.
 
+mod descriptors;
+
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -35,8 +37,10 @@ const TIDIED: u64 = 1000;
 /// Serves until a signal ends it.
 pub(crate) async fn run(args: ServeArgs, mut session: Session) -> Result<Exit, Report> {
     let settings = session.settings()?;
-    let Settled { listen: at, metrics_listen, config } = settle(&args, &settings.serve, &session)?;
+    let Settled { listen: at, metrics_listen, mut config } =
+        settle(&args, &settings.serve, &session)?;
     config.check()?;
+    config.limits = fitting(config.limits);
     let page = page(&args, &session)?;
     let keep = settings.store.keep_runs;
     let definitions = session.definitions();
@@ -210,6 +214,20 @@ fn of_file(file: &ServeSettings) -> ServerConfig {
         limits,
         ..ServerConfig::default()
     }
+}
+
+/// Makes room for the connections that are taken, and takes no more than there is room for.
+fn fitting(limits: Limits) -> Limits {
+    let files = descriptors::raise();
+    let fitting = descriptors::fit(limits, files);
+    if fitting != limits {
+        terminal::say(&format!(
+            "at most {} connections and {} streams at once: this process may open {files} files \
+             (ulimit -n)",
+            fitting.connections, fitting.streams
+        ));
+    }
+    fitting
 }
 
 /// Reads the page that is served beside the routes, if there is one.

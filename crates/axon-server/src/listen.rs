@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use self::patient::Patient;
 use crate::config::Limits;
@@ -24,6 +25,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// How long nothing is accepted after the process could take no connection, mostly for want of file
 /// descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told that no connection can be accepted, as long as that lasts.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The connections of a server.
 pub(crate) struct Connections {
@@ -42,6 +46,7 @@ impl Connections {
     /// Accepts connections, as long as the listener is good for it. Beyond their limit clients wait
     /// in the listener's own line.
     pub(crate) async fn accept(&self, listener: TcpListener) -> io::Error {
+        let mut told: Option<Instant> = None;
         loop {
             let Ok(place) = self.places.clone().acquire_owned().await else {
                 return io::Error::other("nothing is accepted any more");
@@ -51,7 +56,10 @@ impl Connections {
                 Err(error) if is_of_client(&error) => {}
                 Err(error) if is_of_listener(&error) => return error,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                        tracing::warn!(%error, "connections cannot be accepted");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// Returns the routes, with their guards, to be mounted in a service. The limits of connections
-    /// are the business of its own listener then.
+    /// are the business of its own listener then, and [`Server::end`] ends what is served.
     #[must_use = "a router does nothing until it is served"]
     pub fn router(&self) -> Router {
         let shared = self.shared.clone();
@@ -188,6 +188,29 @@ impl Server {
         self.shared.enter(Phase::Draining);
     }
 
+    /// Ends what is served, wherever the router is mounted: takes no new runs, lets those under way
+    /// finish, at most for [`Limits::drain`], answers who waits, ends the runtime, and then the
+    /// streams. A service with a listener of its own closes that when this is done:
+    ///
+    /// ```no_run
+    /// # async fn example(
+    /// #     server: axon_server::Server, listener: tokio::net::TcpListener, signal: impl Future + Send + 'static,
+    /// # ) -> std::io::Result<()> {
+    /// let app: axum::Router = axum::Router::new().nest("/agents", server.router());
+    /// let ending = async move {
+    ///     signal.await;
+    ///     server.end().await;
+    /// };
+    /// axum::serve(listener, app).with_graceful_shutdown(ending).await
+    /// # }
+    /// ```
+    pub async fn end(&self) -> Ended {
+        self.drain();
+        let stopped = self.shared.runtime.drain(self.shared.settings.limits.drain).await;
+        self.shared.enter(Phase::Closing);
+        Ended { stopped }
+    }
+
     /// Serves at `listener` until `shutdown` resolves. Then it takes no new runs, lets those under
     /// way finish, at most for [`Limits::drain`], answers who waits, and ends the runtime.
     ///
@@ -203,10 +226,7 @@ impl Server {
         let accepting = connections.accept(listener);
         let ending = async {
             shutdown.await;
-            self.drain();
-            let stopped = self.shared.runtime.drain(self.shared.settings.limits.drain).await;
-            self.shared.enter(Phase::Closing);
-            Ended { stopped }
+            self.end().await
         };
         let ended = tokio::select! {
             failed = accepting => return Err(failed),

@@ -2,7 +2,7 @@
 //! metrics for both, and one log.
 
 use axon_runtime::{Refusal, Runtime};
-use axon_server::{BuildError, ConfigError, PrometheusBuilder, PrometheusHandle, Server};
+use axon_server::{BuildError, PrometheusBuilder, PrometheusHandle, Server};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use metrics::{counter, describe_counter};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// How often customers asked for advice, and whether they got any.
 const QUESTIONS: &str = "bank_questions_total";
@@ -23,17 +24,27 @@ pub fn recorder() -> Result<PrometheusBuilder, BuildError> {
     Ok(axon_server::prometheus()?.add_global_label("service", "bank"))
 }
 
-/// Returns the bank's app.
+/// Serves the bank's app until `closing` resolves and what is under way then has ended.
 ///
 /// # Errors
 ///
-/// [`ConfigError`], which these settings never give.
-pub fn app(runtime: Runtime, recorder: PrometheusHandle) -> Result<Router, ConfigError> {
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    runtime: Runtime,
+    recorder: PrometheusHandle,
+    closing: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
     describe_counter!(QUESTIONS, "Questions of customers, by what came of them.");
-    let axon = Server::builder(runtime.clone()).build()?.router();
+    let axon = Server::builder(runtime.clone()).build()?;
     let scraped = get(async move || axon_server::render(&recorder));
     let own = Router::new().route("/advice", post(advise)).route("/metrics", scraped);
-    Ok(own.with_state(runtime).nest("/axon", axon))
+    let app = own.with_state(runtime).nest("/axon", axon.router());
+    let ending = async move {
+        closing.await;
+        axon.end().await;
+    };
+    Ok(axum::serve(listener, app).with_graceful_shutdown(ending).await?)
 }
 
 /// What a customer asks.

@@ -9,11 +9,10 @@
 //!
 //! Without `AXON_MODEL` the model only plays one.
 
-use std::time::Duration;
-
 use axon_runtime::Runtime;
-use metrics_service::{app, recorder};
+use metrics_service::{recorder, serve};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -24,11 +23,14 @@ async fn main() -> anyhow::Result<()> {
     let recorder = recorder()?.install_recorder()?;
     tokio::spawn(axon_server::upkeep(recorder.clone()));
     let runtime = Runtime::builder().agents_dir("agents").allow_offline().start().await?;
-    let app = app(runtime.clone(), recorder)?;
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     tracing::info!(address = %listener.local_addr()?, "the bank is open");
-    let closing = async { drop(tokio::signal::ctrl_c().await) };
-    axum::serve(listener, app).with_graceful_shutdown(closing).await?;
-    runtime.drain(Duration::from_secs(30)).await;
-    Ok(())
+    let mut terminated = signal(SignalKind::terminate())?;
+    let closing = async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+    };
+    serve(listener, runtime, recorder, closing).await
 }

@@ -7,7 +7,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use crate::command_line::axon;
-use crate::support::{Project, left_out, program, repository};
+use crate::support::{Project, lacks, program, repository};
 
 fn text(file: &str) -> String {
     std::fs::read_to_string(repository().join("examples/deploy").join(file)).unwrap()
@@ -140,7 +140,7 @@ async fn the_unit_runs_what_the_binary_takes_and_leaves_it_the_time_it_needs() {
     assert_eq!(value(&unit, "KillMode"), "mixed");
     assert!(seconds(value(&unit, "TimeoutStopSec")) > seconds(option(words, "--drain")));
     let Some(verifier) = program("systemd-analyze") else {
-        return left_out("there is no systemd-analyze (Debian: systemd)");
+        return lacks("there is no systemd-analyze (Debian: systemd)");
     };
     let unit = unit.replace(binary, env!("CARGO_BIN_EXE_axon-under-test"));
     project.write("axon.service", &unit);

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use axon_runtime::Runtime;
-use metrics_service::{app, recorder};
+use metrics_service::{recorder, serve};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::support::{PATIENCE, Project, repository};
 
@@ -49,10 +50,9 @@ async fn a_service_shows_its_own_metrics_and_those_of_its_agents_and_keeps_its_l
     let runtime: Runtime = project.runtime().agent(agent.unwrap()).start().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn({
-        let app = app(runtime.clone(), shown).unwrap();
-        async move { axum::serve(listener, app).await }
-    });
+    let (close, closes) = oneshot::channel::<()>();
+    let closing = async { drop(closes.await) };
+    let serving = tokio::spawn(serve(listener, runtime, shown, closing));
 
     let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
     let ask = async |customer: u32| {
@@ -90,6 +90,9 @@ async fn a_service_shows_its_own_metrics_and_those_of_its_agents_and_keeps_its_l
     assert!(messages.contains(&"a customer asked".into()), "{log}");
     assert!(messages.contains(&"runner is up".into()), "{log}");
     assert!(!log.contains("What is my balance"), "{log}");
-    serving.abort();
-    runtime.shutdown().await;
+    // Whoever watches is no reason not to end.
+    let watched = client.get(format!("http://{address}/axon/v1/events")).send().await.unwrap();
+    close.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends").unwrap().unwrap();
+    assert_eq!(watched.status(), StatusCode::OK);
 }

@@ -4,6 +4,7 @@ mod agents;
 mod browser;
 mod chat;
 mod client;
+mod curl;
 mod document;
 mod embedded;
 mod ending;

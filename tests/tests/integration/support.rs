@@ -94,6 +94,12 @@ pub(crate) fn left_out(why: &str) {
     eprintln!("left out: {why}");
 }
 
+/// Says that a test is left out for want of a program. CI lacks none: `.ci/run` sees to it.
+pub(crate) fn lacks(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    left_out(why);
+}
+
 /// Finds a program on the PATH.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -31,11 +32,46 @@ pub struct ExpressionError {
     pub message: String,
 }
 
+/// A text that was compiled once, and is worked out as often as it takes. It is the text as it was
+/// written.
+pub struct Compiled<T> {
+    source: Arc<str>,
+    program: Arc<T>,
+}
+
+impl<T> fmt::Debug for Compiled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.source, f)
+    }
+}
+
+impl<T> Clone for Compiled<T> {
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), program: self.program.clone() }
+    }
+}
+
+impl<T> Deref for Compiled<T> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.source
+    }
+}
+
+impl<T> PartialEq for Compiled<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl<T> Eq for Compiled<T> {}
+
 /// A value that is worked out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Expression {
     /// An expression of minijinja.
-    Text(Arc<str>),
+    Text(Compiled<minijinja::Expression<'static, 'static>>),
     /// A Rust function of the service, which gets what came before.
     Code(PromptName),
 }
@@ -43,8 +79,8 @@ pub enum Expression {
 /// A text that is worked out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TextTemplate {
-    /// A template of minijinja.
-    Text(Arc<str>),
+    /// A template of minijinja, the only one of its environment.
+    Text(Compiled<Environment<'static>>),
     /// A Rust function of the service, which gets what came before.
     Code(PromptName),
 }
@@ -73,8 +109,9 @@ impl Expression {
     /// [`ExpressionError`] if it does not parse.
     pub fn new(source: impl Into<Arc<str>>) -> Result<Self, ExpressionError> {
         let source = source.into();
-        environment().compile_expression(&source).map_err(|error| failed(&source, &error))?;
-        Ok(Self::Text(source))
+        let compiled = environment().compile_expression_owned(source.to_string());
+        let program = Arc::new(compiled.map_err(|error| failed(&source, &error))?);
+        Ok(Self::Text(Compiled { source, program }))
     }
 
     /// Returns the Rust function that it is, if it is one.
@@ -87,9 +124,8 @@ impl Expression {
     /// `plan.queries`. None of a Rust function is known.
     #[must_use]
     pub fn uses(&self) -> Vec<String> {
-        let Self::Text(source) = self else { return Vec::new() };
-        let compiled = environment().compile_expression(source);
-        sorted(compiled.map(|compiled| compiled.undeclared_variables(true)).unwrap_or_default())
+        let Self::Text(text) = self else { return Vec::new() };
+        sorted(text.program.undeclared_variables(true))
     }
 
     /// Returns whether it holds, where that is the same whatever it is asked of.
@@ -102,8 +138,7 @@ impl Expression {
         match self {
             Self::Code(name) => scope.call(name),
             Self::Text(source) => {
-                let compiled = environment().compile_expression(source);
-                let value = compiled.and_then(|compiled| compiled.eval(scope.values()));
+                let value = source.program.eval(scope.values());
                 let value = value.map_err(|error| failed(source, &error))?;
                 if value.is_undefined() {
                     let message = "what it takes is not there".to_owned();
@@ -120,16 +155,12 @@ impl Expression {
     pub(super) fn holds(&self, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
         match self {
             Self::Code(name) => scope.call(name).map(|value| value == Value::Bool(true)),
-            Self::Text(source) => {
-                let compiled = environment().compile_expression(source);
-                let value = compiled.and_then(|compiled| compiled.eval(scope.values()));
-                match value {
-                    Ok(value) => Ok(value.is_true()),
-                    // Nothing holds of what is not there, whatever a message is like.
-                    Err(error) if error.kind() == ErrorKind::UndefinedError => Ok(false),
-                    Err(error) => Err(failed(source, &error)),
-                }
-            }
+            Self::Text(source) => match source.program.eval(scope.values()) {
+                Ok(value) => Ok(value.is_true()),
+                // Nothing holds of what is not there, whatever a message is like.
+                Err(error) if error.kind() == ErrorKind::UndefinedError => Ok(false),
+                Err(error) => Err(failed(source, &error)),
+            },
         }
     }
 }
@@ -142,10 +173,10 @@ impl TextTemplate {
     /// [`ExpressionError`] if it does not parse.
     pub fn new(source: impl Into<Arc<str>>) -> Result<Self, ExpressionError> {
         let source = source.into();
-        environment()
-            .template_from_named_str(NAME, &source)
+        let mut own = environment().clone();
+        own.add_template_owned(NAME, source.to_string())
             .map_err(|error| failed(&source, &error))?;
-        Ok(Self::Text(source))
+        Ok(Self::Text(Compiled { source, program: Arc::new(own) }))
     }
 
     /// Returns the Rust function that it is, if it is one.
@@ -158,7 +189,7 @@ impl TextTemplate {
     #[must_use]
     pub fn uses(&self) -> Vec<String> {
         let Self::Text(source) = self else { return Vec::new() };
-        let parsed = environment().template_from_named_str(NAME, source);
+        let parsed = source.program.get_template(NAME);
         let names = parsed.map(|parsed| parsed.undeclared_variables(true)).unwrap_or_default();
         sorted(names.into_iter().filter(|name| !sets(source, name)).collect())
     }
@@ -168,9 +199,10 @@ impl TextTemplate {
             Self::Code(name) => return scope.call(name).map(as_text),
             Self::Text(source) => (
                 source,
-                environment()
-                    .template_from_named_str(NAME, source)
-                    .and_then(|parsed| parsed.render(scope.values())),
+                source
+                    .program
+                    .get_template(NAME)
+                    .and_then(|template| template.render(scope.values())),
             ),
         };
         let text = text.map_err(|error| failed(source, &error))?;
@@ -221,8 +253,8 @@ impl Given {
     #[must_use]
     pub fn written(&self) -> Value {
         match self {
-            Self::Text(TextTemplate::Text(source)) => source.as_ref().into(),
-            Self::Value(Expression::Text(source)) => format!("{{{{ {source} }}}}").into(),
+            Self::Text(TextTemplate::Text(source)) => source.deref().into(),
+            Self::Value(Expression::Text(source)) => format!("{{{{ {} }}}}", &**source).into(),
             Self::Text(TextTemplate::Code(name)) | Self::Value(Expression::Code(name)) => {
                 name.as_str().into()
             }
@@ -260,7 +292,7 @@ impl fmt::Debug for Expression {
 impl fmt::Debug for TextTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(source) => write!(f, "{source:?}"),
+            Self::Text(source) => fmt::Debug::fmt(source, f),
             Self::Code(name) => write!(f, "rust {name}"),
         }
     }

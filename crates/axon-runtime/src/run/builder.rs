@@ -7,7 +7,7 @@ use std::time::Duration;
 use axon_kernel::budget::Allowance;
 use axon_kernel::event::{Accepted, Parent, RunTerms, millis};
 use axon_kernel::flow::Message;
-use axon_kernel::ids::{ConversationId, RunId};
+use axon_kernel::ids::{ConversationId, MessageId, RunId};
 use axon_kernel::json::{MAX_PROMPT_BYTES, RawJson};
 use axon_kernel::metric;
 use axon_kernel::run::RunState;
@@ -362,7 +362,8 @@ impl RunBuilder {
         if !live.is_of(self.agent.name()) {
             return None;
         }
-        let taken = live.steer(self.request.prompt.clone());
+        let message_id = MessageId::new(self.run_id.as_str());
+        let taken = live.steer(message_id, self.request.prompt.clone());
         tokio::time::timeout(self.request.timeout, taken).await.ok()?.ok()?;
         Some(RunHandle::new(live, self.agent.services.clone(), true))
     }

@@ -325,7 +325,7 @@ impl Driver {
     }
 
     /// Hands a message on to the one that is at work, if it is one.
-    fn pass_on(&self, Steer { content, mut taken }: Steer) {
+    fn pass_on(&self, Steer { message_id, content, mut taken }: Steer) {
         let mut under_way = self.delegated.values();
         let (Some(handed), None) = (under_way.next(), under_way.next()) else {
             // Whoever asked may have gone.
@@ -337,7 +337,7 @@ impl Driver {
         tokio::spawn(async move {
             let telling = async {
                 match runs.find(&run).await {
-                    Some(live) => live.steer(content).await.is_ok(),
+                    Some(live) => live.steer(message_id, content).await.is_ok(),
                     None => false,
                 }
             };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axon_kernel::event::{Cancelled, Resolution, RunEvent};
-use axon_kernel::ids::{RunId, ToolCallId};
+use axon_kernel::ids::{MessageId, RunId, ToolCallId};
 use axon_kernel::json::RawJson;
 use axon_kernel::spec::AgentName;
 use axon_kernel::store::StoreError;
@@ -56,6 +56,8 @@ impl Cancel {
 /// A message for a run under way.
 #[derive(Debug)]
 pub(crate) struct Steer {
+    /// Its identity: a message that the run has taken already is not taken again.
+    pub(crate) message_id: MessageId,
     pub(crate) content: RawJson,
     /// Tells whether the run took it.
     pub(crate) taken: oneshot::Sender<bool>,
@@ -121,9 +123,13 @@ impl LiveRun {
     }
 
     /// Hands `content` to the run, which tells its model with the next request.
-    pub(crate) async fn steer(&self, content: RawJson) -> Result<(), SteerError> {
+    pub(crate) async fn steer(
+        &self,
+        message_id: MessageId,
+        content: RawJson,
+    ) -> Result<(), SteerError> {
         let (taken, answer) = oneshot::channel();
-        let sent = self.steer.send(Steer { content, taken }).await;
+        let sent = self.steer.send(Steer { message_id, content, taken }).await;
         sent.map_err(|_over| SteerError::Over)?;
         match answer.await {
             Ok(true) => Ok(()),
@@ -188,7 +194,8 @@ impl RunHandle {
     ///
     /// [`SteerError::Over`] if the run takes no message any more. Nothing was told then.
     pub async fn steer(&self, message: impl Into<Prompt>) -> Result<(), SteerError> {
-        self.live.steer(message.into().0).await
+        let message_id = MessageId::new(uuid::Uuid::now_v7().to_string());
+        self.live.steer(message_id, message.into().0).await
     }
 
     /// Cancels the run; it still ends with its one terminal event.

@@ -25,6 +25,10 @@ impl Messages {
         Self { untold, told }
     }
 
+    fn has(&self, id: &MessageId) -> bool {
+        self.told.iter().chain(&self.untold).any(|message| message.message_id == *id)
+    }
+
     /// Notes which messages a checkpoint has.
     pub(super) fn delivered(&mut self, ids: &[MessageId]) {
         let known = |message: &mut Steered| ids.contains(&message.message_id);
@@ -47,8 +51,12 @@ impl Driver {
             // Its sender was told that it did not arrive, or asked no longer.
             return Ok(());
         }
-        let message_id = MessageId::new(uuid::Uuid::now_v7().to_string());
-        let message = Steered { message_id, content: steer.content };
+        if self.messages.has(&steer.message_id) {
+            // Whoever asked may have gone.
+            let _gone = steer.taken.send(true);
+            return Ok(());
+        }
+        let message = Steered { message_id: steer.message_id, content: steer.content };
         let sent = lease.client().message(self.log().run_id(), &self.message(&message)).await;
         let taken = !matches!(sent, Err(RequestError::Refused { .. }));
         if taken {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::support::{PATIENCE, left_out, program};
+use crate::support::{PATIENCE, lacks, program};
 
 /// By this WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -42,7 +42,7 @@ impl Browser {
     pub(super) async fn open() -> Option<Self> {
         let programs = program("chromium").zip(program("chromedriver"));
         let Some((chromium, driver)) = programs else {
-            left_out("there is no chromium with its chromedriver (Debian: chromium-driver)");
+            lacks("there is no chromium with its chromedriver (Debian: chromium-driver)");
             return None;
         };
         let data = tempfile::Builder::new().prefix("axon-browser-").tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! The server inside a service of one's own: its router, its limits, its end.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axon_runtime::{Pipeline, Runtime, RuntimeBuilder};
@@ -75,11 +76,37 @@ async fn beyond_their_limit_streams_are_refused_and_connections_wait() {
     .await;
     drop(second);
     // All places are taken by connections that say nothing; whoever comes next is served later.
-    let idle = join_all((0..3).map(|_| TcpStream::connect(&served.address))).await;
-    let health = tokio::spawn(client.get(served.url("/healthz")).send());
-    drop(idle);
-    assert_eq!(health.await.unwrap().unwrap().status(), StatusCode::OK);
+    // The client's own are closed first.
+    drop(client);
+    let client = self::client();
+    let mut idle = join_all((0..3).map(|_| TcpStream::connect(&served.address))).await;
+    let mut health = pin!(client.get(served.url("/healthz")).send());
+    let early = tokio::time::timeout(Duration::from_millis(200), health.as_mut()).await;
+    assert!(early.is_err(), "it came behind them, and was answered");
+    drop(idle.pop());
+    assert_eq!(health.await.unwrap().status(), StatusCode::OK);
     assert_eq!(served.end().await, Ended { stopped: 0 });
+}
+
+#[tokio::test]
+async fn whoever_sends_half_a_request_is_not_waited_for() {
+    let short = Duration::from_millis(100);
+    let limits = Limits { head_timeout: short, body_timeout: short, ..Limits::default() };
+    let served = Embedded::new(talker(), limits).await;
+    let half_a_body = "POST /v1/agents/talker/runs HTTP/1.1\r\nHost: localhost\r\n\
+                       Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\"";
+    let half_a_head = "POST /v1/agents/talker/runs HTTP/1.1\r\nHost: loc";
+    for (half, answer) in [(half_a_body, "HTTP/1.1 408 "), (half_a_head, "")] {
+        let mut client = TcpStream::connect(&served.address).await.unwrap();
+        client.write_all(half.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, client.read_to_end(&mut said)).await;
+        closed.expect("the connection is closed").unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with(answer), "{half}: {said}");
+    }
+    assert_eq!(sent(client().get(served.url("/v1/runs"))).await.2, json!({ "runs": [] }));
+    served.end().await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::service::{Service, Stream, ok, sent};
 use super::{talker, write_agent};
-use crate::support::{PATIENCE, Project, left_out, program, python_tool, repository, until};
+use crate::support::{PATIENCE, Project, lacks, program, python_tool, repository, until};
 
 /// Asks with OpenAI's client in every way, and prints what it got as JSON.
 const CLIENT: &str = r#"
@@ -135,7 +135,7 @@ async fn openais_own_python_client_asks_agents_as_its_models() {
 #[tokio::test]
 async fn openais_own_javascript_client_asks_agents_as_its_models() {
     let (Some(node), Some(npm)) = (program("node"), program("npm")) else {
-        return left_out("there is no node with npm (Debian: nodejs, npm)");
+        return lacks("there is no node with npm (Debian: nodejs, npm)");
     };
     asked_by(async |project, service| {
         let room = project.path().join("javascript");

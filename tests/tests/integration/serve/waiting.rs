@@ -1,6 +1,6 @@
 //! Runs that wait for a person, who decides over HTTP, and runs that are told more.
 
-use axon_kernel::spec::{AgentSpec, Effect};
+use axon_kernel::spec::{AgentSpec, Effect, WhenBusy};
 use axon_test::scripted_runner::{Death, Life, RunnerScript, Step, When};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -97,6 +97,31 @@ async fn a_call_that_may_have_taken_effect_is_resolved() {
     assert_eq!(ok(resolve(verdict)).await["resumed"], true);
     until("the run goes on", async || service.run(&run).await["answer"]["output"] == "settled")
         .await;
+}
+
+#[tokio::test]
+async fn a_prompt_with_a_key_goes_into_the_turn_under_way_once() {
+    let project = Project::new();
+    write_agent(&project, "talker", super::talker(), |spec| {
+        spec.conversation.when_busy = WhenBusy::Steer;
+    });
+    let service = Service::start(&project, &[]).await;
+    let ask = |prompt: &str| {
+        let body = json!({ "prompt": prompt, "conversation_id": "c" });
+        service.post("/v1/agents/talker/runs", &body)
+    };
+    let mut turn = Stream::open(ask("hang")).await;
+    let run = id_of(&turn.until("text_delta").await[0].data);
+    for _ in 0..2 {
+        let more = ask("and more").header("Idempotency-Key", "k").header("Prefer", "respond-async");
+        assert_eq!(id_of(&ok(more).await), run);
+    }
+    assert_eq!(sent(service.delete(&format!("/v1/runs/{run}"))).await.0, StatusCode::ACCEPTED);
+    let told = turn.rest().await;
+    assert_eq!(names(&told).iter().filter(|name| **name == "steered").count(), 1, "{told:?}");
+    // Its turn is over, and the message is still on its record.
+    let more = ask("and more").header("Idempotency-Key", "k");
+    assert_eq!(id_of(&ok(more).await), run);
 }
 
 #[tokio::test]
