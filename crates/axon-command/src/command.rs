@@ -15,7 +15,7 @@ use crate::suggestion;
 use crate::telemetry::Telemetry;
 use crate::{
     agents, chat, completions, decide, doctor, env, graph, logging, new, run, runner, runs, schema,
-    serve, stubs, tool, tree, validate,
+    serve, stubs, terminal, tool, tree, validate,
 };
 
 /// Runs the stock command line, whose agents are folders.
@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
 /// ```
 #[must_use]
 pub fn main_with(builder: RuntimeBuilder) -> ExitCode {
+    let _flush = terminal::Flush;
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -32,6 +32,10 @@ const QUIET: &str =
 /// What a service logs, whose operator has no other lines to read.
 const SERVICE: &str = "info";
 
+/// What Axon itself does, in detail. Python says more only to who asks for it by its target: libraries
+/// log what models are asked.
+const DETAILED: &str = "info,axon=debug,axon::python=info";
+
 /// For what the log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {
@@ -61,8 +65,8 @@ pub(crate) fn start(args: &GlobalArgs, audience: Audience, host: &Host) -> Resul
         let level = match (args.verbose, audience) {
             (0, Audience::Caller) => QUIET,
             (0, Audience::Operator) => SERVICE,
-            (1, _) => "info",
-            (2, _) => "info,axon_kernel=debug,axon_runner=debug,axon_runtime=debug,axon=debug",
+            (1, Audience::Caller) => "info",
+            (1, Audience::Operator) | (2, _) => DETAILED,
             _ => "trace",
         };
         level.to_owned()
@@ -79,6 +83,10 @@ pub(crate) fn start(args: &GlobalArgs, audience: Audience, host: &Host) -> Resul
         }),
     };
     if audience == Audience::Operator {
+        terminal::wait_for_nobody(move |lines| {
+            let told = Record::new(Level::WARN, "lines of the log were dropped: nobody read them");
+            told.with("lines", lines).line(style)
+        });
         std::panic::set_hook(Box::new(move |panic| tell_panic(panic, style)));
         if args.log == LogFormat::Json {
             terminal::speak_json();

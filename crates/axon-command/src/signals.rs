@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
 use crate::exit::Exit;
+use crate::terminal;
 
 /// The number of the signal for a file that reached its size limit, on Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
@@ -82,6 +83,7 @@ impl Signals {
                     continue;
                 }
                 if busy.swap(true, Ordering::SeqCst) || tell.try_send(signal).is_err() {
+                    terminal::flush();
                     // The runners end with their lifelines.
                     std::process::exit(signal.exit().code().into());
                 }

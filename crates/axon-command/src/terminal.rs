@@ -1,13 +1,18 @@
 //! What is written to the terminal: one place that knows whether a line is still open on stderr.
 
+mod outlet;
+
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
 use tracing::Level;
 
 use crate::logging::Record;
+use outlet::Outlet;
 
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -22,6 +27,53 @@ static OPEN_LINE: AtomicBool = AtomicBool::new(false);
 
 /// Whether everything that is said on stderr is a line of JSON, as the log is.
 static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Takes what is written to stderr where nobody may wait for whoever reads there.
+static OUTLET: OnceLock<Arc<Outlet>> = OnceLock::new();
+
+/// Waits for no reader of stderr from now on: what one who has stopped does not read is dropped, and
+/// then told in the line that `tell_dropped` makes.
+pub(crate) fn wait_for_nobody(tell_dropped: impl Fn(u64) -> String + Send + Sync + 'static) {
+    // Without a thread for it everything is written as it is anywhere else.
+    if let Ok(outlet) = Outlet::start(Box::new(tell_dropped)) {
+        let _first = OUTLET.set(outlet);
+    }
+}
+
+/// Sees to it, when it is dropped, that what was said is written before the process ends.
+#[derive(Debug)]
+#[must_use = "what was said is written when this is dropped"]
+pub(crate) struct Flush;
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until what was said is written; not for long.
+pub(crate) fn flush() {
+    if let Some(outlet) = OUTLET.get() {
+        outlet.flush();
+    }
+}
+
+/// Writes to stderr. Nobody may listen there, which is no reason to stop.
+fn write(text: Cow<'_, str>) {
+    if let Some(outlet) = OUTLET.get() {
+        return outlet.push(text.into_owned());
+    }
+    let mut stderr = io::stderr().lock();
+    let _unheard = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// Returns a text with its styles, where they can be seen.
+fn in_style(text: &str) -> Cow<'_, str> {
+    match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => anstream::adapter::strip_str(text).to_string().into(),
+        ColorChoice::Auto | ColorChoice::AlwaysAnsi | ColorChoice::Always => text.into(),
+    }
+}
 
 /// Says everything in lines of JSON from now on: who reads stderr is a program.
 pub(crate) fn speak_json() {
@@ -44,25 +96,24 @@ pub(crate) fn is_one_screen() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Writes a line to stderr. Nobody may listen there, which is no reason to stop.
+/// Writes a line to stderr.
 pub(crate) fn say(text: &str) {
     if speaks_json() {
         return log(&Record::new(Level::INFO, text).json_line());
     }
     close_line();
-    let _unheard = writeln!(anstream::stderr().lock(), "{text}");
+    write(format!("{}\n", in_style(text)).into());
 }
 
 /// Writes a line of the log, with its end, to stderr.
 pub(crate) fn log(line: &str) {
     close_line();
-    let _unheard = io::stderr().lock().write_all(line.as_bytes());
+    write(line.into());
 }
 
 /// Writes a part of a line to stderr.
 pub(crate) fn say_part(text: &str) {
-    let mut stderr = anstream::stderr().lock();
-    let _unheard = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    write(in_style(text));
     OPEN_LINE.store(!text.ends_with('\n'), Ordering::SeqCst);
 }
 
@@ -81,7 +132,7 @@ pub(crate) fn wipe() {
 /// Ends the line that is open on stderr, if one is.
 pub(crate) fn close_line() {
     if OPEN_LINE.swap(false, Ordering::SeqCst) {
-        let _unheard = writeln!(anstream::stderr().lock());
+        write("\n".into());
     }
 }
 

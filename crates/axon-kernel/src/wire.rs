@@ -17,7 +17,7 @@ pub use events::{
     Checkpointed, LogRecord, ModelAnswered, ModelRequested, OutputCheck, PartialOutput,
     RunnerEvent, ToolFinished, ToolRequested, ToolStarted, UnknownEvent,
 };
-pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, ReadyRecord};
+pub use launch::{ControlRecord, Launch, LaunchCallable, LaunchLimits, LogLevel, ReadyRecord};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest};
 pub use requests::{
     AttemptRequest, AttemptTrace, CONTENT_HEADER, ErrorBody, Health, MessagePriority,

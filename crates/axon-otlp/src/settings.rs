@@ -19,6 +19,15 @@ const ENDPOINT: &str = "http://localhost:4318";
 /// What spans are called after where nobody says it.
 const SERVICE: &str = "axon";
 
+/// Variables of the conventions that change nothing here.
+const PASSED_OVER: [&str; 5] = [
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+];
+
 /// Where spans are sent, and how. The SDK would read its process's variables; here those count that
 /// the caller knows, of which `.env` may be a part.
 #[derive(Clone)]
@@ -75,6 +84,15 @@ impl Variables<'_> {
         })
     }
 
+    /// Tells of what is asked for and not done.
+    fn tell_passed_over(&self) {
+        for variable in PASSED_OVER {
+            if self.of_traces(variable).is_some_and(|value| value != "none") {
+                tracing::warn!(variable, "is not heeded here, and passed over");
+            }
+        }
+    }
+
     fn milliseconds(&self, name: &str, default: u32) -> Duration {
         Duration::from_millis(self.number(name, default).into())
     }
@@ -101,6 +119,7 @@ impl Settings {
             Some(_) => return Err(wrong("OTEL_TRACES_EXPORTER", "is not `otlp` or `none`")),
         }
         let Some(endpoint) = endpoint(&variables, exporter.is_some())? else { return Ok(None) };
+        variables.tell_passed_over();
         let queue = variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048).min(65_536) as usize;
         let batch = variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512) as usize;
         Ok(Some(Self {

@@ -59,7 +59,10 @@ pub(crate) async fn relay_logs(mut control: Control, agent: String, source: logs
             Ok(ControlRecord::Ready(_) | ControlRecord::Failed { .. }) => {
                 tracing::warn!(agent, "the runner repeated its ready record");
             }
-            Err(garbage) => tracing::warn!(agent, garbage, "the runner wrote no control record"),
+            Err(garbage) => {
+                let garbage = &*source.redact(&garbage);
+                tracing::warn!(agent, garbage, "the runner wrote no control record");
+            }
         }
     }
 }

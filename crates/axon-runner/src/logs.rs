@@ -4,6 +4,7 @@
 //! What that costs is bounded: a long line is cut, and of many lines some are dropped and counted.
 
 mod flood;
+mod hidden;
 mod last_words;
 mod line;
 
@@ -13,20 +14,19 @@ use std::sync::Arc;
 use axon_kernel::ids::Generation;
 use axon_kernel::json::excerpt;
 use axon_kernel::metric;
-use axon_kernel::wire::{Launch, LogRecord};
+use axon_kernel::wire::{Launch, LogLevel, LogRecord};
 use tokio::io::{AsyncRead, BufReader};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::sleep_until;
 
 use crate::dump::StackDump;
 use flood::Flood;
+use hidden::Hidden;
+pub use hidden::Hiding;
 pub(crate) use last_words::LastWords;
 use line::Line;
 
 /// How much of an output is read at once: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
-
-/// The shortest value that is looked for; shorter ones would blot out ordinary words.
-const SECRET_BYTES: usize = 6;
 
 /// How much of a record is passed on, in bytes: its message, its logger's name, its fields.
 const MESSAGE_BYTES: usize = 16 * 1024;
@@ -38,7 +38,7 @@ const FIELDS_BYTES: usize = 64 * 1024;
 pub(crate) struct Source {
     agent: String,
     generation: Option<Generation>,
-    secrets: Arc<[String]>,
+    hidden: Arc<Hidden>,
     flood: Arc<Flood>,
 }
 
@@ -53,43 +53,83 @@ pub struct Speaker<'a> {
     pub run: Option<&'a str>,
 }
 
+/// Returns from which level on Python's records are wanted: as the subscriber of this thread says.
+#[must_use]
+pub fn wanted() -> LogLevel {
+    if tracing::enabled!(target: "axon::python", tracing::Level::DEBUG) {
+        LogLevel::Debug
+    } else {
+        LogLevel::Info
+    }
+}
+
 impl Source {
     /// The lines of the runner that is launched with `launch`.
     pub(crate) fn new(launch: &Launch) -> Self {
-        let values = launch.env.values().chain([&launch.token]);
-        // What is read comes line by line, and so do secrets of several lines.
-        let lines = values.flat_map(|value| value.lines().map(str::trim));
-        let secrets = lines.filter(|line| line.len() >= SECRET_BYTES).map(str::to_owned).collect();
         let (agent, generation) = (launch.agent.clone(), Some(launch.generation));
-        Self { agent, generation, secrets, flood: Arc::new(Flood::new()) }
+        let hidden = Arc::new(Hidden::of(launch));
+        Self { agent, generation, hidden, flood: Arc::new(Flood::new()) }
     }
 
     /// The lines of a process of ours that was given no secrets.
     pub(crate) fn plain(name: &str) -> Self {
         let (agent, flood) = (name.to_owned(), Arc::new(Flood::new()));
-        Self { agent, generation: None, secrets: [].into(), flood }
+        Self { agent, generation: None, hidden: Arc::default(), flood }
+    }
+
+    /// Keeps the secrets of a run out of all that is passed on from now on.
+    pub(crate) fn hide(&self, secrets: &[String]) -> Hiding {
+        self.hidden.also(secrets)
+    }
+
+    /// Returns `text` as it can be passed on.
+    pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.hidden.redact(text)
     }
 
     /// Returns whether a record of so many bytes may be passed on. One that may not is counted.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         let admits = self.flood.admits(bytes);
-        if !admits && self.flood.due().is_some_and(|due| due <= Instant::now()) {
-            self.tell_dropped();
+        if !admits {
+            self.count_dropped(1);
         }
         admits
     }
 
-    pub(crate) fn admits_record(&self, record: &LogRecord) -> bool {
+    /// Counts lines that are not passed on. They are told a little later, whatever else comes.
+    fn count_dropped(&self, lines: u64) {
+        let Some(due) = self.flood.count(lines) else { return };
+        let source = self.clone();
+        tokio::spawn(async move {
+            sleep_until(due).await;
+            source.tell_dropped();
+        });
+    }
+
+    /// Returns whether a record that came on a run's stream may be passed on. What was dropped before
+    /// it is counted; the record itself tells of that, if it is passed on.
+    pub(crate) fn admits_record_of_run(&self, record: &LogRecord) -> bool {
+        let admits = self.admits_record(record);
+        if admits {
+            self.meter_dropped(record.dropped_before);
+        } else {
+            self.count_dropped(record.dropped_before);
+        }
+        admits
+    }
+
+    fn admits_record(&self, record: &LogRecord) -> bool {
         let fields = record.fields.iter().map(|(name, value)| name.len() + value.to_string().len());
         self.admits(record.message.len() + fields.sum::<usize>())
     }
 
     /// Passes on a record that belongs to no run, if it may be passed on.
     pub(crate) fn log(&self, record: &LogRecord) {
+        self.count_dropped(record.dropped_before);
         if self.admits_record(record) {
             let (agent, generation) = (&*self.agent, self.generation);
             let speaker = Speaker { agent, generation, run: None };
-            log_record(speaker, record);
+            log_record(speaker, &self.hidden.redact_record(record));
         }
     }
 
@@ -97,22 +137,15 @@ impl Source {
         let lines = self.flood.take();
         if lines > 0 {
             let (agent, generation) = (self.agent.as_str(), self.generation.map(|number| number.0));
-            metrics::counter!(metric::DROPPED_LOG_LINES.name, "agent" => self.agent.clone())
-                .increment(lines);
+            self.meter_dropped(lines);
             tracing::warn!(target: "axon::runner", agent, generation, lines, "lines of this runner were dropped: it writes too many");
         }
     }
-}
 
-/// Blots secrets out.
-fn redact<'a>(line: &'a str, secrets: &[String]) -> Cow<'a, str> {
-    let mut line = Cow::Borrowed(line);
-    for secret in secrets {
-        if line.contains(secret) {
-            line = Cow::Owned(line.replace(secret, "[redacted]"));
-        }
+    fn meter_dropped(&self, lines: u64) {
+        metrics::counter!(metric::DROPPED_LOG_LINES.name, "agent" => self.agent.clone())
+            .increment(lines);
     }
-    line
 }
 
 /// Shows the agent only.
@@ -141,21 +174,10 @@ pub(crate) async fn relay(pipe: impl AsyncRead + Unpin, source: Source, output: 
     let mut reader = BufReader::with_capacity(READ_BYTES, pipe);
     let mut line = Line::default();
     if let Output::Stderr(stderr) = &output {
-        stderr.last_words.hide(source.secrets.clone());
+        stderr.last_words.hide(source.hidden.clone());
     }
     loop {
-        let read = line.read(&mut reader);
-        let read = match source.flood.due() {
-            None => read.await,
-            Some(due) => match timeout_at(due, read).await {
-                Ok(read) => read,
-                Err(_quiet) => {
-                    source.tell_dropped();
-                    continue;
-                }
-            },
-        };
-        match read {
+        match line.read(&mut reader).await {
             Ok(true) => pass_on(&line, &source, &output),
             Ok(false) | Err(_) => return source.tell_dropped(),
         }
@@ -174,7 +196,7 @@ fn pass_on(line: &Line, source: &Source, output: &Output) {
         return;
     }
     let text = line.text();
-    let text = &*redact(&text, &source.secrets);
+    let text = &*source.redact(&text);
     let (agent, generation) = (source.agent.as_str(), source.generation.map(|number| number.0));
     match output {
         Output::Stdout => tracing::info!(target: "axon::runner", agent, generation, stdout = text),
@@ -189,7 +211,7 @@ fn pass_on(line: &Line, source: &Source, output: &Output) {
 pub(crate) fn log_record(speaker: Speaker<'_>, record: &LogRecord) {
     let Speaker { agent, generation, run } = speaker;
     let generation = generation.map(|number| number.0);
-    let LogRecord { level, logger, message, fields } = record;
+    let LogRecord { level, logger, message, fields, dropped_before: _ } = record;
     let (logger, message) = (excerpt(logger, LOGGER_BYTES), excerpt(message, MESSAGE_BYTES));
     let fields = (!fields.is_empty()).then(|| bounded(fields));
     let fields = fields.as_deref();
@@ -222,12 +244,18 @@ fn bounded(fields: &serde_json::Map<String, serde_json::Value>) -> String {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
 
     fn source() -> Source {
-        let secrets = ["sk-secret".to_owned(), "token-1".to_owned()];
-        let (agent, flood) = ("a".to_owned(), Arc::new(Flood::new()));
-        Source { agent, generation: None, secrets: secrets.into(), flood }
+        let (token, env) = ("token-1", json!({ "KEY": "sk-secret" }));
+        let limits = json!({ "attempts": 1, "body_bytes": 1, "event_bytes": 1, "json_depth": 1 });
+        let launch = json!({
+            "type": "launch", "protocol": 1, "generation": 1, "token": token, "agent": "a",
+            "path": [], "callables": [], "env": env, "limits": limits,
+        });
+        Source::new(&serde_json::from_value(launch).unwrap())
     }
 
     #[tokio::test]
@@ -250,14 +278,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn drops_are_told_although_nothing_more_is_written() {
-        let (source, (mut end, pipe)) = (source(), tokio::io::duplex(1 << 20));
-        let relaying = tokio::spawn(relay(pipe, source.clone(), Output::Stdout));
-        let text = "a line\n".repeat(3_000);
-        tokio::io::AsyncWriteExt::write_all(&mut end, text.as_bytes()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(999)).await;
-        assert!(source.flood.due().is_some());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        assert_eq!(source.flood.due(), None);
-        relaying.abort();
+        let source = source();
+        let record = json!({ "level": "info", "message": "a record", "dropped_before": 7 });
+        let record = serde_json::from_value(record).unwrap();
+        (0..2_001).for_each(|_| source.log(&record));
+        tokio::time::sleep(Duration::from_millis(1_001)).await;
+        assert_eq!(source.flood.take(), 0, "all is told");
     }
 }

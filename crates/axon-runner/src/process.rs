@@ -86,9 +86,15 @@ impl Runner {
     /// Logs a record that came on the stream of an attempt, if it may be: of too many some are
     /// dropped, and counted.
     pub fn log(&self, speaker: logs::Speaker<'_>, record: &LogRecord) {
-        if self.source.admits_record(record) {
+        if self.source.admits_record_of_run(record) {
             logs::log_record(speaker, record);
         }
+    }
+
+    /// Keeps the secrets of a run out of what the runner prints, and logs on no run's behalf, from now
+    /// on. Only those of the last runs that have left are still kept out.
+    pub fn hide(&self, secrets: &[String]) -> logs::Hiding {
+        self.source.hide(secrets)
     }
 
     /// Returns the process id, which is also the id of its process group. That of one elsewhere is

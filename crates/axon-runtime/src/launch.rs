@@ -365,6 +365,7 @@ impl Launcher {
     async fn plan(&self, generation: Generation) -> LaunchPlan {
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let mut launch = Launch::new(&self.spec, generation, token);
+        launch.log_level = axon_runner::logs::wanted();
         launch.path = self.path.iter().map(|path| path.display().to_string()).collect();
         launch.package = self.package();
         launch.env = self.variables();

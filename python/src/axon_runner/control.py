@@ -27,6 +27,8 @@ class Control:
         self._socket.setblocking(True)
         self._lock = threading.Lock()
         self._records: queue.Queue[dict[str, Any]] = queue.Queue(_QUEUED_RECORDS)
+        # Reentrant: a finaliser may log while this thread holds it.
+        self._counting = threading.RLock()
         self._dropped = 0
         self._writer: threading.Thread | None = None
 
@@ -57,19 +59,17 @@ class Control:
                 os.write(_STDERR, told.encode() + line)
 
     def send(self, record: dict[str, Any]) -> None:
-        """Queues `record`; drops it when the queue is full."""
+        """Queues `record`; drops it when the queue is full, which a later record tells."""
         if self._writer is None:
             with self._lock:
                 if self._writer is None:
                     self._writer = threading.Thread(target=self._write, daemon=True)
                     self._writer.start()
-        if self._dropped:
-            record = {**record, "dropped_before": self._dropped}
-        try:
-            self._records.put_nowait(record)
-            self._dropped = 0
-        except queue.Full:
-            self._dropped += 1
+        with self._counting:
+            try:
+                self._records.put_nowait(record)
+            except queue.Full:
+                self._dropped += 1
 
     def flush(self, seconds: float) -> None:
         """Waits up to `seconds` until every queued record is written."""
@@ -82,5 +82,8 @@ class Control:
     def _write(self) -> None:
         while True:
             record = self._records.get()
-            self.send_now(record)
+            # What is dropped is dropped while others wait: one of those tells.
+            with self._counting:
+                dropped, self._dropped = self._dropped, 0
+            self.send_now({**record, "dropped_before": dropped} if dropped else record)
             self._records.task_done()

@@ -54,6 +54,7 @@ class Launch(_Record):
     callables: tuple[Callable, ...] = ()
     env: dict[str, str] = Field(default_factory=dict, repr=False)
     limits: Limits = Limits()
+    log_level: Literal["debug", "info"] = "info"
 
 
 class ConfigError(Exception):

@@ -36,8 +36,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            entry = self._entry(record)
             attempt = current_attempt.get(None)
+            entry = _entry(record, self._redactor if attempt is None else attempt.redactor)
             if attempt is None or attempt.over:
                 self._control.send({"type": "log", **entry})
             else:
@@ -45,30 +45,29 @@ class _Handler(logging.Handler):
         except Exception:  # noqa: BLE001 - a log record must never break the code that logs
             self.handleError(record)
 
-    def _entry(self, record: logging.LogRecord) -> dict[str, Any]:
-        extra = {k: v for k, v in vars(record).items() if k not in _STANDARD}
-        fields = self._redactor.value(
-            to_jsonable_python(extra, fallback=str, inf_nan_mode="strings")
-        )
-        if record.exc_info and record.exc_info[1] is not None:
-            fields["traceback"] = failures.trace(record.exc_info[1], self._redactor)
-        size = len(to_json(fields, fallback=str))
-        if size > _FIELDS_BYTES:
-            fields = {"omitted_bytes": size}
-        return {
-            "level": _level(record.levelno),
-            "logger": self._redactor.text(record.name)[:_LOGGER_CHARS],
-            "message": self._redactor.text(record.getMessage())[:_MESSAGE_CHARS],
-            "fields": fields,
-        }
+
+def _entry(record: logging.LogRecord, redactor: Redactor) -> dict[str, Any]:
+    extra = {k: v for k, v in vars(record).items() if k not in _STANDARD}
+    fields = redactor.value(to_jsonable_python(extra, fallback=str, inf_nan_mode="strings"))
+    if record.exc_info and record.exc_info[1] is not None:
+        fields["traceback"] = failures.trace(record.exc_info[1], redactor)
+    size = len(to_json(fields, fallback=str))
+    if size > _FIELDS_BYTES:
+        fields = {"omitted_bytes": size}
+    return {
+        "level": _level(record.levelno),
+        "logger": redactor.text(record.name)[:_LOGGER_CHARS],
+        "message": redactor.text(record.getMessage())[:_MESSAGE_CHARS],
+        "fields": fields,
+    }
 
 
-def install(control: Control, redactor: Redactor) -> None:
-    """Sends every record of level info and above, and every warning, to Rust."""
+def install(control: Control, redactor: Redactor, level: str) -> None:
+    """Sends every record of `level` and above, and every warning, to Rust."""
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [_Handler(control, redactor)]
-    root.setLevel(logging.INFO)
+    root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -16,7 +18,10 @@ from axon_runner import failures, trace
 from axon_runner.attempt import Attempt
 from axon_runner.encode import EventTooLarge, loosely
 
-_CONTENT_CHARS = 64 * 1024
+_log = logging.getLogger(__name__)
+_CONTENT_BYTES = 64 * 1024
+_MESSAGE_BYTES = 16 * 1024
+_TEXT_CHARS = 2048
 
 
 @contextmanager
@@ -61,14 +66,45 @@ def _content(attempt: Attempt, messages: Sequence[ModelMessage]) -> dict[str, An
     """Returns the messages as OpenTelemetry's conventions write them, where they are wanted."""
     if not attempt.incoming.content:
         return {}
-    settings = InstrumentationSettings(include_content=True, include_binary_content=False)
-    written = settings.messages_to_otel_messages(list(messages))
-    text = to_json(attempt.redactor.value(written), fallback=str).decode()
-    return {"messages": text if len(text) <= _CONTENT_CHARS else _omitted(len(text))}
+    try:
+        settings = InstrumentationSettings(include_content=True, include_binary_content=False)
+        return _bounded(attempt.redactor.value(settings.messages_to_otel_messages(list(messages))))
+    except Exception as error:  # noqa: BLE001 - what is only shown must not break what is done
+        _cannot_write(type(error).__name__)
+        return {}
 
 
-def _omitted(size: int) -> str:
-    return to_json({"omitted_bytes": size}).decode()
+def _bounded(messages: list[Any]) -> dict[str, Any]:
+    """Returns the newest messages, for as many as there is room, and how many are left out."""
+    kept: list[bytes] = []
+    room = _CONTENT_BYTES - 2
+    for message in reversed(messages):
+        written = to_json(message, fallback=str)
+        if len(written) > _MESSAGE_BYTES:
+            written = to_json(_shortened(message), fallback=str)
+        room -= len(written) + 1
+        if room < 0:
+            break
+        kept.append(written)
+    omitted = len(messages) - len(kept)
+    told = {"messages": (b"[" + b",".join(reversed(kept)) + b"]").decode()}
+    return told | ({"omitted_messages": omitted} if omitted else {})
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _TEXT_CHARS:
+        return f"{value[:_TEXT_CHARS]}… ({len(value)} characters)"
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return value
+
+
+@cache
+def _cannot_write(error: str) -> None:
+    """Logs why messages are not in spans; once, as it may be so in every request."""
+    _log.warning("messages cannot be written for the trace, and are not in it: %s", error)
 
 
 def _say(attempt: Attempt, kind: str, fields: dict[str, Any]) -> None:

@@ -60,6 +60,7 @@ class RunLog:
                 "logger": __name__,
                 "message": f"{dropped} log records of this attempt came too fast and were dropped",
                 "fields": {"dropped": dropped},
+                "dropped_before": dropped,
             }
             self._emit("log", encode(record))
 

@@ -36,7 +36,7 @@ _BACKLOG = 4096
 def run(control: Control, listen_fd: int, launch: Launch, pydantic_ai: str) -> int:
     """Imports what the launch record names, serves until drained, and returns the exit code."""
     redactor = Redactor([launch.token, *launch.env.values()])
-    logs.install(control, redactor)
+    logs.install(control, redactor, launch.log_level)
     callables = registry.load(launch)
     # Not `asyncio.run`: on its way out it waits for threads, and a tool may have left one behind.
     loop = event_loop.new_event_loop()

@@ -25,6 +25,16 @@ async def look() -> str:
     return await call_rust('stamp', {'what': 'ARGUMENT'})
 ";
 
+/// Messages of a kind that only users know.
+const BREAKS_WRITING: &str = "
+from pydantic_ai.models.instrumented import InstrumentationSettings
+
+def messages_to_otel_messages(settings, messages, **_):
+    raise LookupError('no such part')
+
+InstrumentationSettings.messages_to_otel_messages = messages_to_otel_messages
+";
+
 const BANK: &str = "\
 model = 'openai-chat:scripted'
 instructions = 'INSTRUCTIONS'
@@ -208,6 +218,62 @@ async fn what_was_asked_and_answered_is_told_where_it_is_wanted() {
 }
 
 #[tokio::test]
+async fn of_what_is_too_long_for_a_span_the_newest_is_told_in_json_and_how_much_is_not() {
+    let stamps =
+        Script::function(|body: &Value| match ChatRequest::new(body).tool_return("stamp") {
+            None => Reply::tool_calls([("stamp", json!({ "what": "x".repeat(100_000) }))]),
+            Some(_) => Reply::text("ANSWER"),
+        });
+    let (model, collector) =
+        (ScriptedModel::start(stamps).await, Collector::start(Manner::Well).await);
+    let mut project = bank(&model, &collector);
+    project.set("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true");
+    let service = Service::start_with_tools(&project, &[]).await;
+    let said = |role: &str, text: String| json!({ "role": role, "content": text });
+    let mut messages: Vec<Value> = (0..20)
+        .flat_map(|n| [said("user", format!("{n} ").repeat(4_000)), said("assistant", "ok".into())])
+        .collect();
+    messages.push(said("user", "NEWEST ".repeat(10_000)));
+    let chat = json!({ "model": "bank", "messages": messages });
+    ok(service.post("/v1/chat/completions", &chat)).await;
+    assert_eq!(service.stop().await, 0);
+    let spans = collector.spans();
+    let chats: Vec<&Span> = spans.iter().filter(|span| span.name == "chat scripted").collect();
+    assert_eq!(chats.len(), 2);
+    for chat in chats {
+        let told: Vec<Value> = serde_json::from_str(chat.says("gen_ai.input.messages")).unwrap();
+        let omitted: usize = chat.says("axon.input.messages.omitted").parse().unwrap();
+        assert!(omitted > 10 && told.len() > 2, "{omitted} and {}", told.len());
+        let told = json!(told).to_string();
+        assert!(told.contains("NEWEST") && !told.contains("0 0 0"), "{told}");
+    }
+    let stamp = one(&spans, "execute_tool stamp").says("gen_ai.tool.call.arguments");
+    let stamp: Value = serde_json::from_str(stamp).unwrap();
+    assert!(stamp["begins"].as_str().unwrap().starts_with(r#"{"what":"xxx"#), "{stamp}");
+    assert_eq!(stamp["bytes"], 100_011);
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_written_for_the_trace_break_no_run() {
+    let (model, collector) =
+        (ScriptedModel::start(bank_model()).await, Collector::start(Manner::Well).await);
+    let mut project = bank(&model, &collector);
+    project.set("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true");
+    project.write("agents/bank/tools.py", &format!("{TOOLS}{BREAKS_WRITING}"));
+    let service = Service::start_with_tools(&project, &[]).await;
+    assert_eq!(ask(&service, "bank", "01").await["output"], "ANSWER");
+    let told = "messages cannot be written for the trace";
+    until("that is logged", async || service.said().contains(told)).await;
+    assert_eq!(service.said().matches(told).count(), 1, "{}", service.said());
+    assert_eq!(service.stop().await, 0);
+    let spans = collector.spans();
+    let bank = one(&spans, "attempt bank");
+    let chats = spans.iter().filter(|span| span.parent == bank.id && span.name == "chat scripted");
+    assert!(chats.clone().all(|chat| !chat.attributes.contains_key("gen_ai.input.messages")));
+    assert_eq!(chats.count(), 2);
+}
+
+#[tokio::test]
 async fn what_the_caller_does_not_have_told_is_not_told_and_chats_of_openai_are() {
     let (model, collector) =
         (ScriptedModel::start(bank_model()).await, Collector::start(Manner::Well).await);
@@ -262,6 +328,25 @@ async fn a_collector_that_is_down_slow_or_hostile_hurts_nobody() {
         until("drops are counted", dropped).await;
         assert_eq!(service.stop().await, 0, "{manner:?}");
     }
+}
+
+#[tokio::test]
+async fn a_variable_that_changes_nothing_is_told_once() {
+    let collector = Collector::start(Manner::Well).await;
+    let mut project = traced(Project::new(), &collector);
+    talkers(&project);
+    project.set("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+    project.set("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "ca.pem");
+    project.set("OTEL_BSP_EXPORT_TIMEOUT", "1000");
+    let service = Service::start(&project, &[]).await;
+    ask(&service, "talker", "01").await;
+    let said = service.said();
+    assert_eq!(said.matches("is not heeded").count(), 3, "{said}");
+    for variable in ["_COMPRESSION", "_CERTIFICATE", "OTEL_BSP_EXPORT_TIMEOUT"] {
+        assert_eq!(said.matches(variable).count(), 1, "{variable}: {said}");
+    }
+    assert_eq!(service.stop().await, 0);
+    collector.until_told("invoke_agent talker").await;
 }
 
 #[tokio::test]

@@ -92,13 +92,17 @@ impl Record {
             Level::DEBUG => CYAN,
             Level::TRACE => DIM,
         };
-        let mut line = if look.colors { styled(style, &level) } else { level };
-        line.push(' ');
+        let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let (now, level) = match look.colors {
+            true => (styled(DIM, &now), styled(style, &level)),
+            false => (now, level),
+        };
+        let mut line = format!("{now} {level} ");
         if look.targets {
             push_plain(&mut line, &self.target);
             line.push_str(": ");
         }
-        push_plain(&mut line, self.kept());
+        push_message(&mut line, self.kept());
         for (name, value) in &self.fields {
             if !value.is_null() {
                 line.push(' ');
@@ -112,6 +116,16 @@ impl Record {
 
     fn kept(&self) -> &str {
         &self.message[..self.message.floor_char_boundary(MESSAGE_BYTES)]
+    }
+}
+
+/// Appends a message: as it is, or as JSON where it could pass for one with fields behind it.
+fn push_message(line: &mut String, message: &str) {
+    let has_fields = message.split_whitespace().any(|word| word.find('=').is_some_and(|at| at > 0));
+    if has_fields || message.starts_with('"') {
+        push_json(line, &Value::from(message).to_string());
+    } else {
+        push_plain(line, message);
     }
 }
 
@@ -150,7 +164,7 @@ mod tests {
     #[test]
     fn people_read_words_as_they_are_and_the_rest_quoted() {
         let line = record().line(Style::Human(Look { colors: false, targets: false }));
-        let expected = " WARN no\\nline level=ERROR run=r1 said=\"two words\\u001b[2J\"\n";
-        assert_eq!(line, expected);
+        let expected = "WARN no\\nline level=ERROR run=r1 said=\"two words\\u001b[2J\"\n";
+        assert_eq!(line.split_once("Z  ").unwrap().1, expected);
     }
 }

@@ -201,6 +201,9 @@ pub struct ModelRequested {
     /// What it is asked, as the conventions for GenAI write messages; only where that is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<String>,
+    /// How many older messages are left out there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted_messages: Option<u64>,
 }
 
 /// A model has answered, or has not.
@@ -312,6 +315,45 @@ pub struct LogRecord {
     /// Structured fields.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub fields: serde_json::Map<String, serde_json::Value>,
+    /// How many records were dropped before this one, because they came too fast.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_before: u64,
+}
+
+impl LogRecord {
+    /// Returns the record with every text in it made another one: to take out what must not be told.
+    #[must_use]
+    pub fn map_texts(&self, map: &impl Fn(&str) -> String) -> Self {
+        Self {
+            level: self.level.clone(),
+            logger: map(&self.logger),
+            message: map(&self.message),
+            fields: map_object(&self.fields, map),
+            dropped_before: self.dropped_before,
+        }
+    }
+}
+
+fn map_object(
+    object: &serde_json::Map<String, serde_json::Value>,
+    map: &impl Fn(&str) -> String,
+) -> serde_json::Map<String, serde_json::Value> {
+    object.iter().map(|(name, value)| (map(name), map_value(value, map))).collect()
+}
+
+fn map_value(value: &serde_json::Value, map: &impl Fn(&str) -> String) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => map(text).into(),
+        Value::Array(items) => items.iter().map(|item| map_value(item, map)).collect(),
+        Value::Object(object) => map_object(object, map).into(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The end of an attempt with an output.

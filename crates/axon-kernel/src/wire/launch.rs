@@ -38,6 +38,20 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// The limits that the runner enforces.
     pub limits: LaunchLimits,
+    /// From which level on its log records are wanted.
+    #[serde(default)]
+    pub log_level: LogLevel,
+}
+
+/// From which level on log records of a runner are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Debugging, too.
+    Debug,
+    /// All that is not for debugging.
+    #[default]
+    Info,
 }
 
 /// One function or object that a runner may use.
@@ -90,6 +104,7 @@ impl Launch {
             module: spec.runner.module.as_ref().map(ToString::to_string),
             callables: spec.callables(),
             env: BTreeMap::new(),
+            log_level: LogLevel::default(),
             limits: LaunchLimits {
                 attempts: attempts(spec),
                 body_bytes: crate::json::MAX_BODY_BYTES,

@@ -27,14 +27,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Flood {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>,
-    untold: Mutex<Untold>,
-}
-
-/// What was dropped and not told yet, and when it is to be told.
-#[derive(Debug, Default)]
-struct Untold {
-    lines: u64,
-    due: Option<Instant>,
+    /// How many lines were dropped and not told yet.
+    untold: Mutex<u64>,
 }
 
 /// tokio's clock, which tests can stop.
@@ -58,30 +52,28 @@ impl Flood {
         Self { limiter, untold: Mutex::default() }
     }
 
-    /// Returns whether a line of so many bytes may be passed on. One that may not is counted.
+    /// Returns whether a line of so many bytes may be passed on.
     pub(super) fn admits(&self, bytes: usize) -> bool {
         let cells = u32::try_from(bytes / CELL_BYTES).unwrap_or(BURST).saturating_add(1).min(BURST);
         let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
-        if matches!(self.limiter.check_n(cells), Ok(Ok(()))) {
-            return true;
-        }
-        let mut untold = self.untold();
-        untold.lines += 1;
-        untold.due.get_or_insert_with(|| Instant::now() + TELL_EVERY);
-        false
+        matches!(self.limiter.check_n(cells), Ok(Ok(())))
     }
 
-    /// Returns when it is time to tell what was dropped, if anything was.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.untold().due
+    /// Counts what was dropped. Returns when it is to be told, to whom it falls to see to that: the
+    /// first who says so.
+    pub(super) fn count(&self, lines: u64) -> Option<Instant> {
+        let mut untold = self.untold();
+        let is_first = *untold == 0;
+        *untold = untold.saturating_add(lines);
+        (is_first && lines > 0).then(|| Instant::now() + TELL_EVERY)
     }
 
     /// Returns how many lines were dropped since the last call.
     pub(super) fn take(&self) -> u64 {
-        std::mem::take(&mut *self.untold()).lines
+        std::mem::take(&mut *self.untold())
     }
 
-    fn untold(&self) -> std::sync::MutexGuard<'_, Untold> {
+    fn untold(&self) -> std::sync::MutexGuard<'_, u64> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,7 +92,6 @@ mod tests {
         assert_eq!(admitted(&flood, 5_000, 10), 2_000);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(admitted(&flood, 5_000, 10), 500);
-        assert_eq!((flood.take(), flood.take()), (7_500, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -112,14 +103,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_dropped_is_due_a_second_after_the_first() {
         let flood = Flood::new();
-        assert_eq!(flood.due(), None);
-        admitted(&flood, 2_001, 10);
-        let due = flood.due().unwrap();
-        assert_eq!(due, Instant::now() + TELL_EVERY);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        admitted(&flood, 10, 10);
-        assert_eq!(flood.due(), Some(due));
-        flood.take();
-        assert_eq!(flood.due(), None);
+        let due = Some(Instant::now() + TELL_EVERY);
+        assert_eq!((flood.count(0), flood.count(1), flood.count(2)), (None, due, None));
+        assert_eq!((flood.take(), flood.take()), (3, 0));
+        assert_eq!(flood.count(1), due);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::redact;
+use super::hidden::Hidden;
 
 /// How many of the last lines are kept.
 const KEPT_LINES: usize = 20;
@@ -19,18 +19,21 @@ pub(crate) struct LastWords(Arc<Mutex<Kept>>);
 struct Kept {
     lines: VecDeque<String>,
     bytes: usize,
-    /// What is hidden when somebody reads the lines: most of them nobody ever does.
-    secrets: Arc<[String]>,
+    /// What is hidden. What the runner was launched with only when somebody reads the lines: most of
+    /// them nobody ever does.
+    hidden: Arc<Hidden>,
 }
 
 impl LastWords {
-    /// Hides these texts from whoever reads the lines.
-    pub(super) fn hide(&self, secrets: Arc<[String]>) {
-        self.kept().secrets = secrets;
+    /// Hides this from whoever reads the lines.
+    pub(super) fn hide(&self, hidden: Arc<Hidden>) {
+        self.kept().hidden = hidden;
     }
 
     pub(super) fn push(&self, line: &str) {
         let mut kept = self.kept();
+        let hidden = kept.hidden.clone();
+        let line = &*hidden.redact_given(line);
         // The room of a line that goes is used again: a flood allocates nothing.
         let mut reused = String::new();
         while kept.lines.len() == KEPT_LINES
@@ -48,7 +51,7 @@ impl LastWords {
     /// Returns the lines, oldest first.
     pub(crate) fn lines(&self) -> Vec<String> {
         let kept = self.kept();
-        kept.lines.iter().map(|line| redact(line, &kept.secrets).into_owned()).collect()
+        kept.lines.iter().map(|line| kept.hidden.redact(line).into_owned()).collect()
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {

@@ -10,7 +10,7 @@ use axon_kernel::ids::{Generation, RunId, ToolCallId};
 use axon_kernel::metric;
 use axon_kernel::spec::AgentName;
 use axon_kernel::wire::{LogRecord, Unfinished};
-use axon_runner::logs::Speaker;
+use axon_runner::logs::{Hiding, Speaker};
 use axon_runner::{By, Exit, Runner, RunnerClient, Usage};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
@@ -137,6 +137,11 @@ impl Tenancy {
     pub(crate) fn log(&self, agent: &AgentName, run: &RunId, record: &LogRecord) {
         let (generation, run) = (Some(self.generation), Some(run.as_str()));
         self.runner.log(Speaker { agent: agent.as_str(), generation, run }, record);
+    }
+
+    /// Keeps the secrets of a run out of what the runner prints.
+    pub(crate) fn hide(&self, secrets: &[String]) -> Hiding {
+        self.runner.hide(secrets)
     }
 
     /// Returns a future that resolves when the runner has ended.

@@ -86,6 +86,7 @@ impl Driver {
             };
             // What was changed and is on no record did not happen.
             self.state_here = Carried::holding(self.live.state.now());
+            let _hiding = lease.tenancy.hide(&self.request.deps.secrets());
             let end = match self.begin(&lease).await {
                 Ok(Ok(stream)) => self.follow(stream, &lease).await,
                 Ok(Err(not_taken)) if elsewhere < MAX_ELSEWHERE => {
@@ -392,6 +393,7 @@ impl Driver {
             }
             RunnerEvent::Checkpoint(checkpoint) => self.checkpoint(seq, checkpoint, lease).await,
             RunnerEvent::Log(record) => {
+                let record = self.request.deps.redact_record(record);
                 lease.tenancy.log(self.agent.name(), self.log().run_id(), &record);
                 let line =
                     LogLine { level: record.level, logger: record.logger, message: record.message };

@@ -2,6 +2,7 @@
 
 use axon_kernel::json::RawJson;
 use axon_kernel::secret::{self, Encoded, MASK, Whole};
+use axon_kernel::wire::LogRecord;
 use serde::Serialize;
 
 /// What a caller gives to tools and prompts: as tools get it, and as everybody else does.
@@ -42,6 +43,11 @@ impl Given {
         let secrets = self.whole.iter().flat_map(Whole::secrets);
         let secrets = secrets.filter(|secret| !secret.is_empty());
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+    }
+
+    /// Returns a log record without the secrets.
+    pub(crate) fn redact_record(&self, record: LogRecord) -> LogRecord {
+        if self.has_secrets() { record.map_texts(&|text| self.redact(text)) } else { record }
     }
 
     /// Returns the secrets, for whoever has to keep them out of what is shown.

@@ -172,7 +172,7 @@ impl Observed {
     }
 
     pub(super) fn model_requested(&mut self, requested: ModelRequested) {
-        let ModelRequested { span_id, provider, model, messages } = requested;
+        let ModelRequested { span_id, provider, model, messages, omitted_messages } = requested;
         let name = format!("chat {}", excerpt(&model, 256));
         let id = span_id.as_deref().and_then(SpanId::from_hex);
         let mut span = self.tracer.begin_in(self.attempt.context(), (&name, SpanKind::Client), id);
@@ -181,6 +181,7 @@ impl Observed {
         span.set("gen_ai.request.model", excerpt(&model, 256));
         if self.shows() {
             span.set_some("gen_ai.input.messages", messages.map(content));
+            span.set_some("axon.input.messages.omitted", omitted_messages);
         }
         self.model = span;
     }
@@ -351,8 +352,13 @@ impl Driver {
     }
 }
 
-fn content(text: String) -> String {
-    if text.len() <= CONTENT_BYTES { text } else { excerpt(&text, CONTENT_BYTES) }
+/// Returns JSON as it stands in an attribute: of what is too long the beginning, as a text in JSON.
+fn content(json: String) -> String {
+    if json.len() <= CONTENT_BYTES {
+        return json;
+    }
+    let begins = &json[..json.floor_char_boundary(CONTENT_BYTES / 2)];
+    serde_json::json!({ "begins": begins, "bytes": json.len() }).to_string()
 }
 
 fn nanos(at: Timestamp) -> u64 {

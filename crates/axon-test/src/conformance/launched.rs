@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axon_kernel::ids::Generation;
 use axon_kernel::wire::{
-    CONTROL_FD, ControlRecord, LIFELINE_FD, LISTEN_FD, Launch, LaunchLimits, PROTOCOL, ReadyRecord,
+    CONTROL_FD, ControlRecord, LIFELINE_FD, LISTEN_FD, Launch, LaunchLimits, LogLevel, PROTOCOL,
+    ReadyRecord,
 };
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -56,6 +57,7 @@ pub(super) fn launch_data(target: &Target) -> Launch {
         callables: agent::callables(),
         env: [("CONFORMANCE".to_owned(), "1".to_owned())].into(),
         limits: LIMITS,
+        log_level: LogLevel::default(),
     }
 }
 

@@ -143,6 +143,7 @@ impl Step {
             logger: "scripted".to_owned(),
             message: message.into(),
             fields: serde_json::Map::new(),
+            dropped_before: 0,
         })
     }
 

@@ -11,17 +11,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{MODEL, Scene};
-use crate::support::PATIENCE;
+use crate::said;
+use crate::support::{PATIENCE, until};
 
 /// What must be nowhere.
 const CANARY: &str = "canary-9f3a77c1";
 
 const TOOLS: &str = r#"
+import logging, sys, threading
 from pydantic_ai import RunContext
+
+log = logging.getLogger("keys")
 
 def use_key(ctx: RunContext[dict]) -> str:
     key = ctx.deps["key"]
-    print("the key is", key)
+    log.info("logged %s", key, extra={"header": {"auth": [key]}, key: 1})
+    # A thread of one's own belongs to no run.
+    apart = threading.Thread(target=lambda: log.info("logged apart %s", key))
+    apart.start()
+    apart.join()
+    print("printed", key, flush=True)
+    print("printed to stderr", key, file=sys.stderr, flush=True)
     return f"{len(key)} letters"
 
 def leak(ctx: RunContext[dict]) -> str:
@@ -69,7 +79,8 @@ fn desk() -> Agent<Keyed> {
 }
 
 #[tokio::test]
-async fn tools_of_both_languages_get_a_secret_and_store_events_and_prompts_never_do() {
+async fn tools_of_both_languages_get_a_secret_and_log_store_events_and_prompts_never_do() {
+    let (log, _kept) = said::here();
     let scene = Scene::new(calls(&["rust_key", "use_key", "leak"])).await;
     scene.project.write("key_tools.py", TOOLS);
     let url: StoreUrl = scene.project.path().join("runs.db").display().to_string().parse().unwrap();
@@ -86,9 +97,13 @@ async fn tools_of_both_languages_get_a_secret_and_store_events_and_prompts_never
     // The last tool breaks the run, with the key in its error.
     let failure = run.outcome().await.completed().unwrap_err();
     seen.push_str(&format!("{failure:?} {:?} {:?}", runtime, desk));
+    assert!(seen.contains("logged ["), "{seen}");
     assert!(seen.contains("the right key") && seen.contains("15 letters"), "{seen}");
     assert!(failure.to_string().contains("[redacted]"), "{failure}");
     assert!(scene.sent().contains("Customer 7, key [secret]."));
+    let lines = ["logged [", "logged apart [", "printed [", "printed to stderr ["];
+    until("all is logged", async || lines.iter().all(|line| log.lines().concat().contains(line)))
+        .await;
     runtime.shutdown().await;
     let files = std::fs::read_dir(scene.project.path()).unwrap();
     let kept: Vec<u8> =
@@ -96,6 +111,7 @@ async fn tools_of_both_languages_get_a_secret_and_store_events_and_prompts_never
     assert!(kept.windows(8).any(|window| window == b"[secret]"), "the store was not read");
     for (what, text) in [
         ("events", seen.as_bytes()),
+        ("the log", log.lines().concat().as_bytes()),
         ("requests to the model", scene.sent().as_bytes()),
         ("the store", &kept),
     ] {

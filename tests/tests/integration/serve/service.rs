@@ -10,8 +10,8 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 
 use crate::command_line::{axon, axon_with_tools, signal};
 use crate::support::{PATIENCE, Project};
@@ -25,6 +25,9 @@ fn address_in(line: &str) -> Option<String> {
     let (address, _) = said.strip_prefix("http://")?.split_once(" serves ")?;
     Some(address.to_owned())
 }
+
+/// What a service writes to stderr.
+pub(crate) type Stderr = Lines<BufReader<ChildStderr>>;
 
 /// `axon serve`, at a port that the system chose. Dropped, it is killed.
 pub(crate) struct Service {
@@ -60,7 +63,23 @@ impl Service {
         Self::from_command(axon_with_tools(project, &[before, &SERVE].concat())).await
     }
 
-    async fn from_command(mut command: Command) -> Self {
+    /// Starts it as a service that brings a Rust tool, whose stderr nobody reads once it serves.
+    pub(crate) async fn start_unheard(project: &Project, before: &[&str]) -> (Self, Stderr) {
+        Self::until_served(axon_with_tools(project, &[before, &SERVE].concat())).await
+    }
+
+    async fn from_command(command: Command) -> Self {
+        let (service, mut lines) = Self::until_served(command).await;
+        let heard = service.said.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                *heard.lock().unwrap() += &format!("{line}\n");
+            }
+        });
+        service
+    }
+
+    async fn until_served(mut command: Command) -> (Self, Stderr) {
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(String::new()));
@@ -75,14 +94,8 @@ impl Service {
             panic!("it never served: {}", said.lock().unwrap());
         };
         let address = tokio::time::timeout(PATIENCE, address).await.expect("it serves in time");
-        let heard = said.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                *heard.lock().unwrap() += &format!("{line}\n");
-            }
-        });
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { child, address, client, said }
+        (Self { child, address, client, said }, lines)
     }
 
     /// Returns what it has written to stderr so far.
