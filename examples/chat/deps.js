@@ -19,7 +19,11 @@ export function fields(room, schema) {
     input.type = { boolean: "checkbox", string: "text" }[property.type] ?? "number";
     if (input.type === "number") input.step = property.type === "integer" ? "1" : "any";
     input.required = required.includes(name) && input.type !== "checkbox";
-    if (property.default !== undefined) input.value = property.default;
+    if (input.type === "checkbox") input.checked = property.default === true;
+    else if (property.default !== undefined) input.value = property.default;
+    // A box that nobody has touched says nothing, unless something has to be said.
+    input.dataset.said = required.includes(name) ? "yes" : "no";
+    input.addEventListener("change", () => (input.dataset.said = "yes"));
     const label = element("label", "", `${name} `);
     label.title = property.description ?? "";
     label.append(input);
@@ -30,7 +34,7 @@ export function fields(room, schema) {
 }
 
 function read([name, input]) {
-  if (input.type === "checkbox") return [name, input.checked];
+  if (input.type === "checkbox") return [name, input.dataset.said === "yes" ? input.checked : undefined];
   if (input.value === "" && !input.required) return [name, undefined];
   return [name, input.type === "number" ? Number(input.value) : input.value];
 }

@@ -4,7 +4,7 @@
 // the browser gives up, because its ticket is used or the service has said no, a new stream begins
 // behind the last event that was read, with a new ticket.
 
-import { call, ofRun, sleep } from "./api.js";
+import { Refused, call, ofRun, sleep } from "./api.js";
 
 const NAMES = [
   "accepted", "started", "attempt_started", "steered", "text_delta", "thinking_delta",
@@ -15,16 +15,19 @@ const NAMES = [
 const LAST = ["completed", "failed", "cancelled", "rejected"];
 const SOONEST = 500;
 const LATEST = 10_000;
+/** How often in a row a stream may tell nothing but that the run cannot be read: for a minute. */
+const UNREADABLE = 10;
 
 /**
  * Calls `tell(event)` for every event of a run, once each, and returns behind the last one.
  * `link(state)` hears how the connection is: "open" or "reconnecting".
- * Throws a `Refused` if the run cannot be read any more.
+ * Throws a `Refused` if the run cannot be read any more, or not for a minute.
  */
 export async function follow(run, tell, link) {
-  const place = { last: 0, wait: SOONEST };
+  const place = { last: 0, wait: SOONEST, unreadable: 0, why: undefined };
   for (;;) {
     if (await open(run, place, tell, link)) return;
+    if (place.unreadable > UNREADABLE) throw place.why;
     link("reconnecting");
     await sleep(place.wait);
     place.wait = Math.min(place.wait * 2, LATEST);
@@ -49,7 +52,8 @@ async function open(run, place, tell, link) {
       resolve(ended);
     };
     source.onopen = () => {
-      place.wait = SOONEST;
+      // One that opens, and says that it cannot be read, is opened less and less often.
+      if (place.unreadable === 0) place.wait = SOONEST;
       link("open");
     };
     source.onerror = () => {
@@ -61,11 +65,18 @@ async function open(run, place, tell, link) {
       if (event.seq !== undefined) {
         if (event.seq <= place.last) return;
         place.last = event.seq;
+        place.unreadable = 0;
       }
       tell(event);
       if (LAST.includes(event.event)) end(true);
     };
     for (const name of NAMES) source.addEventListener(name, read);
+    source.addEventListener("unreadable", (message) => {
+      const { code, detail } = JSON.parse(message.data);
+      place.unreadable += 1;
+      place.why = new Refused(503, code, detail);
+      end(false);
+    });
   });
 }
 

@@ -41,8 +41,9 @@ An agent is a folder: agents/NAME/agent.toml, with a Python package beside it. A
 stdout, everything else to stderr. `.env` in the working directory is read.
 
 With --url or AXON_URL, `run`, `chat`, `runs`, `approve`, `deny`, `answer`, `agents` and `tree` ask
-that service and read nothing here; the output is the same. `tree` and the verbs that change agents
-always ask one: without either, the one at http://127.0.0.1:8700.
+that service and read nothing here. A run is told as it is here; `agents` also says how each one is
+there. `tree` and the verbs that change agents always ask one: without either, the one at
+http://127.0.0.1:8700.
 
 Exit codes: 0 ok, 1 the run failed, 2 wrong usage, 3 wrong configuration, 4 something is missing on
 this machine, 5 model provider or key, 6 the output broke its schema, 7 an approval is needed,

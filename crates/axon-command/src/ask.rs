@@ -96,9 +96,13 @@ impl Asked {
             }
         })?;
         let seen = service.agent(&agent).await?;
-        let schema = seen.deps_schema.and_then(|schema| Schema::new(schema).ok());
-        check(deps, &agent, schema.as_ref())?;
-        let deps = deps.read(schema.as_ref().map(Schema::raw))?;
+        let schema = seen.deps_schema;
+        if seen.module.is_none() {
+            let schema = schema.clone().and_then(|schema| Schema::new(schema).ok());
+            check(deps, &agent, schema.as_ref())?;
+        }
+        // What Python describes, it checks itself: it may take more than its schema says.
+        let deps = deps.read(schema.as_ref())?;
         Ok(Self::There { service, agent, deps })
     }
 
@@ -140,9 +144,12 @@ impl Asked {
             signal = signals.next() => signal,
         };
         // A run may come of it all the same.
-        if let Ok(Ok(run)) = tokio::time::timeout(CANCEL_GRACE, asking).await {
-            let _gone = run.cancel(signal.reason()).await;
-        }
+        let called_off = async {
+            if let Ok(run) = asking.await {
+                let _gone = run.cancel(signal.reason()).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(CANCEL_GRACE, called_off).await;
         Err(Report::cancelled(signal))
     }
 }
@@ -193,10 +200,13 @@ fn example(schema: &Value) -> String {
 
 /// Reads what the caller gives to `agent`'s tools and prompts.
 pub(crate) async fn deps(args: &DepsArgs, agent: &AgentHandle) -> Result<Option<RawJson>, Report> {
-    if let Some(schema) = &agent.spec().deps.schema {
+    let spec = agent.spec();
+    let AgentSpec { deps, runner, .. } = spec.as_ref();
+    if let Some(schema) = &deps.schema {
         return args.read(Some(schema.raw()));
     }
-    let is_asked = !args.dep.is_empty() && agent.spec().runner.module.is_some();
+    // A factory takes what it likes, and Python speaks of what it makes of that.
+    let is_asked = !args.dep.is_empty() && runner.module.is_some() && deps.factory.is_none();
     if !is_asked {
         return args.read(None);
     }

@@ -20,7 +20,7 @@ use crate::service::Service;
 use crate::session::Session;
 use crate::show::Show;
 use crate::suggestion::{here, quoted};
-use crate::terminal::{self, BOLD, DIM, styled};
+use crate::terminal::{self, BOLD, DIM, printable, styled};
 
 /// Talks with an agent until the user leaves.
 pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Report> {
@@ -56,15 +56,16 @@ pub(crate) async fn run(args: ChatArgs, mut session: Session) -> Result<Exit, Re
 
 /// Talks with an agent of a service.
 async fn run_there(args: ChatArgs, service: Service, mut session: Session) -> Result<Exit, Report> {
-    let asked = tokio::select! {
-        asked = Asked::there(service, &args.target, (&args.deps, &args.ask)) => asked?,
-        signal = session.signals.next() => return Err(Report::cancelled(signal)),
-    };
     let store = session.store().await?;
-    let found = conversation(&args, asked.name(), store.as_ref()).await?;
-    if let Some(open) = held(&found.id, store.as_ref()).await? {
-        return Err(Report::conversation_held(&found.id, &open));
-    }
+    let finding = async |_: &mut Session| {
+        let asked = Asked::there(service, &args.target, (&args.deps, &args.ask)).await?;
+        let found = conversation(&args, asked.name(), store.as_ref()).await?;
+        match held(&found.id, store.as_ref()).await? {
+            Some(open) => Err(Report::conversation_held(&found.id, &open)),
+            None => Ok((asked, found)),
+        }
+    };
+    let (asked, found) = session.unless_signalled(finding).await??;
     let ended = talk(&args, &found, asked, &mut session).await;
     say_how_to_go_on(&args, &found, store.as_ref()).await;
     ended
@@ -145,7 +146,8 @@ async fn talk(
 ) -> Result<Exit, Report> {
     let chat = Chat { args, asked, conversation: found.id.clone() };
     if found.goes_on {
-        terminal::say(&styled(DIM, &format!("conversation {} goes on", found.id)));
+        let said = printable(&format!("conversation {} goes on", found.id));
+        terminal::say(&styled(DIM, &said));
     }
     let is_terminal = io::stdin().is_terminal();
     if is_terminal {

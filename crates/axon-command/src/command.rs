@@ -98,7 +98,7 @@ async fn follow(
         Verb::Run(args) => run::run(args, connected(session(builder)?)?).await,
         Verb::Chat(args) => chat::run(args, connected(session(builder)?)?).await,
         Verb::Serve(args) => serve::run(args, session(builder)?).await,
-        Verb::Runs(args) => runs::run(args, connected(session(builder)?)?).await,
+        Verb::Runs(args) => Box::pin(runs::run(args, connected(session(builder)?)?)).await,
         Verb::Approve(args) => decide::approve(args, connected(session(builder)?)?).await,
         Verb::Deny(args) => decide::deny(args, connected(session(builder)?)?).await,
         Verb::Answer(args) => decide::answer(args, connected(session(builder)?)?).await,

@@ -5,6 +5,7 @@ use axon_kernel::event::Resolution;
 use axon_kernel::ids::ToolCallId;
 use axon_kernel::json::RawJson;
 use axon_kernel::run::{Replay, RunState};
+use axon_kernel::store::RunSummary;
 use axon_runtime::RunRecords;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use crate::runs::{Resumption, Terms, Wants, find, out_of_pause, short, store_wit
 use crate::service::{Afterwards, Said};
 use crate::session::Session;
 use crate::show::Show;
-use crate::suggestion::here;
+use crate::suggestion::{here, quoted};
 use crate::terminal;
 use crate::underway::UnderWay;
 
@@ -68,7 +69,36 @@ pub(crate) fn result(text: String) -> RawJson {
 }
 
 async fn decide(decision: Decision, then: Then, mut session: Session) -> Result<Exit, Report> {
-    let store = store_with(&decision.run, &mut session).await?;
+    let named = format!("axon runs show {}", quoted(&decision.run));
+    let giving = async |session: &mut Session| give(decision, then.later, session).await;
+    let given = session.unless_signalled(giving).await;
+    let called_off =
+        |signal| Report::cancelled(signal).because("it may be decided all the same").todo(named);
+    let Some((run, replay)) = given.map_err(called_off)?? else { return Ok(Exit::OK) };
+    let mut show = if then.json { Show::lines() } else { Show::talk() };
+    let ended = match session.service() {
+        // It goes on there by now.
+        Some(service) => {
+            show.of(replay.accepted.terms.kind);
+            let mut goes_on = UnderWay::again(service.clone(), &run.run_id, &replay);
+            Box::pin(follow(&mut goes_on, &mut show, &mut session)).await
+        }
+        None => Box::pin(Resumption::of(&run, Terms::default(), &mut session, &mut show)).await,
+    };
+    if ended.is_err() {
+        show.end();
+    }
+    // Whatever came after it: the decision stands.
+    ended.map_err(|report| report.because(STANDS))
+}
+
+/// Has the decision recorded, and returns the run as it was before if it goes on now.
+async fn give(
+    decision: Decision,
+    later: bool,
+    session: &mut Session,
+) -> Result<Option<(RunSummary, Replay)>, Report> {
+    let store = store_with(&decision.run, session).await?;
     let run = find(store.as_ref(), &decision.run).await?;
     let records = RunRecords::new(store);
     let replay = records.replay(&run.run_id).await?;
@@ -76,7 +106,7 @@ async fn decide(decision: Decision, then: Then, mut session: Session) -> Result<
     let by = session.user();
     let left = match session.service() {
         Some(service) => {
-            let afterwards = if then.later { Afterwards::Wait } else { Afterwards::Resume };
+            let afterwards = if later { Afterwards::Wait } else { Afterwards::Resume };
             let said = Said { by: &by, then: afterwards };
             let decided = (&call, &decision.resolution);
             let taken = service.decide(&run.run_id, decided, said).await?;
@@ -94,28 +124,14 @@ async fn decide(decision: Decision, then: Then, mut session: Session) -> Result<
         for command in out_of_pause(&run.run_id, &replay) {
             terminal::say(&format!("  {}", here(&command)));
         }
-        return Ok(Exit::OK);
+        return Ok(None);
     }
-    if then.later {
+    if later {
         let command = format!("axon runs resume {id}");
         terminal::say(&format!("decided; the run goes on with: {}", here(&command)));
-        return Ok(Exit::OK);
+        return Ok(None);
     }
-    let mut show = if then.json { Show::lines() } else { Show::talk() };
-    let ended = match session.service() {
-        // It goes on there by now.
-        Some(service) => {
-            show.of(replay.accepted.terms.kind);
-            let mut goes_on = UnderWay::again(service.clone(), &run.run_id, &replay);
-            Box::pin(follow(&mut goes_on, &mut show, &mut session)).await
-        }
-        None => Box::pin(Resumption::of(&run, Terms::default(), &mut session, &mut show)).await,
-    };
-    if ended.is_err() {
-        show.end();
-    }
-    // Whatever came after it: the decision stands.
-    ended.map_err(|report| report.because(STANDS))
+    Ok(Some((run, replay)))
 }
 
 /// Returns the call that is meant: the one that was named, or the only one of its kind.

@@ -219,6 +219,12 @@ impl Report {
     }
 }
 
+impl From<Signal> for Report {
+    fn from(signal: Signal) -> Self {
+        Self::cancelled(signal)
+    }
+}
+
 impl Traceback {
     /// Returns what is shown of it; nothing where only our own code is to be seen.
     fn shown(&self, verbose: bool) -> Option<String> {

@@ -72,15 +72,16 @@ async fn start_there(
         return Err(Report::usage("a service does not tell what its models get")
             .todo("leave out --show-prompt, or run the agent here, without --url"));
     }
-    let asked = tokio::select! {
-        asked = Asked::there(service, &args.target, (&args.deps, &args.ask)) => asked?,
-        signal = session.signals.next() => return Err(Report::cancelled(signal)),
-    };
-    let prompt = prompt_of(args, session).await?;
     let conversation = args.conversation.as_ref().map(ConversationId::new);
-    if let Some(conversation) = &conversation {
-        check_conversation(conversation, session.store().await?.as_ref()).await?;
-    }
+    let finding = async |session: &mut Session| {
+        let asked = Asked::there(service, &args.target, (&args.deps, &args.ask)).await?;
+        if let Some(conversation) = &conversation {
+            check_conversation(conversation, session.store().await?.as_ref()).await?;
+        }
+        Ok::<_, Report>(asked)
+    };
+    let asked = session.unless_signalled(finding).await??;
+    let prompt = prompt_of(args, session).await?;
     let what = (prompt.as_str(), conversation.as_ref());
     let mut run = asked.start(&args.ask, what, &mut session.signals).await?;
     follow(&mut run, show, session).await

@@ -27,11 +27,21 @@ pub(crate) use list::{held, interrupted};
 pub(crate) use next::{Waiting, Wants, next, out_of_pause, waiting};
 pub(crate) use resume::{Resumption, Terms};
 
-pub(crate) async fn run(args: RunsArgs, session: Session) -> Result<Exit, Report> {
+pub(crate) async fn run(args: RunsArgs, mut session: Session) -> Result<Exit, Report> {
+    let list = args.list;
     match args.verb {
-        None => list::run(args.list, session).await,
-        Some(RunsVerb::Show(args)) => show::run(&args, session).await,
-        Some(RunsVerb::Events(args)) => events::run(&args, session).await,
+        None => session.unless_signalled(async |session| list::run(list, session).await).await?,
+        Some(RunsVerb::Show(args)) => {
+            session.unless_signalled(async |session| show::run(&args, session).await).await?
+        }
+        Some(RunsVerb::Events(args)) => {
+            match session.unless_signalled(async |session| events::run(&args, session).await).await
+            {
+                Ok(ended) => ended,
+                // It is what ends the command.
+                Err(signal) => Ok(signal.exit()),
+            }
+        }
         Some(RunsVerb::Cancel(args)) => cancel::run(&args, session).await,
         Some(RunsVerb::Resume(args)) => resume::run(args, session).await,
         Some(RunsVerb::Resolve(args)) => decide::resolve(args, session).await,
@@ -39,7 +49,9 @@ pub(crate) async fn run(args: RunsArgs, session: Session) -> Result<Exit, Report
             session.check_own_store("runs are not forgotten")?;
             prune::run(args, session).await
         }
-        Some(RunsVerb::Export(args)) => transfer::export(&args, session).await,
+        Some(RunsVerb::Export(args)) => {
+            session.unless_signalled(async |session| transfer::export(&args, session).await).await?
+        }
         Some(RunsVerb::Import) => {
             session.check_own_store("records are not taken in")?;
             transfer::import(session).await

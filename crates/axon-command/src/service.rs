@@ -180,7 +180,11 @@ impl Service {
     }
 
     fn silent(&self, within: Duration) -> ServiceError {
-        let why = format!("it did not answer within {} s", within.as_secs());
+        self.lost(format!("it did not answer within {} s", within.as_secs()))
+    }
+
+    /// Returns the error of an answer that broke off.
+    fn lost(&self, why: String) -> ServiceError {
         ServiceError::Unreachable { url: self.url().to_owned(), why, never_sent: false }
     }
 

@@ -96,6 +96,20 @@ impl Session {
         })
     }
 
+    /// Does `work`, unless a signal calls it off: then that is returned. Within it, none comes.
+    pub(crate) async fn unless_signalled<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> T,
+    ) -> Result<T, Signal> {
+        let mut signals = std::mem::replace(&mut self.signals, Signals::none());
+        let done = tokio::select! {
+            done = work(self) => Ok(done),
+            signal = signals.next() => Err(signal),
+        };
+        self.signals = signals;
+        done
+    }
+
     /// Returns the settings that hold for all agents.
     pub(crate) fn settings(&self) -> Result<Config, Report> {
         match self.builder.as_ref().and_then(RuntimeBuilder::settings) {

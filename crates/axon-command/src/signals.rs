@@ -92,6 +92,12 @@ impl Signals {
         Ok(Self { received, pending })
     }
 
+    /// Takes the place of signals that somebody else waits for meanwhile: none ever comes.
+    pub(crate) fn none() -> Self {
+        let (_tell, received) = mpsc::channel(1);
+        Self { received, pending: Arc::default() }
+    }
+
     /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         match self.received.recv().await {

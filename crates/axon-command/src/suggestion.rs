@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::args::GlobalArgs;
+use crate::terminal::printable;
 
 /// The options of this process that a further command needs, too. Set once, by the command line.
 static OPTIONS: OnceLock<String> = OnceLock::new();
@@ -24,24 +25,37 @@ pub(crate) fn remember(args: &GlobalArgs) {
     let _first = OPTIONS.set(options.collect());
 }
 
-/// Returns `command` as it has to be typed here, if it is one of ours; anything else as it is.
-pub(crate) fn here(command: &str) -> Cow<'_, str> {
+/// Returns `command` as it has to be typed here, if it is one of ours; anything else as it is. None
+/// of it controls the terminal.
+pub(crate) fn here(command: &str) -> String {
     let options = OPTIONS.get().map(String::as_str).unwrap_or_default();
     match command.strip_prefix("axon ") {
         Some(rest) if !options.is_empty() && !rest.contains("--store") => {
-            Cow::Owned(format!("axon{options} {rest}"))
+            printable(&format!("axon{options} {rest}"))
         }
-        _ => Cow::Borrowed(command),
+        _ => printable(command),
     }
 }
 
-/// Returns `text` as one word of a shell.
+/// Returns `text` as one word of a shell, and of one line.
 pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return Cow::Borrowed(text);
     }
+    if text.contains(char::is_control) {
+        return Cow::Owned(format!("$'{}'", text.chars().map(escaped).collect::<String>()));
+    }
     Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// Returns a character as it stands between `$'` and `'`. A shell that knows no such quotes reads one
+/// word there all the same.
+fn escaped(c: char) -> String {
+    if !c.is_control() && !matches!(c, '\'' | '\\') {
+        return c.to_string();
+    }
+    c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect()
 }
 
 #[cfg(test)]
@@ -53,5 +67,6 @@ mod tests {
         assert_eq!(quoted("c1"), "c1");
         assert_eq!(quoted("it's; rm x"), r"'it'\''s; rm x'");
         assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("a\u{1b}]0;\\'\n\u{9b}"), r"$'a\033]0;\134\047\012\302\233'");
     }
 }

@@ -79,6 +79,9 @@ pub struct RunSummary {
     /// The conversation that it is a turn of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<ConversationId>,
+    /// The run whose tool call it answers, if it is below another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
     /// Where it stands.
     pub state: RunState,
     /// What a paused run waits for, in a word: `approval`, `ambiguous`, `changed`, `quarantined`.
@@ -125,6 +128,8 @@ pub struct RunQuery {
     pub states: Vec<RunState>,
     /// Only such that can be claimed: open, and nobody drives them.
     pub unowned: bool,
+    /// Only such that answer no call of another run.
+    pub top_level: bool,
     /// Only those after this one in the order: the last of the page before.
     pub after: Option<RunId>,
     /// At most so many; 0 means the store's own bound of 1,000.

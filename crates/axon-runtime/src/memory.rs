@@ -52,6 +52,7 @@ impl KeptRun {
             run_id: run.clone(),
             agent: accepted.agent.clone(),
             conversation_id: accepted.conversation_id.clone(),
+            parent: accepted.terms.parent.as_ref().map(|parent| parent.run_id.clone()),
             state: RunState::Queued,
             waits_for: None,
             accepted_at: first.at,
@@ -198,6 +199,7 @@ fn is_asked_for(summary: &RunSummary, query: &RunQuery) -> bool {
         && query.conversation.as_ref().is_none_or(|id| summary.conversation_id.as_ref() == Some(id))
         && (query.states.is_empty() || query.states.contains(&summary.state))
         && (!query.unowned || claimable)
+        && (!query.top_level || summary.parent.is_none())
 }
 
 fn check(key: &str, expected: u64, found: usize) -> Result<(), StoreError> {
@@ -334,8 +336,9 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use axon_kernel::event::{Accepted, Cancelled, RunTerms, Started};
+    use axon_kernel::event::{Accepted, Cancelled, Envelope, Parent, RunTerms, Started};
     use axon_kernel::ids::Attempt;
+    use axon_kernel::spec::AgentPath;
     use axon_kernel::time::Timestamp;
 
     use super::*;
@@ -390,5 +393,24 @@ mod tests {
         assert!(store.run(&open).await.is_ok());
         assert!(matches!(store.run(&RunId::new("0")).await, Err(StoreError::NotFound(_))));
         assert!(store.run(&RunId::new("1")).await.is_ok());
+    }
+    #[tokio::test]
+    async fn runs_below_others_can_be_left_out() {
+        let store = MemoryStore::default();
+        let (above, below) = (RunId::new("above"), RunId::new("below"));
+        append(&store, &above, 0, &[accepted(&above)]).await.unwrap();
+        let mut event = accepted(&below);
+        if let RunEvent::Accepted(accepted) = &mut event.event {
+            accepted.terms.parent = Some(Parent {
+                run_id: above.clone(),
+                tool_call_id: "c1".into(),
+                path: AgentPath::of(&accepted.agent),
+                envelope: Envelope::default(),
+            });
+        }
+        append(&store, &below, 0, &[event]).await.unwrap();
+        let found = store.runs(&RunQuery { top_level: true, ..RunQuery::default() }).await.unwrap();
+        assert_eq!(found.iter().map(|run| &run.run_id).collect::<Vec<_>>(), [&above]);
+        assert_eq!(store.run(&below).await.unwrap().parent, Some(above));
     }
 }

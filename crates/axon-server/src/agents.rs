@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axon_kernel::spec::{AgentName, AgentSpec, Tag, ToolName};
-use axon_runtime::{AgentHandle, AgentStatus, Refusal, StartError};
+use axon_kernel::spec::{AgentName, AgentSpec, PythonTarget, Tag, ToolName};
+use axon_runtime::{AgentHandle, AgentState, AgentStatus, Refusal, StartError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::body::{Asked, Json, Segment};
@@ -17,6 +17,9 @@ use crate::shared::Shared;
 
 /// How long runs may take to finish where nobody says it.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long a runner may take to say what its agent is.
+const DESCRIBE: Duration = Duration::from_secs(5);
 
 /// One that can be asked.
 #[derive(Serialize, ToSchema)]
@@ -36,17 +39,67 @@ pub(crate) struct AgentShown {
     /// Its tools.
     #[schema(value_type = Vec<String>)]
     tools: Vec<ToolName>,
+    /// The Python object that it is, as `pkg.mod:agent`; missing if its definition says it all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    module: Option<PythonTarget>,
     /// What it takes as `deps`, as JSON Schema; missing if it takes anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     deps_schema: Option<Value>,
-    /// What it answers, as JSON Schema; missing if that is text, or only its Python knows.
+    /// What it answers, as JSON Schema; missing if that is text, or if only the Python of a `module`
+    /// knows. That is asked where one agent is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     output_schema: Option<Value>,
 }
 
+/// What a runner says of an agent that is a Python object.
+#[derive(Deserialize)]
+struct Described {
+    agent: Option<DescribedAgent>,
+}
+
+#[derive(Default, Deserialize)]
+struct DescribedAgent {
+    deps: Option<Value>,
+    output: Option<Value>,
+}
+
+impl DescribedAgent {
+    /// Asks the agent's runner. One that does not say it in time is as one that cannot.
+    async fn of(agent: &AgentHandle) -> Self {
+        let described = tokio::time::timeout(DESCRIBE, agent.describe()).await;
+        let described = described.ok().and_then(Result::ok);
+        let described: Option<Described> = described.and_then(|described| described.decode().ok());
+        described.and_then(|described| described.agent).unwrap_or_default()
+    }
+}
+
 impl AgentShown {
+    /// Shows one with what only its Python knows, too.
+    async fn in_full(agent: &AgentHandle) -> Result<Self, Refusal> {
+        let mut shown = Self::of(agent).await?;
+        let spec = agent.spec();
+        let runs = match shown.status.state {
+            AgentState::Starting | AgentState::Up | AgentState::Restarting { .. } => true,
+            AgentState::Drained | AgentState::Down { .. } | AgentState::Parked { .. } => false,
+        };
+        if spec.runner.module.is_none() || !runs {
+            return Ok(shown);
+        }
+        let DescribedAgent { deps, output } = DescribedAgent::of(agent).await;
+        if spec.deps.factory.is_none() {
+            // A factory makes the object that Python speaks of from whatever it takes itself.
+            shown.deps_schema = shown.deps_schema.or(deps);
+        }
+        shown.output_schema = match &spec.output {
+            Some(_) => shown.output_schema.or_else(|| Some(json!({ "type": "string" }))),
+            None => output,
+        };
+        Ok(shown)
+    }
+
     async fn of(agent: &AgentHandle) -> Result<Self, Refusal> {
         let (status, spec) = (agent.status().await?, agent.spec());
         let AgentSpec { description, tags, tools, deps, output, .. } = spec.as_ref();
@@ -56,6 +109,7 @@ impl AgentShown {
             description: description.clone(),
             tags: tags.iter().cloned().collect(),
             tools: tools.iter().map(|tool| tool.name.clone()).collect(),
+            module: spec.runner.module.clone(),
             deps_schema: deps.schema.as_ref().map(|schema| schema.raw().clone()),
             output_schema: output.map(|schema| schema.raw().clone()),
         })
@@ -95,7 +149,7 @@ pub(crate) async fn show(
     Segment(name): Segment,
 ) -> Result<axum::Json<AgentShown>, Problem> {
     let agent = shared.runtime.named(&name)?;
-    Ok(axum::Json(AgentShown::of(&agent).await?))
+    Ok(axum::Json(AgentShown::in_full(&agent).await?))
 }
 
 /// Replaces an agent's runners, and takes runs again if it was drained or parked.

@@ -53,6 +53,8 @@ pub(crate) struct Wanted {
     conversation: Option<String>,
     /// Only open ones that nobody drives: they wait for a person, or their process has gone.
     unowned: Option<bool>,
+    /// Only such that answer no call of another run.
+    top_level: Option<bool>,
     /// At most so many; 100 by default, and 1000 at most.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -84,6 +86,7 @@ impl Wanted {
             after: after.map(RunId::new),
             limit,
             unowned: self.unowned.unwrap_or(false),
+            top_level: self.top_level.unwrap_or(false),
         })
     }
 }

@@ -315,5 +315,6 @@ fn new_row(ours: i64, addition: &Addition) -> Result<RunRow, StoreError> {
         seq: 0,
         head: chain::START,
         owner: Some(ours),
+        parent: opening.parent.clone(),
     })
 }

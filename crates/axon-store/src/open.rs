@@ -97,6 +97,10 @@ pub async fn open_to_read(
     if found > schema::KNOWN {
         return Err(Fault::Newer { found, known: schema::KNOWN }.into());
     }
+    if found < schema::KNOWN {
+        // It cannot be brought to what is read here.
+        return Err(fault.into());
+    }
     // Each waits for its refusal, so there is no more than one for each caller.
     let (queue, jobs) = mpsc::channel(QUEUE);
     tokio::spawn(refuse(fault, jobs));

@@ -62,6 +62,7 @@ pub(crate) struct Entry {
 pub(crate) struct Opening {
     pub(crate) agent: Arc<str>,
     pub(crate) conversation: Option<ConversationId>,
+    pub(crate) parent: Option<RunId>,
 }
 
 /// What a turn adds to its conversation.
@@ -171,6 +172,7 @@ impl Opening {
         Some(Self {
             agent: accepted.agent.as_str().into(),
             conversation: accepted.conversation_id.clone(),
+            parent: accepted.terms.parent.as_ref().map(|parent| parent.run_id.clone()),
         })
     }
 }

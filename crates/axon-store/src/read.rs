@@ -10,7 +10,7 @@ use axon_kernel::time::Timestamp;
 use crate::chain::{self, Facts};
 use crate::fault::Fault;
 use crate::link::{Link, Row, Value};
-use crate::rows::{Living, RunRow, run_columns, signed, unsigned};
+use crate::rows::{Living, RUN_COLUMNS, RunRow, run_columns, signed, unsigned};
 
 /// How many runs one question gives at most.
 const PAGE: usize = 1000;
@@ -44,7 +44,7 @@ pub(crate) async fn records(
     let mut chain = Chain { run, last: 0, head: chain::START };
     let mut events = Vec::with_capacity(rows.len());
     for found in &rows {
-        if found.maybe_int(12)?.is_some()
+        if found.maybe_int(RUN_COLUMNS)?.is_some()
             && let Some(event) = chain.follow(found, signed(after))?
         {
             events.push(event);
@@ -64,11 +64,11 @@ struct Chain<'a> {
 impl Chain<'_> {
     /// Verifies the next record, and returns its event if its place is beyond `after`.
     fn follow(&mut self, row: &Row, after: i64) -> Result<Option<Sequenced>, Fault> {
-        let n = row.int(12)?;
+        let n = row.int(RUN_COLUMNS)?;
         let place = || format!("run `{}`, record {n}", self.run);
-        let body = row.text(16).map_err(|fault| at(place(), &fault))?;
-        let (seq, attempt, at_) = (row.int(13)?, row.int(14)?, row.int(15)?);
-        let checksum = row.int(17)?;
+        let body = row.text(RUN_COLUMNS + 4).map_err(|fault| at(place(), &fault))?;
+        let number = |at| row.int(RUN_COLUMNS + at);
+        let (seq, attempt, at_, checksum) = (number(1)?, number(2)?, number(3)?, number(5)?);
         let is_anchor = self.last == 0 && seq <= after;
         if !is_anchor {
             if n != self.last + 1 {
@@ -192,6 +192,9 @@ fn question(query: &RunQuery, living: &Living) -> (String, Vec<Value>) {
         let living: Vec<String> = living.keys().map(|epoch| bind((*epoch).into())).collect();
         let taken = if living.is_empty() { "0".to_owned() } else { living.join(", ") };
         conditions.push(format!("(r.owner IS NULL OR r.owner NOT IN ({taken}))"));
+    }
+    if query.top_level {
+        conditions.push("r.parent IS NULL".to_owned());
     }
     if let Some(after) = &query.after {
         conditions.push(format!(

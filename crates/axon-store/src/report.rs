@@ -146,6 +146,7 @@ fn contradiction(row: &RunRow, events: &[Sequenced]) -> Option<String> {
     let what = [
         ("agent", opening.agent == row.agent),
         ("conversation", opening.conversation == row.conversation),
+        ("parent", opening.parent == row.parent),
         ("state", state == row.state),
         ("pause", waits_for == row.waits_for.as_deref()),
         ("acceptance", signed(first.at.0) == row.accepted_at),

@@ -15,10 +15,13 @@ use crate::link::Row;
 macro_rules! run_columns {
     () => {
         "r.key, r.id, r.agent, r.conversation, r.state, r.waits_for, \
-         r.accepted_at, r.updated_at, r.recorded, r.seq, r.head, r.owner"
+         r.accepted_at, r.updated_at, r.recorded, r.seq, r.head, r.owner, r.parent"
     };
 }
 pub(crate) use run_columns;
+
+/// How many columns of a run there are: others stand behind them.
+pub(crate) const RUN_COLUMNS: usize = 13;
 
 /// Who lives: the epochs of the stores that are open now, with what they call themselves.
 pub(crate) type Living = BTreeMap<i64, String>;
@@ -39,6 +42,7 @@ pub(crate) struct RunRow {
     pub(crate) seq: i64,
     pub(crate) head: i64,
     pub(crate) owner: Option<i64>,
+    pub(crate) parent: Option<RunId>,
 }
 
 impl RunRow {
@@ -61,6 +65,7 @@ impl RunRow {
             seq: row.int(9)?,
             head: row.int(10)?,
             owner: row.maybe_int(11)?,
+            parent: row.maybe_text(12)?.map(RunId::new),
         })
     }
 
@@ -73,6 +78,7 @@ impl RunRow {
             run_id: self.id.clone(),
             agent,
             conversation_id: self.conversation.clone(),
+            parent: self.parent.clone(),
             state: self.state,
             waits_for: self.waits_for.as_deref().map(str::to_owned),
             accepted_at: Timestamp(unsigned(self.accepted_at)),

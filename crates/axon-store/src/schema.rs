@@ -10,10 +10,16 @@ struct Step {
 }
 
 /// Every step so far. What was published is never changed: a new version is a new step.
-const STEPS: [Step; 1] = [Step {
-    sqlite: include_str!("../migrations/sqlite/0001_runs.sql"),
-    postgres: include_str!("../migrations/postgres/0001_runs.sql"),
-}];
+const STEPS: [Step; 2] = [
+    Step {
+        sqlite: include_str!("../migrations/sqlite/0001_runs.sql"),
+        postgres: include_str!("../migrations/postgres/0001_runs.sql"),
+    },
+    Step {
+        sqlite: include_str!("../migrations/sqlite/0002_parents.sql"),
+        postgres: include_str!("../migrations/postgres/0002_parents.sql"),
+    },
+];
 
 /// The version of the schema that this code writes.
 pub(crate) const KNOWN: i64 = STEPS.len() as i64;

@@ -44,8 +44,8 @@ const CONVERSATIONS_LOCKED: Bulk = Bulk {
 };
 const NEW_RUNS: Bulk = Bulk {
     head: "INSERT INTO axon_runs (id, agent, conversation, state, waits_for, accepted_at, \
-           updated_at, recorded, seq, head, owner) VALUES ",
-    columns: 11,
+           updated_at, recorded, seq, head, owner, parent) VALUES ",
+    columns: 12,
     tail: " RETURNING id, key",
 };
 const CHANGED_RUNS: Bulk = Bulk {
@@ -294,7 +294,7 @@ impl Transaction<'_> {
     }
 }
 
-fn new_run_values(row: &RunRow) -> [Value; 11] {
+fn new_run_values(row: &RunRow) -> [Value; 12] {
     [
         row.id.as_str().into(),
         (&row.agent).into(),
@@ -307,6 +307,7 @@ fn new_run_values(row: &RunRow) -> [Value; 11] {
         row.seq.into(),
         row.head.into(),
         row.owner.into(),
+        row.parent.as_ref().map(RunId::as_str).into(),
     ]
 }
 

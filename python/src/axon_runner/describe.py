@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -21,11 +22,15 @@ _UNDERIVABLE = (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, Use
 
 def wire(agent: Any) -> dict[str, Any]:
     """Returns the schemas of specs, events and messages, and what `agent` says of itself."""
+    return {**_protocol(), "agent": None if agent is None else _agent(agent)}
+
+
+@cache
+def _protocol() -> dict[str, Any]:
     return {
         "spec": Spec.model_json_schema(),
         "events": TypeAdapter(AgentStreamEvent).json_schema(mode="serialization"),
         "messages": ModelMessagesTypeAdapter.json_schema(mode="serialization"),
-        "agent": None if agent is None else _agent(agent),
     }
 
 

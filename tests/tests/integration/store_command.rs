@@ -5,7 +5,7 @@ mod conversations;
 mod decisions;
 mod faults;
 mod interrupted;
-mod records;
+pub(crate) mod records;
 mod store;
 pub(crate) mod terminal;
 

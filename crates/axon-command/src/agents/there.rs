@@ -6,7 +6,7 @@ use std::time::Duration;
 use axon_kernel::failure::FailureKind;
 use axon_kernel::spec::{AgentName, AgentSpec, FileText, Kind};
 use axon_runtime::AgentState;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::members;
 use crate::args::{AgentsVerb, DrainArgs};
@@ -175,6 +175,12 @@ fn describe(agent: &AgentSeen) -> String {
     for tool in &agent.tools {
         line("tool", tool);
     }
-    line("output", &agent.output_schema.as_ref().map_or_else(|| "text".to_owned(), members));
+    let output = match (&agent.output_schema, &agent.module) {
+        (Some(schema), _) if *schema == json!({ "type": "string" }) => "text".to_owned(),
+        (Some(schema), _) => members(schema),
+        (None, Some(_)) => "as the module says".to_owned(),
+        (None, None) => "text".to_owned(),
+    };
+    line("output", &output);
     text
 }

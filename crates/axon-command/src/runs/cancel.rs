@@ -10,8 +10,16 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::terminal;
 
+/// What is true of an order that was called off before anybody answered.
+const UNKNOWN: &str = "the run may be cancelled all the same";
+
 pub(super) async fn run(args: &CancelArgs, mut session: Session) -> Result<Exit, Report> {
-    let store = store_with(&args.run.run, &mut session).await?;
+    let cancelled = session.unless_signalled(async |session| cancel(args, session).await).await;
+    cancelled.map_err(|signal| Report::cancelled(signal).because(UNKNOWN))?
+}
+
+async fn cancel(args: &CancelArgs, session: &mut Session) -> Result<Exit, Report> {
+    let store = store_with(&args.run.run, session).await?;
     let run = find(store.as_ref(), &args.run.run).await?;
     match session.service() {
         Some(service) => service.cancel(&run.run_id, &args.reason).await?,

@@ -15,8 +15,8 @@ use crate::show;
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// Prints the recorded events, and those that come until the run ends, pauses, or loses its process.
-pub(super) async fn run(args: &EventsArgs, mut session: Session) -> Result<Exit, Report> {
-    let store = store_with(&args.run.run, &mut session).await?;
+pub(super) async fn run(args: &EventsArgs, session: &mut Session) -> Result<Exit, Report> {
+    let store = store_with(&args.run.run, session).await?;
     let mut run = find(store.as_ref(), &args.run.run).await?;
     let mut after = args.after;
     loop {
@@ -24,10 +24,7 @@ pub(super) async fn run(args: &EventsArgs, mut session: Session) -> Result<Exit,
         if !matches!(run.owner, Owner::Other(_)) {
             return Ok(Exit::OK);
         }
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            signal = session.signals.next() => return Ok(signal.exit()),
-        }
+        tokio::time::sleep(PERIOD).await;
         // It is read before the events, so that those with which a run ends are never missed.
         run = store.run(&run.run_id).await?;
     }

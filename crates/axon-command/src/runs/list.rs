@@ -1,8 +1,9 @@
 //! `axon runs`: the newest runs, where they stand, and what is to be done about them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use axon_kernel::ids::{ConversationId, RunId};
+use axon_kernel::ids::ConversationId;
 use axon_kernel::json::excerpt;
 use axon_kernel::run::RunState;
 use axon_kernel::store::{RunQuery, RunSummary, Store, StoreError};
@@ -48,7 +49,7 @@ struct Listed {
     next: Vec<String>,
 }
 
-pub(super) async fn run(args: ListArgs, mut session: Session) -> Result<Exit, Report> {
+pub(super) async fn run(args: ListArgs, session: &mut Session) -> Result<Exit, Report> {
     let place = session.shown_place()?;
     let json = args.json;
     let Some(store) = session.store_to_read().await? else {
@@ -95,12 +96,25 @@ async fn overview(args: &ListArgs, store: &Arc<dyn Store>) -> Result<Vec<RunSumm
     let states = vec![RunState::Queued, RunState::Running, RunState::Paused];
     let open = RunQuery { states, limit: COUNTED, ..RunQuery::default() };
     let mut found = Vec::new();
+    let mut parents = HashMap::new();
     for run in store.runs(&open).await? {
-        if !answers_an_open_run(&run, store).await {
+        let is_below = match &run.parent {
+            None => false,
+            Some(parent) => match parents.get(parent) {
+                Some(is_open) => *is_open,
+                None => {
+                    let is_open =
+                        store.run(parent).await.is_ok_and(|parent| parent.state.is_open());
+                    parents.insert(parent.clone(), is_open);
+                    is_open
+                }
+            },
+        };
+        if !is_below {
             found.push(run);
         }
     }
-    let mut query = RunQuery { limit: COUNTED, ..RunQuery::default() };
+    let mut query = RunQuery { limit: COUNTED, top_level: true, ..RunQuery::default() };
     loop {
         let page = store.runs(&query).await?;
         let is_last = page.len() < COUNTED;
@@ -109,25 +123,12 @@ async fn overview(args: &ListArgs, store: &Arc<dyn Store>) -> Result<Vec<RunSumm
             if found.len() >= limit {
                 return Ok(found);
             }
-            if parent_of(&run, store).await.is_none() {
-                found.push(run);
-            }
+            found.push(run);
         }
         if is_last {
             return Ok(found);
         }
     }
-}
-
-async fn answers_an_open_run(run: &RunSummary, store: &Arc<dyn Store>) -> bool {
-    let Some(parent) = parent_of(run, store).await else { return false };
-    store.run(&parent).await.is_ok_and(|parent| parent.state.is_open())
-}
-
-/// Returns the run whose call `run` answers, if it is one.
-async fn parent_of(run: &RunSummary, store: &Arc<dyn Store>) -> Option<RunId> {
-    let replay = RunRecords::new(store.clone()).replay(&run.run_id).await.ok()?;
-    replay.accepted.terms.parent.map(|parent| parent.run_id)
 }
 
 /// Returns the runs that are asked for, newest first.
@@ -139,6 +140,7 @@ async fn matching(args: ListArgs, store: &dyn Store) -> Result<Vec<RunSummary>, 
         conversation: args.conversation.map(ConversationId::new),
         states: states(&args.state),
         unowned: only_interrupted,
+        top_level: false,
         after: None,
         limit,
     };
@@ -189,7 +191,7 @@ impl Listed {
             | RunState::Rejected => None,
         };
         let next = next(&run, replay.as_ref());
-        let next = next.iter().map(|command| here(command).into_owned()).collect();
+        let next = next.iter().map(|command| here(command)).collect();
         let waiting = replay.and_then(|replay| WaitingRun::of(run.run_id.clone(), replay));
         Self { run, waiting, next }
     }
@@ -214,7 +216,7 @@ fn table(listed: &[Listed], now: Timestamp) -> Vec<String> {
         [
             short(&run.run_id).to_owned(),
             run.agent.to_string(),
-            state(run),
+            printable(&state(run)),
             age::short(now.since(run.accepted_at)),
         ]
     };
@@ -294,6 +296,7 @@ mod tests {
             run_id: RunId::new(id),
             agent: "bank_support".parse().unwrap(),
             conversation_id: None,
+            parent: None,
             state,
             waits_for: None,
             accepted_at: Timestamp(0),

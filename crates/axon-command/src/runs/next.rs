@@ -9,6 +9,7 @@ use axon_kernel::wire::{DeferredKind, DeferredRequest, Handed};
 
 use super::find::short;
 use super::now;
+use crate::suggestion::quoted;
 
 /// A call that a run waits for a decision about.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +124,10 @@ pub(crate) fn out_of_pause(run: &RunId, replay: &Replay) -> Vec<String> {
 }
 
 fn decisions(id: &str, waiting: &Waiting) -> Vec<String> {
-    let call = &waiting.call;
+    // A call has the id that its model gave it, which may be any text.
+    let word = quoted(waiting.call.as_str());
+    let is_option = waiting.call.as_str().starts_with('-');
+    let call = if is_option { format!("-- {word}") } else { word.to_string() };
     if let Some(handed) = &waiting.handed
         && handed.requests.is_none()
     {
@@ -135,9 +139,12 @@ fn decisions(id: &str, waiting: &Waiting) -> Vec<String> {
         Wants::Approval => {
             vec![format!("axon approve {id} {call}"), format!("axon deny {id} {call}")]
         }
-        Wants::Answer => vec![format!("axon answer {id} TEXT --call {call}")],
+        Wants::Answer => vec![format!("axon answer {id} TEXT --call={word}")],
         Wants::Certainty => ["--skip", "--retry", "--fail"]
-            .map(|verdict| format!("axon runs resolve {id} {call} {verdict}"))
+            .map(|verdict| match is_option {
+                true => format!("axon runs resolve {id} {verdict} {call}"),
+                false => format!("axon runs resolve {id} {call} {verdict}"),
+            })
             .into(),
     }
 }
@@ -228,7 +235,7 @@ mod tests {
         let open = replay(vec![returned, paused(PauseReason::Approval { requests })]);
         assert_eq!(
             out_of_pause(&RunId::new("r1"), &open),
-            ["axon approve r1 c2", "axon deny r1 c2", "axon answer r1 TEXT --call c3"]
+            ["axon approve r1 c2", "axon deny r1 c2", "axon answer r1 TEXT --call=c3"]
         );
     }
 }

@@ -18,6 +18,7 @@ use crate::follow::follow;
 use crate::report::Report;
 use crate::session::Session;
 use crate::show::Show;
+use crate::signals::Signal;
 use crate::terminal::{self, BOLD, styled};
 use crate::underway::UnderWay;
 
@@ -41,7 +42,8 @@ pub(crate) struct Resumption {
 pub(super) async fn run(args: ResumeArgs, mut session: Session) -> Result<Exit, Report> {
     let terms = Terms { allow_changed: args.allow_changed, timeout: args.timeout };
     let mut show = if args.json { Show::lines() } else { Show::talk() };
-    let runs = chosen(&args.which, &mut session).await?;
+    let which = &args.which;
+    let runs = session.unless_signalled(async |session| chosen(which, session).await).await??;
     if runs.is_empty() {
         terminal::say(match args.which.all {
             true => "no run can go on",
@@ -72,26 +74,14 @@ async fn chosen(which: &Which, session: &mut Session) -> Result<Vec<RunSummary>,
         }
     }
     runs.reverse();
-    without_those_below(runs, &store).await
+    Ok(without_those_below(runs))
 }
 
 /// Leaves out the runs that answer a call of another one: that one goes on with them.
-async fn without_those_below(
-    runs: Vec<RunSummary>,
-    store: &Arc<dyn Store>,
-) -> Result<Vec<RunSummary>, Report> {
+fn without_those_below(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
     let ids: BTreeSet<RunId> = runs.iter().map(|run| run.run_id.clone()).collect();
-    let records = RunRecords::new(store.clone());
-    let mut uppermost = Vec::new();
-    for run in runs {
-        // What cannot be read is told when it is gone on with.
-        let replay = records.replay(&run.run_id).await.ok();
-        let parent = replay.and_then(|replay| replay.accepted.terms.parent);
-        if !parent.is_some_and(|parent| ids.contains(&parent.run_id)) {
-            uppermost.push(run);
-        }
-    }
-    Ok(uppermost)
+    runs.retain(|run| run.parent.as_ref().is_none_or(|parent| !ids.contains(parent)));
+    runs
 }
 
 /// Returns whether a paused run waits for nobody any more. What no decision about a call settles is
@@ -170,15 +160,13 @@ impl Resumption {
         terms: Terms,
         (session, show): (&mut Session, &mut Show),
     ) -> Result<Exit, Report> {
-        let records = RunRecords::new(self.store.clone());
-        let replay = records.replay(&run.run_id).await?;
-        let is_over = !replay.expired(now()).is_empty();
-        let undecided = records.undecided(&run.run_id, &replay).await?;
-        if replay.pause.is_some() && !undecided.is_empty() && !is_over {
-            return Err(Report::undecided(&run.run_id, &replay));
-        }
+        let store = self.store.clone();
+        let begun = async |session: &mut Session| begin(run, terms, (store, session)).await;
+        let replay = match session.unless_signalled(begun).await {
+            Ok(replay) => replay?,
+            Err(signal) => return Err(called_off(signal, run)),
+        };
         if let Some(service) = session.service() {
-            service.resume(&run.run_id, terms.allow_changed, terms.timeout).await?;
             show.of(replay.accepted.terms.kind);
             let mut goes_on = UnderWay::again(service.clone(), &run.run_id, &replay);
             return Box::pin(follow(&mut goes_on, show, session)).await;
@@ -229,6 +217,34 @@ impl Resumption {
             runtime.shutdown().await;
         }
     }
+}
+
+/// Reads a run that is to go on, which nobody has to decide about any more. The service that has it,
+/// if one has, goes on with it.
+async fn begin(
+    run: &RunSummary,
+    terms: Terms,
+    (store, session): (Arc<dyn Store>, &Session),
+) -> Result<Replay, Report> {
+    let records = RunRecords::new(store);
+    let replay = records.replay(&run.run_id).await?;
+    let is_over = !replay.expired(now()).is_empty();
+    let undecided = records.undecided(&run.run_id, &replay).await?;
+    if replay.pause.is_some() && !undecided.is_empty() && !is_over {
+        return Err(Report::undecided(&run.run_id, &replay));
+    }
+    if let Some(service) = session.service() {
+        service.resume(&run.run_id, terms.allow_changed, terms.timeout).await?;
+    }
+    Ok(replay)
+}
+
+/// Says what is true of a run that a service was perhaps told to go on with.
+fn called_off(signal: Signal, run: &RunSummary) -> Report {
+    let id = short(&run.run_id);
+    Report::cancelled(signal)
+        .because(format!("run {id} may go on all the same"))
+        .todo(format!("axon runs show {id}"))
 }
 
 /// Returns the definition of the agent that answers a run now, with the model that the run was

@@ -23,8 +23,8 @@ use crate::terminal::{self, BOLD, DIM, YELLOW, printable, styled};
 /// How much of a prompt or an answer is shown, in bytes.
 const SHOWN_BYTES: usize = 2000;
 
-pub(super) async fn run(args: &RunArg, mut session: Session) -> Result<Exit, Report> {
-    let store = store_with(&args.run, &mut session).await?;
+pub(super) async fn run(args: &RunArg, session: &mut Session) -> Result<Exit, Report> {
+    let store = store_with(&args.run, session).await?;
     let run = find(store.as_ref(), &args.run).await?;
     let records = RunRecords::new(store).events(&run.run_id, 0).await?;
     let replay = Replay::read(&records)?;
@@ -126,14 +126,15 @@ fn waits_for(run: &RunSummary, replay: &Replay, reason: &PauseReason) -> Vec<Str
         PauseReason::Ambiguous { tool_call_id, failure } => {
             if let Some(called) = replay.calls.get(tool_call_id) {
                 let key = idempotency_key(&run.run_id, called.step, tool_call_id);
-                lines.push(styled(DIM, &format!("its idempotency key is {key}")));
+                lines.push(styled(DIM, &printable(&format!("its idempotency key is {key}"))));
             }
             lines.push(styled(DIM, &printable(&format!("it was under way when: {failure}"))));
         }
         PauseReason::Changed { was, is } => {
             lines
                 .push(format!("a word about the definition of `{}`, which has changed", run.agent));
-            lines.push(styled(DIM, &format!("digest {was} then, {is} when it was taken up")));
+            let digests = format!("digest {was} then, {is} when it was taken up");
+            lines.push(styled(DIM, &printable(&digests)));
         }
         PauseReason::Quarantined { recoveries } => lines.push(format!(
             "somebody who looks at it: {recoveries} processes in a row took it over and died"

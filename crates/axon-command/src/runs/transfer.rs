@@ -17,8 +17,8 @@ use crate::terminal;
 /// The largest record that is read. The largest runs have some ten thousand events.
 const MAX_BYTES: u64 = 1 << 30;
 
-pub(super) async fn export(args: &RunArg, mut session: Session) -> Result<Exit, Report> {
-    let store = store_with(&args.run, &mut session).await?;
+pub(super) async fn export(args: &RunArg, session: &mut Session) -> Result<Exit, Report> {
+    let store = store_with(&args.run, session).await?;
     let run = find(store.as_ref(), &args.run).await?;
     for event in RunRecords::new(store).events(&run.run_id, 0).await? {
         show::line(&event)?;

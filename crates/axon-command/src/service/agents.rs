@@ -27,6 +27,9 @@ pub(crate) struct AgentSeen {
     pub(crate) tags: Vec<String>,
     #[serde(default)]
     pub(crate) tools: Vec<String>,
+    /// The Python object that it is, if it is one.
+    #[serde(default)]
+    pub(crate) module: Option<String>,
     #[serde(default)]
     pub(crate) deps_schema: Option<Value>,
     #[serde(default)]

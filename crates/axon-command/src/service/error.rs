@@ -55,6 +55,16 @@ impl ServiceError {
         }
     }
 
+    /// Returns whether what was asked may have been done all the same: it was sent, and no service
+    /// answered.
+    pub(crate) fn leaves_open(&self) -> bool {
+        match self {
+            Self::Unreachable { never_sent, .. } => !never_sent,
+            Self::Foreign { .. } => true,
+            Self::Version { .. } | Self::Refused { .. } => false,
+        }
+    }
+
     /// Returns the code of a refusal.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {

@@ -12,6 +12,8 @@ use reqwest::Response;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::error::Problem;
+
 /// The largest event that is taken, in bytes.
 const MAX_EVENT: usize = 64 * 1024 * 1024;
 
@@ -32,6 +34,8 @@ pub(super) enum Next {
     Update(RunUpdate),
     /// The stream ended, or its link broke, for this reason.
     Gone(String),
+    /// The service cannot read the run at the moment, and has ended the stream.
+    Unreadable(Problem),
     /// What comes is no event.
     Garbage(String),
 }
@@ -75,7 +79,10 @@ impl Events {
             };
         }
         if event.event == "unreadable" {
-            return Next::Gone("it cannot read the run at the moment".to_owned());
+            return match serde_json::from_str(&event.data) {
+                Ok(problem) => Next::Unreadable(problem),
+                Err(error) => Next::Garbage(error.to_string()),
+            };
         }
         match serde_json::from_str::<Sequenced>(&event.data) {
             Ok(event) => Next::Update(RunUpdate::Event(event.into())),

@@ -28,6 +28,10 @@ const LASTING: Duration = Duration::from_secs(5);
 /// How long to wait before a service is asked again, at first and at most.
 const WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// What is said of a service that is waited for, and of one that is there.
+const AWAY: &str = "the service does not answer: waiting for it";
+const UNREADABLE: &str = "the service cannot tell what the run does: waiting for it";
+
 /// What an agent is asked with.
 #[derive(Debug, Serialize)]
 pub(crate) struct Question {
@@ -62,6 +66,8 @@ pub(crate) struct RemoteRun {
     past_decisions: bool,
     /// Since when the link has not held.
     lost: Option<Lost>,
+    /// What the last stream ended with, if that was no end of the run.
+    broken: Option<ServiceError>,
 }
 
 /// A link that does not hold.
@@ -76,36 +82,53 @@ impl Lost {
     fn now() -> Self {
         Self { since: Instant::now(), wait: WAIT.0, told: false }
     }
+
+    /// Says once what is waited for.
+    fn tell(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            terminal::say(&styled(DIM, what));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() > GONE
+    }
 }
 
 impl Service {
     /// Asks an agent. However often the link breaks meanwhile, one run comes of it.
-    pub(crate) async fn ask(
-        &self,
-        agent: &str,
-        question: &Question,
-    ) -> Result<RemoteRun, ServiceError> {
+    pub(crate) async fn ask(&self, agent: &str, question: &Question) -> Result<RemoteRun, Report> {
         let key = uuid::Uuid::new_v4().to_string();
         let mut lost = Lost::now();
+        let mut may_be_taken = false;
         loop {
             let request = self
                 .request(Method::POST, &["v1", "agents", agent, "runs"], &[])
                 .header("Idempotency-Key", &key)
                 .header("Prefer", "respond-async")
                 .json(question);
-            match self.answer(request, PROMPTLY).await {
+            let error = match self.answer(request, PROMPTLY).await {
                 Ok(Begun { run_id }) if is_plain_id(&run_id) => {
                     return Ok(RemoteRun::behind(self.clone(), run_id, 0));
                 }
-                Ok(_) => return Err(self.foreign("a run has an id that is none".to_owned())),
-                // Nobody knows whether it was taken: the same key finds out.
-                Err(ServiceError::Unreachable { never_sent: false, .. })
-                    if lost.since.elapsed() < GONE =>
-                {
-                    pause(&mut lost).await;
+                Ok(_) => {
+                    return Err(self.foreign("a run has an id that is none".to_owned()).into());
                 }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            // Once nobody knows whether it was taken, only an answer to the same key finds out: that
+            // the service is away by then says nothing about it.
+            may_be_taken |= error.leaves_open();
+            if !may_be_taken || !error.may_pass() {
+                return Err(error.into());
             }
+            if lost.is_over() {
+                return Err(Report::from(error)
+                    .because("it may have taken the run on, and goes on with it then")
+                    .todo("axon runs"));
+            }
+            lost.tell(AWAY);
+            pause(&mut lost).await;
         }
     }
 }
@@ -118,8 +141,8 @@ async fn pause(lost: &mut Lost) {
 impl RemoteRun {
     /// Follows a run from behind the event `after`, of which 0 is none.
     pub(crate) fn behind(service: Service, id: RunId, after: u64) -> Self {
-        let (events, settled, lost) = (None, None, None);
-        Self { service, id, after, events, settled, past_decisions: false, lost }
+        let (events, settled, past_decisions) = (None, None, false);
+        Self { service, id, after, events, settled, past_decisions, lost: None, broken: None }
     }
 
     /// Says that the run goes on after a pause, by decisions that whoever follows knows.
@@ -153,16 +176,24 @@ impl RemoteRun {
                     }
                 }
                 Next::Gone(why) => {
-                    tracing::debug!(run = %self.id, why, "the stream of a run broke off");
+                    tracing::debug!(run = %self.id, %why, "the stream of a run broke off");
                     let lasted = events.age() > LASTING;
-                    self.events = None;
+                    self.ended(self.service.lost(why));
                     if lasted {
                         self.lost = None;
                     }
                 }
+                Next::Unreadable(problem) => {
+                    self.ended(ServiceError::Refused { status: 503, problem });
+                }
                 Next::Garbage(why) => return Err(self.service.foreign(why).into()),
             }
         }
+    }
+
+    /// Takes note that the stream is no more, and why.
+    fn ended(&mut self, by: ServiceError) {
+        (self.events, self.broken) = (None, Some(by));
     }
 
     /// Takes an update in, and returns it unless it was seen before, or is not for whoever follows.
@@ -199,6 +230,12 @@ impl RemoteRun {
             None => self.lost = Some(Lost::now()),
             // The stream before ended at once, or never began.
             Some(mut lost) => {
+                if let Some(broken) = self.broken.take_if(|_| lost.is_over()) {
+                    return Err(self.gone(broken));
+                }
+                if let Some(ServiceError::Refused { .. }) = &self.broken {
+                    lost.tell(UNREADABLE);
+                }
                 let waited = pause(&mut lost);
                 waited.await;
                 self.lost = Some(lost);
@@ -220,13 +257,12 @@ impl RemoteRun {
             }
             Err(error) => error,
         };
+        self.broken = None;
         let lost = self.lost.get_or_insert_with(Lost::now);
-        if !error.may_pass() || lost.since.elapsed() > GONE {
+        if !error.may_pass() || lost.is_over() {
             return Err(self.gone(error));
         }
-        if !std::mem::replace(&mut lost.told, true) {
-            terminal::say(&styled(DIM, "the service does not answer: waiting for it"));
-        }
+        lost.tell(AWAY);
         Ok(())
     }
 

@@ -67,6 +67,9 @@ impl RemoteStore {
             Owner::Other(owner) => Owner::Other(printable(&owner)),
             Owner::Nobody => Owner::Nobody,
         };
+        run.conversation_id =
+            run.conversation_id.map(|id| ConversationId::new(printable(id.as_str())));
+        run.parent = run.parent.filter(is_plain_id);
         run.waits_for = run.waits_for.map(|reason| printable(&reason));
         Ok(run)
     }
@@ -80,6 +83,7 @@ impl RemoteStore {
         asked.extend(query.conversation.as_ref().map(|id| ("conversation", id.to_string())));
         asked.extend(query.after.as_ref().map(|after| ("after", after.to_string())));
         asked.extend(query.unowned.then(|| ("unowned", "true".to_owned())));
+        asked.extend(query.top_level.then(|| ("top_level", "true".to_owned())));
         let request = self.0.request(Method::GET, &["v1", "runs"], &asked);
         let page: Result<Page, _> = self.0.answer(request, PROMPTLY).await;
         let page = page.map_err(|error| StoreError::Backend(Box::new(error)))?;

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use axon_runtime::Tree;
 use rustix::termios::tcgetwinsize;
 
@@ -27,12 +29,15 @@ pub(super) async fn watch(
     session: &mut Session,
     json: bool,
 ) -> Result<Exit, Report> {
+    // One that moves no cursor is written to as a file is.
+    let is_dumb =
+        session.host.variable("TERM").is_none_or(|name| name.is_empty() || name == "dumb");
     let signals = &mut session.signals;
     let first = tokio::select! {
         tree = service.tree() => tree?,
         signal = signals.next() => return Ok(signal.exit()),
     };
-    if json || !io::stdout().is_terminal() {
+    if json || is_dumb || !io::stdout().is_terminal() {
         return again_and_again(service, first, signals, json).await;
     }
     let screen = Screen::open()?;
@@ -131,13 +136,18 @@ fn draw(text: &str, note: Option<&str>) -> io::Result<()> {
         lines.push(format!("… {more} more"));
     }
     lines.extend(below);
+    let is_plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
     let mut frame = "\x1b[H".to_owned();
     for line in &lines {
-        frame.push_str(line);
+        match is_plain {
+            true => frame.extend(strip_str(line)),
+            false => frame.push_str(line),
+        }
         frame.push_str("\x1b[K\r\n");
     }
     frame.push_str("\x1b[J");
-    let mut stdout = anstream::stdout().lock();
+    // Where styles are not wanted, the cursor has to be moved all the same.
+    let mut stdout = io::stdout().lock();
     stdout.write_all(frame.as_bytes())?;
     stdout.flush()
 }

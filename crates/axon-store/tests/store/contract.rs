@@ -191,6 +191,45 @@ async fn runs_are_listed_newest_first_and_in_pages(place: &Place) {
     assert!(matches!(store.runs(&lost).await, Err(StoreError::NotFound(_))));
 }
 
+async fn runs_below_others_are_known_without_their_records(place: &Place) {
+    let store = place.open().await;
+    append(&*store, 0, &[accepted(&run("r0"), None)]).await.unwrap();
+    for id in ["r1", "r2"] {
+        append(&*store, 0, &[below(&run(id), &run("r0")), cancelled(&run(id), 2)]).await.unwrap();
+    }
+    assert_eq!(store.run(&run("r2")).await.unwrap().parent, Some(run("r0")));
+    let top_level = RunQuery { top_level: true, limit: 1, ..RunQuery::default() };
+    let found = store.runs(&top_level).await.unwrap();
+    assert_eq!((&found[0].run_id, &found[0].parent), (&run("r0"), &None));
+    assert_eq!(store.runs(&RunQuery::default()).await.unwrap().len(), 3);
+    let record = store.records(&run("r1"), 0).await.unwrap();
+    let elsewhere = Place::file();
+    let other = elsewhere.open().await;
+    assert_eq!(other.import(&record).await.unwrap().parent, Some(run("r0")));
+}
+
+async fn a_store_from_before_runs_knew_their_parents_learns_them(place: &Place) {
+    let store = place.open().await;
+    let asked = accepted(&run("r0"), None);
+    append(&*store, 0, &[asked]).await.unwrap();
+    append(&*store, 0, &[below(&run("r1"), &run("r0"))]).await.unwrap();
+    append(&*store, 0, &[below(&run("r2"), &run("r0"))]).await.unwrap();
+    drop(store);
+    place
+        .sql(
+            "DROP INDEX axon_runs_top_level; ALTER TABLE axon_runs DROP COLUMN parent; \
+             DELETE FROM axon_schema WHERE version = 2; \
+             UPDATE axon_records SET body = '{\"parent\":' WHERE run = 3",
+        )
+        .await;
+    let store = place.open().await;
+    let parent = async |id| store.run(&run(id)).await.unwrap().parent;
+    assert_eq!(parent("r0").await, None);
+    assert_eq!(parent("r1").await, Some(run("r0")));
+    // What is damaged keeps nobody from the rest.
+    assert_eq!(parent("r2").await, None);
+}
+
 async fn a_refused_append_spoils_no_neighbour(place: &Place) {
     let store = place.open().await;
     let runs: Vec<_> = (0..32).map(|n| run(&format!("r{n}"))).collect();
@@ -379,7 +418,7 @@ async fn a_report_says_what_it_is_and_holds(place: &Place) {
     let report = store.report(true).await.unwrap();
     assert_eq!(report.name, place.url().to_string());
     assert_eq!(report.runs, [(RunState::Running, 1), (RunState::Cancelled, 1)]);
-    assert_eq!((report.schema, report.conversations, report.durable), (1, 0, true));
+    assert_eq!((report.schema, report.conversations, report.durable), (2, 0, true));
     assert!(report.bytes.unwrap() > 10_000, "{:?}", report.bytes);
     assert_eq!(report.damage, [] as [String; 0]);
     assert!(store.is_durable());

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axon_kernel::event::{
-    Accepted, Cancelled, PauseReason, Paused, Resumed, RunEvent, RunTerms, Sequenced, Started,
-    Steered,
+    Accepted, Cancelled, Envelope, Parent, PauseReason, Paused, Resumed, RunEvent, RunTerms,
+    Sequenced, Started, Steered,
 };
 use axon_kernel::ids::{Attempt, ConversationId, MessageId, RunId};
 use axon_kernel::json::RawJson;
+use axon_kernel::spec::AgentPath;
 use axon_kernel::store::{Append, Durable, Store, StoreError, TurnEnd, TurnTaken};
 use axon_kernel::time::Timestamp;
 use axon_store::{OpenOptions, StoreUrl, open};
@@ -101,6 +102,20 @@ pub(crate) fn accepted(run: &RunId, conversation: Option<&str>) -> Sequenced {
         terms: RunTerms::default(),
     };
     event(run, 1, RunEvent::Accepted(accepted))
+}
+
+/// The acceptance of a run that answers a call of another one.
+pub(crate) fn below(run: &RunId, parent: &RunId) -> Sequenced {
+    let mut event = accepted(run, None);
+    if let RunEvent::Accepted(accepted) = &mut event.event {
+        accepted.terms.parent = Some(Parent {
+            run_id: parent.clone(),
+            tool_call_id: "c1".into(),
+            path: AgentPath::of(&accepted.agent),
+            envelope: Envelope::default(),
+        });
+    }
+    event
 }
 
 pub(crate) fn started(run: &RunId, seq: u64) -> Sequenced {

@@ -1,13 +1,19 @@
 //! The chat of `examples/chat`, in a browser.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axon_kernel::schema::Schema;
 use axon_kernel::spec::Effect;
 use axon_test::scripted_runner::{Life, Step, When};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::browser::Browser;
+use super::client::head;
 use super::link::Link;
-use super::service::{Service, refused, sent};
+use super::service::{Service, ok, refused, sent};
 use super::{talker, write_agent};
 use crate::command_line::axon;
 use crate::support::{Project, python_tool, repository, until};
@@ -178,4 +184,86 @@ async fn a_page_opens_itself_to_everybody_and_nothing_else() {
     assert!(said.contains("has no index.html"), "{said}");
     until("the service is still there", async || sent(service.get("/healthz")).await.0 == 200)
         .await;
+}
+
+#[tokio::test]
+async fn boxes_begin_as_their_defaults_and_say_nothing_until_they_are_touched() {
+    let project = Project::new();
+    let deps = json!({
+        "type": "object", "required": ["sure"], "properties": {
+            "loud": { "type": "boolean", "default": true }, "slow": { "type": "boolean" },
+            "sure": { "type": "boolean" }, "name": { "type": "string", "default": "Ada" },
+        },
+    });
+    write_agent(&project, "talker", talker(), |spec| {
+        spec.deps.schema = Some(Schema::new(deps).unwrap());
+    });
+    let service = served(&project, &[]).await;
+    let Some(browser) = Browser::open().await else { return };
+    browser.go(&service.url("/")).await;
+    browser.see("#deps [name=loud]:checked").await;
+    let untouched = json!({ "sure": false, "name": "Ada" });
+    let touched = json!({ "loud": false, "slow": true, "sure": false, "name": "Ada" });
+    for (turn, deps) in [untouched, touched].into_iter().enumerate() {
+        browser.write("#prompt", "hi\n").await;
+        browser.see(&format!(".turn:nth-child({})[data-state=completed]", turn + 1)).await;
+        let run = browser.run("return document.querySelector('.turn:last-child').dataset.run");
+        let path = format!("/v1/runs/{}/events", run.await.as_str().unwrap());
+        let record = ok(service.get(&path).header("Accept", "application/json")).await;
+        assert_eq!(record["events"][0]["deps"], deps);
+        browser.click("#deps [name=loud]").await;
+        browser.click("#deps [name=slow]").await;
+    }
+    browser.close().await;
+}
+
+/// Passes on what goes to a service, which then can read no run. Returns its URL, and how often it
+/// was asked for events.
+async fn unreadable(service: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = opened.clone();
+    let told = json!({ "event": "unreadable", "code": "storage_failed", "detail": "no disk" });
+    let stream = format!(
+        "HTTP/1.1 200 OK\r\naxon-api: 1\r\ncontent-type: text/event-stream\r\n\
+         connection: close\r\n\r\nevent: unreadable\ndata: {told}\n\n"
+    );
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (service, counted, stream) = (service.clone(), counted.clone(), stream.clone());
+            tokio::spawn(async move {
+                let asked = head(&mut client).await;
+                if asked.contains("/events?") {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let _gone = client.write_all(stream.as_bytes()).await;
+                } else {
+                    let asked = asked.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+                    let asked = asked.replace("\r\nConnection: keep-alive", "");
+                    let mut server = TcpStream::connect(service).await.unwrap();
+                    server.write_all(asked.as_bytes()).await.unwrap();
+                    let _gone = tokio::io::copy(&mut server, &mut client).await;
+                }
+                let _gone = client.shutdown().await;
+            });
+        }
+    });
+    (url, opened)
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_not_opened_for_ever() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let service = served(&project, &[]).await;
+    let (url, opened) = unreadable(service.address.clone()).await;
+    let Some(browser) = Browser::open().await else { return };
+    browser.go(&url).await;
+    browser.see("#agent option").await;
+    // A minute passes in a second.
+    browser.run("const wait = setTimeout; window.setTimeout = (f, ms) => wait(f, ms / 60)").await;
+    browser.write("#prompt", "hi\n").await;
+    browser.read(".turn[data-state=refused] .error", "storage_failed: no disk").await;
+    assert_eq!(opened.load(Ordering::SeqCst), 11);
+    browser.close().await;
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod decisions;
+mod lost;
 mod refusals;
 mod runs;
 mod tree;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use super::service::Service;
 use crate::command_line::run;
 use crate::support::Project;
+pub(super) use broken::head;
 
 /// Types a command, asked of the service.
 async fn asked(project: &Project, service: &Service, words: &[&str]) -> (i32, String, String) {

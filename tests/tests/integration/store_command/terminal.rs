@@ -29,7 +29,18 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
+    /// Starts it where text has no styles, so that it can be read as it is.
     pub(crate) fn start(project: &Project, arguments: &[&str]) -> Self {
+        Self::with(project, arguments, &[("NO_COLOR", "1")])
+    }
+
+    /// Starts it where whatever the command writes is seen.
+    pub(crate) fn in_colour(project: &Project, arguments: &[&str]) -> Self {
+        Self::with(project, arguments, &[("TERM", "xterm-256color")])
+    }
+
+    /// Starts it with these variables.
+    pub(crate) fn with(project: &Project, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
@@ -38,7 +49,7 @@ impl Terminal {
         let end = File::from(rustix::fs::open(name, flags, Mode::empty()).unwrap());
         let mut command = axon(project, arguments);
         let stdio = || Stdio::from(end.try_clone().unwrap());
-        command.stdin(stdio()).stdout(stdio()).stderr(stdio()).env("NO_COLOR", "1");
+        command.stdin(stdio()).stdout(stdio()).stderr(stdio()).envs(variables.iter().copied());
         let child = command.spawn().unwrap();
         let keys = File::from(keys);
         let (tell, shown) = mpsc::unbounded_channel();

@@ -13,6 +13,7 @@ use super::super::service::Service;
 use super::super::{talking, write_agent};
 use super::{lines, text};
 use crate::command_line::{axon, run, signal};
+use crate::store_command::records::{EVIL, check_tame, waiting_with};
 use crate::store_command::terminal::Terminal;
 use crate::support::{PATIENCE, Project, until};
 
@@ -20,14 +21,22 @@ use crate::support::{PATIENCE, Project, until};
 type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A server that gives the same answer to everything, byte by byte as it is, and then hangs up.
-struct Fake {
-    url: String,
+pub(super) struct Fake {
+    pub(super) url: String,
     asked: Asked,
 }
 
 impl Fake {
-    async fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub(super) async fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::at("127.0.0.1:0", answer).await
+    }
+
+    /// Starts it at a place where another one was.
+    pub(super) async fn at(
+        address: &str,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, answer) = (Asked::default(), Arc::new(answer));
         let heard = asked.clone();
@@ -46,13 +55,13 @@ impl Fake {
         Self { url, asked }
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
 
 /// Reads the head of a request, and its body, too, where it says how long that is.
-async fn head(stream: &mut TcpStream) -> String {
+pub(in crate::serve) async fn head(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -72,7 +81,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// Writes an answer as a service would.
-fn answered(status: &str, kind: &str, body: &str) -> Vec<u8> {
+pub(super) fn answered(status: &str, kind: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\naxon-api: 1\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
@@ -86,7 +95,9 @@ fn json_answer(body: &Value) -> Vec<u8> {
 }
 
 /// The answers of a service with an agent whose one run streams this.
-fn telling(stream: impl Into<String>) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static {
+pub(super) fn telling(
+    stream: impl Into<String>,
+) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static {
     let stream = stream.into();
     move |head| {
         let agent = json!({
@@ -107,13 +118,13 @@ fn telling(stream: impl Into<String>) -> impl Fn(&str) -> Vec<u8> + Send + Sync 
     }
 }
 
-fn told(seq: u64, event: &Value) -> String {
+pub(super) fn told(seq: u64, event: &Value) -> String {
     let mut data = json!({ "run_id": "run-1", "seq": seq, "attempt": 1, "at": 1 });
     data.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
     format!("id: {seq}\nevent: x\ndata: {data}\n\n")
 }
 
-fn completed(output: &str) -> Value {
+pub(super) fn completed(output: &str) -> Value {
     json!({
         "event": "completed", "output": output, "usage": {}, "model": "m", "offline": false,
         "attempts": 1, "duration_ms": 1,
@@ -215,6 +226,45 @@ async fn nothing_that_a_service_sends_controls_the_terminal() {
         assert!(code == 1 && shown.contains("error[refused]"), "{code}: {shown}");
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }
+    let fake = Fake::start(|head| waiting_run(head, &[EVIL, "c2"])).await;
+    for words in [
+        &["runs"] as &[&str],
+        &["runs", "show", "run-1"],
+        &["runs", "resume", "run-1"],
+        &["deny", "run-1", "c2"],
+    ] {
+        let at = Terminal::in_colour(&project, &[&["--url", &fake.url], words].concat());
+        let (_, shown) = at.ends().await;
+        assert!(shown.contains("run-1 "), "{words:?}: {shown}");
+        check_tame(&shown);
+    }
+    let words = ["--url", &fake.url, "chat", "talker", "--continue"];
+    let mut at = Terminal::in_colour(&project, &words);
+    let before = at.shows(" goes on").await;
+    at.types("/quit");
+    let (code, shown) = at.ends().await;
+    assert!(code == 0 && shown.contains("go on with it"), "{code}: {shown}");
+    check_tame(&format!("{before}{shown}"));
+}
+
+/// The answers of a service with one run, which waits for decisions about these calls, and has texts
+/// that would control the terminal.
+fn waiting_run(head: &str, calls: &[&str]) -> Vec<u8> {
+    let run = json!({
+        "run_id": "run-1", "agent": "talker", "state": "paused", "waits_for": EVIL,
+        "conversation_id": EVIL, "accepted_at": 1, "updated_at": 1, "recorded": 4,
+        "owner": { "other": EVIL },
+    });
+    match head.split([' ', '?']).nth(1).unwrap_or_default() {
+        // None of them keeps a conversation's turn.
+        "/v1/runs" if head.contains("unowned") => json_answer(&json!({ "runs": [] })),
+        "/v1/runs" => json_answer(&json!({ "runs": [run] })),
+        "/v1/runs/run-1" => json_answer(&run),
+        "/v1/runs/run-1/events" => json_answer(&json!({ "events": lines(&waiting_with(calls)) })),
+        "/v1/runs/run-1/approvals" => json_answer(&json!({ "undecided": [EVIL] })),
+        path if path.starts_with("/v1/conversations/") => json_answer(&json!({ "messages": [{}] })),
+        _ => telling("")(head),
+    }
 }
 
 #[tokio::test]
@@ -229,10 +279,26 @@ async fn ctrl_c_ends_a_command_whose_service_never_answers() {
         }
     });
     let project = Project::new();
-    for (index, words) in
-        [&["run", "talker", "hi"] as &[&str], &["agents"], &["tree"], &["tree", "--watch"]]
-            .into_iter()
-            .enumerate()
+    for (index, words) in [
+        &["run", "talker", "hi"] as &[&str],
+        &["chat", "talker"],
+        &["agents"],
+        &["tree"],
+        &["tree", "--watch"],
+        &["runs"],
+        &["runs", "show", "run-1"],
+        &["runs", "events", "run-1"],
+        &["runs", "cancel", "run-1"],
+        &["runs", "export", "run-1"],
+        &["runs", "resume", "run-1"],
+        &["runs", "resume"],
+        &["runs", "resolve", "run-1", "--retry"],
+        &["approve", "run-1"],
+        &["deny", "run-1"],
+        &["answer", "run-1", "yes"],
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut command = axon(&project, &[&["--url", &url], words].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -240,6 +306,47 @@ async fn ctrl_c_ends_a_command_whose_service_never_answers() {
         signal(&child, Signal::INT);
         let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(130), "{words:?}");
+    }
+}
+
+/// A service that tells of its run, which waits with these calls, and answers no order. Returns its
+/// URL, and the orders.
+async fn deaf(calls: &'static [&'static str]) -> (String, Arc<Mutex<Vec<TcpStream>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let orders = Arc::new(Mutex::new(Vec::new()));
+    let held = orders.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = head(&mut stream).await;
+            if asked.starts_with("GET") {
+                stream.write_all(&waiting_run(&asked, calls)).await.unwrap();
+            } else {
+                held.lock().unwrap().push(stream);
+            }
+        }
+    });
+    (url, orders)
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_command_whose_order_nobody_answers() {
+    let project = Project::new();
+    for (words, calls, may_be) in [
+        (&["approve", "run-1"] as &[&str], &["c1"] as &[&str], "it may be decided all the same"),
+        (&["runs", "resume", "run-1"], &[], "run run-1 may go on all the same"),
+        (&["runs", "cancel", "run-1"], &[], "the run may be cancelled all the same"),
+    ] {
+        let (url, orders) = deaf(calls).await;
+        let mut command = axon(&project, &[&["--url", &url], words].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("it orders", async || !orders.lock().unwrap().is_empty()).await;
+        signal(&child, Signal::TERM);
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let ended = ended.unwrap().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(143), "{words:?}: {said}");
+        assert!(said.contains(may_be), "{words:?}: {said}");
     }
 }
 

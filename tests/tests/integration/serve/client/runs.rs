@@ -1,11 +1,15 @@
 //! `axon run`, `chat`, `runs` and `agents` of a service: as they are in one's own process.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 
+use super::super::link::Link;
 use super::super::service::Service;
 use super::super::{talker, talking, write_agent};
 use super::{answer, asked, lines, shape, text, without_times};
 use crate::command_line::{axon, run, said};
+use crate::store_command::records::import;
 use crate::support::{Project, python_tool};
 use axon_kernel::spec::Effect;
 use axon_test::scripted_runner::{Life, Step};
@@ -138,4 +142,95 @@ async fn the_address_comes_from_the_environment_too_and_a_typed_store_wins_over_
     assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
     assert!(stderr.contains("nothing has been recorded in SQLite other.db"), "{stderr}");
     assert_eq!(run(&project, &["validate"]).await.0, 0);
+}
+
+/// Agents of which only their Python says what they take and give.
+const SPIES: &str = r#"
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, RunContext
+from pydantic_ai.models.test import TestModel
+
+
+@dataclass
+class Deps:
+    code: str
+
+
+class Found(BaseModel):
+    number: int
+
+
+coder = Agent(TestModel(), deps_type=Deps)
+finder = Agent(TestModel(), output_type=Found)
+
+
+@coder.tool
+def code(ctx: RunContext[Deps]) -> str:
+    return ctx.deps.code
+"#;
+
+#[tokio::test]
+async fn what_an_agent_of_a_module_takes_and_gives_is_known_there_as_here() {
+    let project = Project::new();
+    project.write("spies.py", SPIES);
+    for name in ["coder", "finder"] {
+        let file = format!("[runner]\nmodule = \"spies:{name}\"\n");
+        project.write(&format!("agents/{name}/agent.toml"), &file);
+    }
+    let service = Service::start(&project, &[]).await;
+    let words = ["run", "coder", "hi", "--dep", "code=123"];
+    let here = run(&project, &words).await;
+    assert!(here.0 == 0 && here.1.contains("123"), "{here:?}");
+    let there = asked(&project, &service, &words).await;
+    assert_eq!((there.0, &there.1), (0, &here.1), "{}", there.2);
+    let coder = answer(&project, &service, &["agents", "show", "coder"]).await;
+    assert!(coder.contains("deps         code (string)"), "{coder}");
+    assert!(coder.contains("output       text"), "{coder}");
+    let finder = answer(&project, &service, &["agents", "show", "finder"]).await;
+    assert!(finder.contains("output       number (integer)"), "{finder}");
+    // One that is not up says nothing, and nobody says it in its place.
+    answer(&project, &service, &["agents", "drain", "finder"]).await;
+    let finder = answer(&project, &service, &["agents", "show", "finder"]).await;
+    assert!(finder.contains("output       as the module says"), "{finder}");
+    assert_eq!(service.stop().await, 0);
+}
+
+/// The record of a run that has ended just now: old ones a service forgets. It answers a call of
+/// `parent`, if it is below one.
+fn ended(id: &str, parent: Option<&str>) -> String {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() * 1000;
+    let parent = parent.map(|run| json!({ "run_id": run, "tool_call_id": "c1", "path": "talker" }));
+    let accepted = json!({
+        "run_id": id, "seq": 1, "attempt": 0, "at": at, "event": "accepted", "agent": "talker",
+        "prompt": "hi", "terms": { "parent": parent },
+    });
+    let cancelled = json!({
+        "run_id": id, "seq": 2, "attempt": 1, "at": at, "event": "cancelled", "reason": "enough",
+    });
+    format!("{accepted}\n{cancelled}\n")
+}
+
+#[tokio::test]
+async fn runs_below_another_one_are_passed_over_without_being_read() {
+    let project = Project::new();
+    write_agent(&project, "talker", talker(), |_| ());
+    let above = ended("above", None);
+    let below = (0..12).map(|n| ended(&format!("below-{n}"), Some("above")));
+    for record in std::iter::once(above).chain(below) {
+        import(&project, &[], &record, 0).await;
+    }
+    let here = run(&project, &["runs", "--limit", "1"]).await;
+    assert!(here.1.contains("above") && !here.1.contains("below"), "{here:?}");
+    let service = Service::start(&project, &[]).await;
+    let link = Link::to(&service.address).await;
+    let there = run(&project, &["--url", &link.url(""), "runs", "--limit", "1"]).await;
+    let row = |shown: &str| shown.lines().nth(1).map(|row| row[..26].to_owned());
+    assert_eq!(row(&there.1), row(&here.1), "{there:?}");
+    let heads = link.heads();
+    assert!(!heads.is_empty() && heads.len() < 5, "{heads:?}");
+    assert!(heads.iter().all(|head| !head.contains("/events")), "{heads:?}");
+    drop(link);
+    assert_eq!(service.stop().await, 0);
 }

@@ -57,11 +57,15 @@ async fn a_watched_tree_is_printed_again_where_there_is_no_terminal() {
 async fn a_watched_tree_is_drawn_in_place_and_leaves_the_terminal_as_it_was() {
     let (project, service) = talking().await;
     let url = service.url("");
-    let mut at = Terminal::start(&project, &["--url", &url, "tree", "--watch"]);
+    let plain = [("TERM", "xterm-256color"), ("NO_COLOR", "1")];
+    let mut at = Terminal::with(&project, &["--url", &url, "tree", "--watch"], &plain);
     at.shows("\u{1b}[?1049h").await;
     at.shows("talker").await;
     answer(&project, &service, &["agents", "drain", "talker"]).await;
-    at.shows("drained").await;
+    let before = at.shows("drained").await;
+    // Each frame is drawn over the one before, without colours where none are wanted.
+    assert!(before.contains("\u{1b}[Hroot "), "{before:?}");
+    assert!(!before.contains("\u{1b}[1m"), "{before:?}");
     let address = service.address.clone();
     service.signal(Signal::KILL);
     service.ended().await;
@@ -74,4 +78,19 @@ async fn a_watched_tree_is_drawn_in_place_and_leaves_the_terminal_as_it_was() {
     let (_, after) = shown.split_once("\u{1b}[?25h\u{1b}[?1049l").expect("the screen is put back");
     assert!(after.contains("talker") && !after.contains("\u{1b}[?"), "{after}");
     assert_eq!(service.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_watched_tree_is_printed_again_at_a_terminal_that_moves_no_cursor() {
+    let (project, service) = talking().await;
+    let url = service.url("");
+    let words = ["--url", &url, "tree", "--watch"];
+    let mut at = Terminal::with(&project, &words, &[("TERM", "dumb")]);
+    let mut shown = at.shows("talker").await;
+    answer(&project, &service, &["agents", "drain", "talker"]).await;
+    shown += &at.shows("drained").await;
+    at.signal(Signal::INT);
+    let (code, rest) = at.ends().await;
+    assert_eq!(code, 130, "{rest}");
+    assert!(!shown.contains('\u{1b}') && !rest.contains('\u{1b}'), "{shown:?}{rest:?}");
 }
