@@ -164,6 +164,7 @@ impl fmt::Display for FailureKind {
 
 /// One failure, the same object on the wire, in logs, in the store and in answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own on the wire")]
 pub struct Failure {
     /// What kind of failure it is.
     pub kind: FailureKind,

@@ -1,5 +1,6 @@
 //! A runner between its launch and its first request.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -129,7 +130,14 @@ impl StartError {
 fn is_shortage(error: &std::io::Error) -> bool {
     let short =
         [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::DQUOT, Errno::AGAIN, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
+    match Errno::from_io_error(error) {
+        Some(errno) => short.contains(&errno),
+        // Somebody has put a path around it, which leaves its kind.
+        None => matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory
+        ),
+    }
 }
 
 /// A runner that was launched and is not ready yet. Dropping it kills the process group.
@@ -319,4 +327,19 @@ fn spawned(plan: &LaunchPlan, fds: [OwnedFd; 5]) -> Result<Child, StartError> {
         .map_err(|error| spawn_error(std::io::Error::other(error)))?
         .spawn()
         .map_err(spawn_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_a_shortage_also_with_a_path_around_it() {
+        let full = std::io::Error::from(Errno::NOSPC);
+        assert!(is_shortage(&full));
+        // As `tempfile` gives it.
+        assert!(is_shortage(&std::io::Error::new(full.kind(), "No space left at path \"/tmp\"")));
+        let nowhere = tempfile::tempdir_in("/nowhere/at/all").unwrap_err();
+        assert!(nowhere.raw_os_error().is_none() && !is_shortage(&nowhere));
+    }
 }

@@ -18,12 +18,16 @@ const SHOWN_BYTES: usize = 400;
 impl Report {
     /// The run waits for a person: what it waits for, and the commands that go on.
     pub(crate) fn paused(run: &RunId, reason: &PauseReason, replay: Option<&Replay>) -> Self {
+        let waiting = replay.map(waiting).unwrap_or_default();
+        // Also where the call is one of another agent's, which this run waits for.
+        let in_doubt = matches!(reason, PauseReason::Ambiguous { .. })
+            || !waiting.is_empty() && waiting.iter().all(|call| call.wants == Wants::Certainty);
         let (code, what) = match reason {
-            PauseReason::Approval { .. } => {
-                ("approval_needed", "the run waits for a person's decision")
-            }
-            PauseReason::Ambiguous { .. } => {
+            _ if in_doubt => {
                 ("ambiguous", "nobody knows whether a tool call took effect, so the run waits")
+            }
+            PauseReason::Approval { .. } | PauseReason::Ambiguous { .. } => {
+                ("approval_needed", "the run waits for a person's decision")
             }
             PauseReason::Changed { .. } => {
                 ("definition_changed", "the agent's definition has changed, so the run waits")
@@ -35,8 +39,8 @@ impl Report {
                 ("run_interrupted", "the process ends, and the run is left open in its store")
             }
         };
-        let mut report = Self::new(code, Exit::of_pause(reason), what);
-        let waiting = replay.map(waiting).unwrap_or_default();
+        let exit = if in_doubt { Exit::of_undecided(true) } else { Exit::of_pause(reason) };
+        let mut report = Self::new(code, exit, what);
         report.why.extend(waiting.iter().map(wanted));
         report.why.extend(behind(reason));
         let expires = replay.and_then(Replay::expires);
@@ -45,7 +49,7 @@ impl Report {
             Some(replay) => out_of_pause(run, replay),
             None => vec![format!("axon runs show {}", short(run))],
         };
-        if let PauseReason::Ambiguous { .. } = reason {
+        if in_doubt {
             report.todo.push(
                 "a tool that may be repeated says so in agent.toml: effect = \"pure\" or \
                  \"idempotent\"; one that can find out by itself has `reconcile`"

@@ -40,8 +40,12 @@ impl From<DeferredRequest> for Waiting {
     fn from(requested: DeferredRequest) -> Self {
         let (handed, asked) = (requested.handed(), requested.asked());
         let DeferredRequest { tool_call_id: call, name: tool, args, .. } = requested;
-        let is_approval = asked.kind == DeferredKind::Approval;
-        let wants = if is_approval { Wants::Approval } else { Wants::Answer };
+        let in_doubt = asked.handed().is_some_and(|handed| handed.waits_for == "ambiguous");
+        let wants = match asked.kind {
+            _ if in_doubt => Wants::Certainty,
+            DeferredKind::Approval => Wants::Approval,
+            DeferredKind::Question | DeferredKind::External => Wants::Answer,
+        };
         Self { call, tool, args, wants, handed, question: asked.question() }
     }
 }
@@ -130,6 +134,7 @@ fn decisions(id: &str, waiting: &Waiting) -> Vec<String> {
     let call = if is_option { format!("-- {word}") } else { word.to_string() };
     if let Some(handed) = &waiting.handed
         && handed.requests.is_none()
+        && waiting.wants != Wants::Certainty
     {
         // It is decided there; then this run only has to go on.
         let there = format!("axon runs show {}", short(&handed.run_id));

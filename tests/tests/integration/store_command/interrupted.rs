@@ -99,6 +99,32 @@ async fn a_call_that_may_have_taken_effect_is_decided_by_a_person() {
 }
 
 #[tokio::test]
+async fn a_call_of_a_flows_agent_that_may_have_taken_effect_is_decided_by_what_is_typed() {
+    let desk =
+        Desk::new([Reply::tool_calls([("pay", json!({"amount": 5}))]), Reply::text("It is paid.")])
+            .await;
+    desk.project.write("agents/flow/pipeline.toml", "[[steps]]\nname = \"a\"\nagent = \"desk\"\n");
+    let child = desk.spawn(&["run", "flow", "pay"]);
+    until("it takes effect", async || desk.effects("payments") == 1).await;
+    desk.kill(child).await;
+    desk.project.write("go", "");
+
+    let (_, stderr) = desk.axon(8, &["runs", "resume"]).await;
+    assert!(stderr.contains("error[ambiguous]"), "{stderr}");
+    let mut typed = String::new();
+    for said in [stderr, desk.axon(0, &["runs"]).await.0] {
+        let command = said.lines().find_map(|line| line.split_once("axon runs resolve "));
+        let (_, words) = command.unwrap_or_else(|| panic!("no command: {said}"));
+        assert!(words.ends_with(" a --skip"), "{said}");
+        assert!(!said.contains("axon approve"), "{said}");
+        words.clone_into(&mut typed);
+    }
+    let words: Vec<&str> = typed.split(' ').collect();
+    assert_eq!(desk.answer(&[&["runs", "resolve"], &words[..]].concat()).await, "It is paid.");
+    assert_eq!(desk.effects("payments"), 1);
+}
+
+#[tokio::test]
 async fn a_changed_agent_goes_on_only_if_that_is_allowed() {
     let desk = Desk::new([
         Reply::text("one two").chunks(2).hang_after(1),
