@@ -78,7 +78,7 @@ pub(super) async fn drain(service: &Service, args: &DrainArgs) -> Result<Exit, R
 pub(super) async fn restart(service: &Service, name: &str) -> Result<Exit, Report> {
     let name = named(name)?;
     service.restart_agent(&name).await?;
-    terminal::say(&format!("agent `{name}` gets new runners"));
+    terminal::say(&format!("agent `{name}` is started anew"));
     Ok(Exit::OK)
 }
 

@@ -189,6 +189,11 @@ fn todo(code: &str) -> Option<&'static str> {
         "unknown_run" => "`axon runs` lists them",
         "overloaded" | "too_many_streams" | "draining" => "try again later",
         "agent_draining" => "axon agents restart NAME",
+        "agent_exists" => {
+            "one that is drained or parked is started again with: axon agents restart NAME"
+        }
+        "run_owned" => "ask the service that drives it, or wait until that has ended",
+        "storage_full" => "make room on the disk of the service's store: runs under way go on then",
         "definition_changed" => "axon runs resume ID --allow-changed",
         _ => return None,
     })

@@ -11,6 +11,10 @@ use crate::report::Report;
 use crate::serve::LISTEN;
 use crate::service::{RemoteStore, Service};
 
+/// What helps whoever has no token in their file.
+const WRITE_TOKEN: &str = "a client needs the token of its service; a service of your own gets one with: \
+                           openssl rand -hex 32 > FILE";
+
 impl Session {
     /// Asks a service from now on, if one was named: then its store is the store.
     pub(crate) fn connect(&mut self) -> Result<(), Report> {
@@ -77,14 +81,14 @@ impl Session {
         let text = std::fs::read_to_string(&file).map_err(|error| {
             Report::config(format!("cannot read the token from {}", file.display()))
                 .because(error.to_string())
-                .todo("openssl rand -hex 32 > FILE")
+                .todo(WRITE_TOKEN)
         })?;
         let token = text.trim_end();
         // Anything else cannot be sent, and would be told with the header that it breaks.
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Report::config(format!("{} holds no token", file.display()))
                 .because("a token is one line of letters, digits and signs")
-                .todo("openssl rand -hex 32 > FILE"));
+                .todo(WRITE_TOKEN));
         }
         Ok(Some(token.into()))
     }

@@ -7,6 +7,7 @@ use axon_kernel::failure::{Failure, FailureKind};
 use axon_kernel::ids::Generation;
 use axon_kernel::spec::OnExhausted;
 use tokio::time::Instant;
+use tracing::field::display;
 
 use super::AgentMessage;
 use super::actor::{Mode, State, unavailable};
@@ -135,7 +136,8 @@ impl State {
         retry_in: Option<Duration>,
     ) -> Result<(), Failure> {
         if !self.is_known(&cause) {
-            tracing::error!(agent = self.name(), %cause, ?retry_in, "the agent is given up for now");
+            let retry_in = retry_in.map(|wait| display(humantime::format_duration(wait)));
+            tracing::error!(agent = self.name(), %cause, retry_in, "the agent is given up for now");
         }
         self.refuse_all(&unavailable(self.name(), &cause));
         for seat in &mut self.seats {

@@ -59,7 +59,7 @@ impl Driver {
             // Else the run has failed, and its end is told.
             tracing::warn!(
                 run = %self.log().run_id(), agent = %self.agent.name(), kind = %failure.kind,
-                error = %self.told(&failure), ?decision, "an attempt failed"
+                error = %self.told(&failure), decision = decision.label(), "an attempt failed"
             );
         }
         self.services().events.tell(RuntimeEvent::Decided {
