@@ -188,8 +188,9 @@ pub struct Failure {
     /// Whether the answer had begun to stream.
     #[serde(default)]
     pub in_stream: bool,
-    /// Whether a tool that acts once may have acted in what failed. Then nobody is asked the same
-    /// again, but by a person.
+    /// Whether a tool that acts once may have acted in the run below another one that failed so. Then
+    /// nobody is asked the same again but by a person. It is the asking run that says it: of a run
+    /// that nobody's call has begun, its record tells.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acted: bool,
     /// The tool that failed.

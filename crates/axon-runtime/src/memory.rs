@@ -394,6 +394,7 @@ mod tests {
         assert!(matches!(store.run(&RunId::new("0")).await, Err(StoreError::NotFound(_))));
         assert!(store.run(&RunId::new("1")).await.is_ok());
     }
+
     #[tokio::test]
     async fn runs_below_others_can_be_left_out() {
         let store = MemoryStore::default();

@@ -8,9 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axon_kernel::event::{PauseReason, Paused, Resolution, Resolved, RunEvent, Sequenced};
 use axon_kernel::failure::{Failure, FailureKind};
-use axon_kernel::ids::{RunId, ToolCallId};
+use axon_kernel::ids::{ConversationId, MessageId, RunId, ToolCallId};
 use axon_kernel::run::{Replay, ReplayError, RunState, Standing};
-use axon_kernel::store::{Append, RunSummary, Store, StoreError};
+use axon_kernel::store::{Append, RunQuery, RunSummary, Store, StoreError};
 use axon_kernel::time::Timestamp;
 use axon_kernel::wire::{ArgsError, DeferredKind, DeferredRequest};
 
@@ -22,6 +22,10 @@ pub use waiting::WaitingRun;
 /// How far the numbers of a process that takes a run over are above the last recorded one: what the
 /// process before it had shown and not recorded had numbers, too.
 pub(crate) const TAKEOVER: u64 = 1_000_000;
+
+/// How many turns of a conversation are looked through for a message that one of them was told. Who
+/// has to ask again does so soon.
+const TURNS: usize = 8;
 
 /// The runs that a store holds. Cheap to clone.
 ///
@@ -221,6 +225,29 @@ impl RunRecords {
     /// Reads and writes `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    /// Returns the turn of a conversation, among its last ones, that was told `message` while it was
+    /// under way, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot tell.
+    pub async fn turn_told(
+        &self,
+        conversation: &ConversationId,
+        message: &MessageId,
+    ) -> Result<Option<RunId>, StoreError> {
+        let conversation = Some(conversation.clone());
+        let last = RunQuery { conversation, limit: TURNS, ..RunQuery::default() };
+        for turn in self.store.runs(&last).await? {
+            let events = self.store.records(&turn.run_id, 0).await?;
+            let is_it = |event: &Sequenced| matches!(&event.event, RunEvent::Steered(told) if told.message_id == *message);
+            if events.iter().any(is_it) {
+                return Ok(Some(turn.run_id));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns what is known of `run` without reading its record.

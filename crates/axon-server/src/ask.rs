@@ -7,9 +7,9 @@ mod request;
 use std::sync::Arc;
 
 use axon_kernel::event::RunEvent;
-use axon_kernel::ids::{ConversationId, RunId};
+use axon_kernel::ids::{ConversationId, MessageId, RunId};
 use axon_kernel::spec::WhenBusy;
-use axon_kernel::store::{RunQuery, StoreError};
+use axon_kernel::store::StoreError;
 use axon_runtime::{AgentHandle, Refusal, RunHandle};
 use axum::extract::{OriginalUri, State};
 use axum::http::header::LOCATION;
@@ -30,10 +30,6 @@ use crate::stream::{self, Source};
 pub(crate) use caller::Caller;
 pub(crate) use manner::{AtDisconnect, Manner, MannerQuery, Mode, lists};
 pub(crate) use request::{AskRequest, TimeoutSchema, timeout};
-
-/// How many turns of a conversation are looked through for a message that a request with a key had
-/// for one of them. Who has to ask again does so soon.
-const TURNS: usize = 8;
 
 /// A run that was accepted and that nobody waits for.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -230,22 +226,9 @@ async fn steered(
     if agent.spec().conversation.when_busy != WhenBusy::Steer {
         return Ok(None);
     }
-    let turns = RunQuery {
-        agent: Some(agent.name().clone()),
-        conversation: Some(ConversationId::new(conversation)),
-        limit: TURNS,
-        ..RunQuery::default()
-    };
-    for turn in shared.runtime.store().runs(&turns).await? {
-        let events = shared.runtime.records().events(&turn.run_id, 0).await?;
-        let told = events.iter().any(|event| {
-            matches!(&event.event, RunEvent::Steered(told) if told.message_id.as_str() == id.as_str())
-        });
-        if told {
-            return Ok(Some(Begun::Before(turn.run_id)));
-        }
-    }
-    Ok(None)
+    let (conversation, message) = (ConversationId::new(conversation), MessageId::new(id.as_str()));
+    let told = shared.runtime.records().turn_told(&conversation, &message).await?;
+    Ok(told.map(Begun::Before))
 }
 
 /// Keeps what the run shows for those who read it again, if anybody may.
